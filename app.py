@@ -1,0 +1,39 @@
+"""The entry: the pages, the guard's other half, the sidebar. Start it with `streamlit run app.py`."""
+
+import streamlit as st
+
+from uws_core.ui import sidebar, state
+
+# Word (of the script and the address), icon, and the one question the page answers.
+PAGES = (
+    ("collection", "dataset", "Which models, which layers, and what was left out?"),
+    ("spectrum", "show_chart", "How many directions carry a layer, against chance?"),
+    ("angles", "grid_on", "Do two models, groups or layers use the same directions?"),
+    ("reconstruction", "auto_fix_high", "Does the shared subspace rebuild a model it never saw, and at what size?"),
+    ("lineage", "account_tree", "Which of these models are relatives, copies or odd ones out?"),
+    ("evidence", "gavel", "Claim by claim: what holds here, what is chance, what is ancestry?"),
+    ("about", "info", "Versions, device, memory, store, jobs, and what leaves this machine."),
+)
+
+# First, because without an icon of ours the page's own would be fetched from a server of Google.
+st.set_page_config(page_icon=str(state.ICON), layout="wide")
+page = st.navigation(
+    [
+        st.Page(state.home, title="Home", default=True, visibility="hidden"),
+        *(
+            st.Page(
+                f"pages/{word}.py",
+                title=word.capitalize(),
+                icon=f":material/{icon}:",
+                url_path=word,
+                help=question,
+            )
+            for word, icon, question in PAGES
+        ),
+    ]
+)
+st.set_page_config(page_title=f"{page.title} - Universal weight subspaces")
+state.enter()
+if page.title != "Home":
+    sidebar.show()
+page.run()

@@ -1,0 +1,41 @@
+"""Versions, device, memory, store, jobs, limits, and what leaves this machine."""
+
+import streamlit as st
+
+from uws_core.ui import state
+from uws_core.ui.panels import cluster, page
+from uws_core.ui.serve import about as serve
+
+selection = state.require("about")
+
+page.head("About", "What makes these numbers, what is kept here, and what leaves this machine?")
+page.answer(
+    "Nothing leaves this machine but requests for public model files, and only when you name models on the Hub."
+)
+
+left, right = st.columns(2, gap="large")
+with left:
+    page.facts("Machine", serve.machine())
+    page.facts("Store", serve.storage())
+    page.facts("Hub", serve.hub())
+    page.facts("Limits", serve.limits())
+with right:
+    st.subheader("Versions", anchor=False)
+    st.dataframe(serve.versions(), hide_index=True, alt="Packages and their versions")
+
+st.subheader("Jobs", anchor=False)
+jobs = serve.jobs()
+if jobs.is_empty():
+    st.caption("No job has been started since the server started. Large collections are read as jobs.")
+else:
+    percent = st.column_config.NumberColumn(format="percent")
+    st.dataframe(jobs, hide_index=True, column_config={"done": percent}, alt="Jobs of this server, the latest first")
+
+cluster.show()
+
+st.subheader("What leaves this machine", anchor=False)
+st.markdown(
+    "Figures, numbers, folder names and weights stay here: no usage statistics, no upload button in figures, no fonts "
+    "or scripts from elsewhere. Weight files are opened as safetensors, which cannot run code. Exports are made "
+    "here and go to your browser only. A cluster named above is told the models' names and gives back inner products."
+)

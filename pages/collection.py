@@ -1,0 +1,38 @@
+"""Which models, which layers, and what was left out?"""
+
+import streamlit as st
+
+from uws_core.answers import collection as answers
+from uws_core.ui import state
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.panels import attributes, download, page, places, work
+from uws_core.ui.panels import collection as panels
+from uws_core.ui.pick import spectrum as pick
+
+selection = state.require("collection")
+
+page.head("Collection", "Which models, which layers, and what was left out?")
+answer = st.container()
+places.show(selection)
+found = catalogue().look(selection.collection)
+collection = found.collection
+if collection is None:
+    page.problem(found.problem, way_out="Open the first built-in collection", steer={"collection": ""})
+    st.stop()
+
+members, layers = selection.members_in(collection), selection.layers_in(collection)
+with answer:
+    page.answer(answers.answer(collection, members=members, layers=layers))
+    st.caption(catalogue().about(selection.collection))
+
+st.subheader("Models", anchor=False)
+panels.models(selection, collection)
+places.save_box(selection, collection)
+attributes.editor(collection)
+
+st.subheader("Layers", anchor=False)
+panels.layers(selection, collection, pick.network(selection, collection))
+work.scan_panel(collection, layers)
+download.box(collection)
+
+page.left_out(collection.left_out)

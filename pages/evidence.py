@@ -1,0 +1,88 @@
+"""Claim by claim: what holds here, what is chance, what is ancestry?"""
+
+import streamlit as st
+
+from uws_core.answers import evidence as answers
+from uws_core.errors import UwsError
+from uws_core.frames import evidence as frames
+from uws_core.ui import state
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.panels import errand as errand_panel
+from uws_core.ui.panels import evidence as panels
+from uws_core.ui.panels import page, report, work
+from uws_core.ui.pick import evidence as pick
+from uws_core.ui.serve import errands, grams
+from uws_core.ui.serve import evidence as serve
+
+selection = state.require("evidence")
+
+page.head("Evidence", "Claim by claim: what holds here, what is chance, what is ancestry?")
+found = catalogue().look(selection.collection)
+collection = found.collection
+if collection is None:
+    page.problem(found.problem, way_out="Open the first built-in collection", steer={"collection": ""})
+    st.stop()
+
+answer, numbers = st.container(), st.container()
+query = pick.evidence(selection, collection)
+selection = state.current()
+if len(query.members) < 2:
+    page.problem(
+        f"Evidence needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
+        way_out="Choose all models",
+        steer={"members": ()},
+    )
+    st.stop()
+
+network = pick.network(query, selection, collection)
+supply = grams.supply(collection, query.layers)
+work.supply_panel(supply, collection, query.layers)
+if supply.missing:
+    st.stop()
+task = serve.errand(query, collection)
+if not errand_panel.panel(task, errands.attend(task)):
+    st.stop()
+
+try:
+    every = serve.network(query) if query.each else None
+    single = None if query.each else serve.one(query)
+except UwsError as error:
+    page.problem(str(error), way_out="Choose all models", steer={"members": ()})
+    st.stop()
+
+place = panels.place(query, collection)
+if every is not None:
+    n, by = every.layers[0][1].n, every.layers[0][1].grouped_by
+    caption = answers.answer_layers(every.pooled, models=n, layers=len(every.layers), grouped_by=by)
+    verdicts, table = [one.verdict for one in every.pooled], frames.pooled(every.pooled)
+else:
+    caption = answers.answer(single, place=place)
+    verdicts, table = [one.verdict for one in single.findings], frames.claims(single)
+with answer:
+    page.answer(caption)
+with numbers:
+    page.numbers(panels.numbers(verdicts))
+source = panels.source(f"evidence {collection.name} {place}", caption, selection, collection, query)
+
+report.panel(network, collection)
+panels.claims_table(table)
+claim = pick.claim()
+if single is not None:
+    panels.claim(single[claim], single, query, source)
+else:
+    panels.definition(claim)
+
+everywhere = grams.supply(collection, network.layers) if every is None and len(network.layers) > 1 else None
+if everywhere is not None:
+    work.supply_panel(everywhere, collection, network.layers)
+    if not everywhere.missing:
+        rest = serve.errand(network, collection)
+        every = serve.network(network) if errand_panel.panel(rest, errands.attend(rest)) else None
+if every is not None:
+    panels.network(every, claim, source, chosen=selection.layer, asked=query.draws)
+    panels.glance(every, source)
+    page.table(frames.by_layer(every.layers), frames.HELP, label="Claims in layers")
+
+page.left_out(collection.left_out)
+page.table(table, frames.HELP, label="Claims")
+page.definitions(panels.DEFINITIONS)

@@ -1,0 +1,73 @@
+"""The scale plan: constants measured here, and the formula's prediction against three sizes."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+import uws_core as uws
+from tests.bench.measure import table
+from tests.bench.test_passes_bench import LAYER, written
+from uws_core.analysis.cost import scan_cost
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.passes.opened import BUDGET
+from uws_core.passes.pace import measured_pace
+
+pytestmark = pytest.mark.bench
+
+SIZES = ((40, 2048, 2048), (120, 1536, 1536), (400, 512, 1024))
+# The paper's collections: models, layers of m x p, and how they are stored.
+PLANS = (
+    ("500 ViT-B/16, float32", 500, [LayerKey("w", (768, 768))] * 48 + [LayerKey("w", (3072, 768))] * 24, 4, 0),
+    (
+        "50 Llama-3-8B, bfloat16",
+        50,
+        ([LayerKey("w", (4096, 4096))] * 2 + [LayerKey("w", (1024, 4096))] * 2 + [LayerKey("w", (14336, 4096))] * 3)
+        * 32,
+        2,
+        0,
+    ),
+    ("500 Mistral-7B LoRA, rank 16", 500, [LayerKey("w", (4096, 4096))] * 96, 4, 16 * 500),
+)
+
+
+def test_predictions_against_three_sizes(tmp_path: Path) -> None:
+    pace = measured_pace()
+    table(
+        "the pace of this machine",
+        ("reading, GB/s", "products, G multiply-adds/s", "sums, M weights/s", "opening, ms"),
+        [
+            (
+                pace.bytes_per_second / 1e9,
+                pace.steps_per_second / 1e9,
+                pace.entries_per_second / 1e6,
+                pace.seconds_per_read * 1e3,
+            )
+        ],
+    )
+    rows = []
+    for n, m, p in SIZES:
+        collection = written(tmp_path / f"{n}", n, m, p)
+        predicted = scan_cost(collection.layers, n=n, budget=BUDGET, pace=pace).seconds
+        uws.gram(collection, LAYER)
+        seconds = sorted(_timed(collection) for _ in range(3))[1]
+        rows.append((f"{n} x ({m} x {p})", predicted, seconds, predicted / seconds))
+    table("prediction against measurement", ("collection", "predicted, s", "measured, s", "ratio"), rows)
+    plans = [(name, *_hours(n, layers, item, ranks)) for name, n, layers, item, ranks in PLANS]
+    table(
+        "hours for the paper's collections at this pace, files in the page cache", ("collection", "TB", "hours"), plans
+    )
+    assert rows
+
+
+def _hours(n: int, layers: list[LayerKey], item: int, ranks: int) -> tuple[float, float]:
+    cost = scan_cost(layers, n=n, budget=BUDGET, item_bytes=item, thin_ranks=ranks, pace=measured_pace())
+    return cost.bytes / 1e12, cost.seconds / 3600
+
+
+def _timed(collection: Collection) -> float:
+    began = time.perf_counter()
+    uws.gram(collection, LAYER)
+    return time.perf_counter() - began

@@ -1,0 +1,91 @@
+"""What holds for every test: only a temporary folder is touched, and what a machine lacks is named."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Set before anything of ours or of the Hub client is imported: both read the environment once.
+_PRIVATE = Path(tempfile.mkdtemp(prefix="uws-tests-"))
+os.environ |= {
+    "HOME": str(_PRIVATE / "home"),
+    "XDG_CACHE_HOME": str(_PRIVATE / "home" / ".cache"),
+    "UWS_CACHE": str(_PRIVATE / "results"),
+    "HF_HOME": str(_PRIVATE / "hub"),
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+# Test matrices are small: threads that spin while they wait for each other cost more than they bring, most of all
+# where tests share the machine with a browser. `make bench` sets its own.
+for _name, _value in (("OMP_WAIT_POLICY", "passive"), ("OPENBLAS_NUM_THREADS", "1")):
+    os.environ.setdefault(_name, _value)
+for _name in ("UWS_CACHE_LIMIT", "UWS_SCHEDULER", "UWS_ROOTS"):
+    os.environ.pop(_name, None)
+(_PRIVATE / "home").mkdir()
+
+# Examples are the same on every run of the default profile; HYPOTHESIS_PROFILE=wide looks for new ones.
+settings.register_profile("steady", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("wide", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+
+
+def browser_path() -> str | None:
+    """The system's Chromium or Chrome; none is ever downloaded."""
+    named = os.environ.get("BROWSER_PATH")
+    if named and Path(named).is_file():
+        return named
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser_executable() -> str:
+    """The browser of the `e2e` tests."""
+    path = browser_path()
+    assert path, "pytest_runtest_setup skips or fails before this"
+    return path
+
+
+@pytest.fixture
+def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store of this test's own, for code that asks for the default one."""
+    folder = tmp_path / "results"
+    monkeypatch.setenv("UWS_CACHE", str(folder))
+    return folder
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, and say what is missing."""
+    if item.get_closest_marker("e2e"):
+        _need_browser()
+    if item.get_closest_marker("gpu"):
+        _need_gpu()
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_PRIVATE, ignore_errors=True)
+
+
+def _need_browser() -> None:
+    missing = [] if browser_path() else ["a Chromium or Chrome on the PATH or in BROWSER_PATH"]
+    missing += [] if importlib.util.find_spec("playwright") else ["the package playwright"]
+    if not missing:
+        return
+    reason = f"browser tests need {' and '.join(missing)}"
+    if os.environ.get("REQUIRE_BROWSER") == "1":
+        pytest.fail(f"REQUIRE_BROWSER=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+def _need_gpu() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")

@@ -1,0 +1,132 @@
+"""A real server on a free port, one a module, and a real browser that may talk to nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from safetensors.numpy import save_file
+
+from tests.planted import spiked
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+# A loaded machine imports torch in seconds, not in one.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@dataclass
+class Server:
+    """A running app: its address, the folder it may read, and what browsers asked of anybody else."""
+
+    url: str
+    root: Path
+    strangers: list[str] = field(default_factory=list)
+
+    def link(self, page: str = "", **params: str | list[str]) -> str:
+        """The address of a page."""
+        return f"{self.url}/{page}" + (f"?{urlencode(params, doseq=True)}" if params else "")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server nobody has visited yet, with an empty store."""
+    place = tmp_path_factory.mktemp("server")
+    (place / "root").mkdir()
+    env = os.environ | {"UWS_CACHE": str(place / "results"), "UWS_ROOTS": str(place / "root")}
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    told: list[str] = []
+    started = threading.Event()
+    # Somebody has to listen all the time: a server whose words fill the pipe stands still.
+    listener = threading.Thread(target=_listen, args=(process, told, started), daemon=True)
+    listener.start()
+    assert started.wait(60), "".join(told)
+    yield Server(next(line.split("URL:")[1].strip() for line in told if "URL:" in line), place / "root")
+    process.terminate()
+    process.wait(timeout=20)
+    listener.join(timeout=20)
+    assert not [line for line in told if "Traceback" in line or "Error" in line], "".join(told)
+
+
+@pytest.fixture(scope="session")
+def browser(browser_executable: str) -> Iterator[Browser]:
+    """The system's own browser."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    """A new visitor in light mode on a desk."""
+    yield from visitor(browser, server)
+
+
+def visitor(browser: Browser, server: Server, **how: object) -> Iterator[Page]:
+    """A new visitor; whatever its page asks of another machine is noted on the server."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **how)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("request", lambda request: _note(server, request.url))
+    yield page
+    context.close()
+
+
+def _listen(process: subprocess.Popen[str], told: list[str], started: threading.Event) -> None:
+    assert process.stdout is not None
+    with process.stdout as words:
+        for line in words:
+            told.append(line)
+            if "URL:" in line:
+                started.set()
+
+
+def _note(server: Server, url: str) -> None:
+    ours = (server.url, server.url.replace("http", "ws", 1), "data:", "blob:")
+    if not url.startswith(ours):
+        server.strangers.append(url)
+
+
+def figure(page: Page, nth: int = 0) -> Locator:
+    """The figure with this place on the page."""
+    return page.get_by_test_id("stPlotlyChart").nth(nth)
+
+
+def answer(page: Page) -> Locator:
+    """The answer line."""
+    return page.locator("h3").first
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    """Pick an option of a select box or a multiple choice."""
+    box = page.get_by_role("combobox", name=label, exact=True).first
+    box.click()
+    box.fill(option)
+    page.get_by_role("option", name=option, exact=False).first.click()
+    page.keyboard.press("Escape")
+
+
+def settled(page: Page) -> None:
+    """Wait until the script has run to its end."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def write_models(folder: Path, *, models: int, layers: int, side: int = 8) -> None:
+    """Models with a shared direction, a file each."""
+    folder.mkdir(parents=True)
+    rows = spiked(models, layers * side * side, strengths=(30.0,), seed=5).astype(np.float32)
+    for i, row in enumerate(rows):
+        parts = row.reshape(layers, side, side)
+        save_file({f"blocks.{n}.up.weight": part.copy() for n, part in enumerate(parts)}, folder / f"m{i}.safetensors")

@@ -1,0 +1,33 @@
+"""The pictures in the README are taken by this test, and only when asked: UWS_SCREENSHOT=1."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.e2e.conftest import ROOT, Server, answer, settled
+
+pytestmark = pytest.mark.e2e
+
+
+PICTURES = {
+    "spectrum": {},
+    "angles": {"group": "task", "k": "8", "layer": "blocks.0.attn.q.weight"},
+    "reconstruction": {"layer": "blocks.0.attn.q.weight"},
+}
+
+
+@pytest.mark.skipif(not os.environ.get("UWS_SCREENSHOT"), reason="rewrites docs/*.png; set UWS_SCREENSHOT=1")
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_pictures_of_the_readme(server: Server, page: Page, name: str) -> None:
+    page.set_viewport_size({"width": 1280, "height": 860 if name == "spectrum" else 1060})
+    page.goto(server.link(name, c="demo:finetuned", **PICTURES[name]))
+    expect(answer(page)).to_be_visible()
+    expect(page.locator(".hm").first).to_be_visible()
+    settled(page)
+    # The colours follow the theme one frame later.
+    page.wait_for_timeout(500)
+    (ROOT / "docs").mkdir(exist_ok=True)
+    page.screenshot(path=ROOT / "docs" / f"{name}.png")

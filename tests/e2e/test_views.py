@@ -1,0 +1,180 @@
+"""The angles and reconstruction pages in a real browser: a cell, another k, every export, a reload to the same."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from safetensors.torch import load_file, save_file
+
+import uws_core as uws
+from tests.e2e.conftest import Server, answer, choose, figure, settled
+from tests.e2e.test_first_minute import saved
+
+pytestmark = pytest.mark.e2e
+
+LAYER = "blocks.1.attn.q.weight"
+STARTS = {
+    "CSV": b"# ",
+    "Parquet": b"PAR1",
+    "HTML": b"<!doctype html>",
+    "PDF": b"%PDF",
+    "SVG": b"<svg",
+    "PNG": b"\x89PNG",
+}
+
+
+def heatmap(page: Page) -> Locator:
+    """The figure of all pairs: the first one that holds a heatmap of its own tree."""
+    return page.get_by_test_id("stPlotlyChart").filter(has=page.locator(".hm")).first
+
+
+def set_k(page: Page, k: int) -> None:
+    box = page.get_by_role("spinbutton", name="k", exact=False).first
+    box.fill(str(k))
+    box.press("Enter")
+
+
+def test_a_click_on_a_cell_looks_at_its_pair_and_a_reload_keeps_it(server: Server, page: Page) -> None:
+    page.goto(server.link("angles", c="demo:finetuned", layer=LAYER, k="8", view="groups", group="task", order="list"))
+    expect(answer(page)).to_contain_text("two of the 10 values of task")
+    settled(page)
+    place = _cell(page, row=2, column=7, of=10)
+    page.mouse.move(*place)
+    hover = page.locator(".hoverlayer .hovertext").first
+    expect(hover).to_contain_text("mean angle")
+    names = (hover.locator("tspan.line").first.text_content() or "").split(", ")
+    page.mouse.click(*place)
+    expect(page.get_by_text(f"{names[0]} and {names[1]}: mean angle")).to_be_visible()
+    expect(page).to_have_url(re.compile(rf"pair={names[0]}&pair={names[1]}"))
+    settled(page)
+    before = answer(page).inner_text()
+    page.reload()
+    expect(answer(page)).to_have_text(before)
+    expect(page.get_by_text(f"{names[0]} and {names[1]}: mean angle")).to_be_visible()
+
+
+def test_two_rows_of_the_table_are_a_pair(server: Server, page: Page) -> None:
+    page.goto(server.link("angles", c="demo:finetuned", layer=LAYER, k="8", view="groups", group="task"))
+    expect(answer(page)).to_contain_text("two of the 10 values of task")
+    page.get_by_text("Groups (10 rows)").click()
+    table = page.get_by_test_id("stDataFrame").first
+    expect(table).to_be_visible()
+    settled(page)
+    table.scroll_into_view_if_needed()
+    box = table.bounding_box()
+    assert box is not None
+    for row in (1, 3):
+        page.mouse.click(box["x"] + 15, box["y"] + 35 * row + 18)
+        settled(page)
+    expect(page).to_have_url(re.compile(r"pair=[\w-]+&pair=[\w-]+"))
+
+
+def test_another_k_changes_the_answer_and_the_address(server: Server, page: Page) -> None:
+    page.goto(server.link("angles", c="demo:finetuned", layer=LAYER))
+    expect(answer(page)).to_contain_text("the 16 leading input directions")
+    settled(page)
+    set_k(page, 4)
+    expect(answer(page)).to_contain_text("the 4 leading input directions")
+    expect(page).to_have_url(re.compile(r"k=4"))
+    expect(heatmap(page)).to_be_visible()
+
+
+def test_every_view_of_angles_draws_its_figure(server: Server, page: Page) -> None:
+    page.goto(server.link("angles", c="demo:untrained", k="4"))
+    expect(answer(page)).to_contain_text("no more than chance")
+    for view, says in (("halves", "random half"), ("layers", "of these 20 layers"), ("models", "of these 40 models")):
+        page.get_by_role("radio", name=view, exact=True).click()
+        expect(answer(page)).to_contain_text(says)
+        expect(figure(page).locator(".main-svg").first).to_be_visible()
+
+
+@pytest.mark.parametrize("name", ["angles", "reconstruction"])
+def test_every_format_of_an_export_is_what_it_says(server: Server, page: Page, name: str) -> None:
+    page.goto(server.link(name, c="demo:planted", layer=LAYER, k="6", axis="in"))
+    expect(figure(page).locator(".main-svg").first).to_be_visible()
+    settled(page)
+    page.get_by_role("button", name="Export").first.click()
+    for label, start in STARTS.items():
+        assert saved(page, label).startswith(start), label
+    pdf = saved(page, "PDF")
+    # 120 mm are 340 points; the fonts travel inside the file.
+    found = re.search(rb"/MediaBox\s*\[\s*0\s+0\s+([\d.]+)", pdf)
+    assert found is not None
+    assert abs(float(found[1]) - 120 / 25.4 * 72) < 2
+    assert b"/FontFile" in pdf
+    archive = zipfile.ZipFile(io.BytesIO(saved(page, "Bundle")))
+    assert "provenance.json" in archive.namelist()
+    assert b"axis=in" in archive.read("provenance.json")
+    assert pl.read_parquet(io.BytesIO(saved(page, "Parquet"))).height > 0
+
+
+def test_holding_out_a_task_is_harder_than_a_model(server: Server, page: Page) -> None:
+    page.goto(server.link("reconstruction", c="demo:finetuned", layer=LAYER))
+    expect(answer(page)).to_contain_text("With each task held out")
+    settled(page)
+    page.get_by_role("radio", name="model", exact=True).click()
+    expect(answer(page)).to_contain_text("With each model held out")
+    expect(page).to_have_url(re.compile("hold=model"))
+    set_k(page, 5)
+    expect(answer(page)).to_contain_text("5 directions of the others")
+    settled(page)
+    before, link = answer(page).inner_text(), page.url
+    page.reload()
+    expect(answer(page)).to_have_text(before)
+    assert page.url == link
+
+
+def test_networks_are_scored_on_demand_and_the_scores_stay(server: Server, page: Page) -> None:
+    few = {"m": ["task=prime", "task=parity"], "l": ["blocks.0.mlp.up.weight", "blocks.0.mlp.down.weight"]}
+    page.goto(server.link("reconstruction", c="demo:finetuned", layer="blocks.0.mlp.up.weight", **few))
+    expect(answer(page)).to_contain_text("With each task held out")
+    settled(page)
+    page.get_by_role("button", name="Compute").last.click()
+    expect(page.get_by_text("Score against k")).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("button", name="Compute")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_text("Score against weight error")).to_be_visible()
+
+
+def test_a_dropped_file_is_projected(server: Server, page: Page, tmp_path: Path) -> None:
+    state = load_file(uws.collect("demo:finetuned").refs[3].repo)
+    own = tmp_path / "mine.safetensors"
+    save_file({name: (value * 1.02).contiguous() for name, value in state.items()}, own)
+    page.goto(server.link("reconstruction", c="demo:finetuned", layer=LAYER))
+    expect(answer(page)).to_contain_text("With each task held out")
+    page.get_by_text("Project another model").click()
+    page.locator("input[type=file]").set_input_files(own)
+    expect(page.get_by_text("directions of the collection leave")).to_be_visible()
+    expect(page.get_by_text("mine: error against directions kept")).to_be_visible()
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a model")
+    page.locator("input[type=file]").set_input_files(broken)
+    expect(page.get_by_text("broken", exact=False).first).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_the_layer_is_chosen_on_the_page(server: Server, page: Page) -> None:
+    page.goto(server.link("reconstruction", c="demo:finetuned"))
+    expect(answer(page)).to_contain_text("0.attn.k")
+    choose(page, "Layer", "2.mlp.up")
+    expect(answer(page)).to_contain_text("2.mlp.up")
+    page.get_by_role("link", name="Angles").click()
+    expect(answer(page)).to_contain_text("2.mlp.up")
+
+
+def test_nobody_else_was_asked_for_anything(server: Server) -> None:
+    assert server.strangers == []
+
+
+def _cell(page: Page, *, row: int, column: int, of: int) -> tuple[float, float]:
+    """The middle of a cell of the heatmap on the screen."""
+    heatmap(page).scroll_into_view_if_needed()
+    box = heatmap(page).locator(".hm image").first.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] * (column + 0.5) / of, box["y"] + box["height"] * (row + 0.5) / of

@@ -1,0 +1,102 @@
+"""Stored numbers, counted by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from uws_core.analysis.accounting import ceiling, equal_rank, storage, two_sided
+from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.models import Collection, LayerKey, ModelRef
+
+
+def collection(*shapes: tuple[int, int], n: int) -> Collection:
+    layers = tuple(LayerKey(f"blocks.{i}.weight", shape) for i, shape in enumerate(shapes))
+    refs = tuple(ModelRef(f"model-{i}", "0") for i in range(n))
+    return Collection("some", refs, tuple(ref.repo for ref in refs), layers, fingerprint="f")
+
+
+def test_the_published_example_comes_out_to_the_last_digit():
+    # A vision transformer: 40 layers of 768 x 768, ranks that sum to 1854, 470 models; no mean is counted.
+    vit = collection(*[(768, 768)] * 40, n=470)
+    ranks = [46] * 26 + [47] * 14
+    assert sum(ranks) == 1854
+    found = storage(vit, kept=ranks, axis=Axis.IN, mean=False)
+    assert sum(found.basis) == 1_423_872
+    assert found.shared == 670_643_712
+    assert sum(found.dense) == 11_088_691_200
+    assert found.ratio == pytest.approx(16.5344, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("axis", "basis", "coefficients"),
+    [("models", 2 * 12, 7 * 2), ("in", 2 * 4, 7 * 2 * 3), ("out", 2 * 3, 7 * 2 * 4)],
+)
+def test_each_axis_counts_its_own_basis_and_coefficients(axis: str, basis: int, coefficients: int):
+    found = storage(collection((3, 4), n=7), kept=2, axis=axis)
+    assert (found.basis, found.coefficients, found.mean, found.dense) == ((basis,), (coefficients,), (12,), (84,))
+    assert found.shared == basis + coefficients + 12
+    assert storage(collection((3, 4), n=7), kept=2, axis=axis, mean=False).shared == basis + coefficients
+    assert found.per_model(0) * 7 == found.shared
+
+
+def test_both_sides_count_two_bases_and_small_cores():
+    found = two_sided(collection((30, 40), n=7), kept_out=5, kept_in=6)
+    assert found.shared == 5 * 30 + 6 * 40 + 7 * 5 * 6 + 30 * 40
+    assert (found.axis, found.kept, found.kept_in) == (None, (5,), (6,))
+
+
+def test_the_whole_checkpoint_keeps_what_is_not_shared_at_full_size():
+    two = collection((3, 4), (5, 6), n=7)
+    found = storage(two, ["blocks.0.weight"], kept=1, axis="models", other=7 * 11)
+    assert found.untouched == 7 * (30 + 11)
+    assert found.whole == (12 + 7 + 12) + 7 * 41
+    assert found.ratio == pytest.approx(84 / 31)
+    assert found.ratio_whole == pytest.approx((84 + 287) / (31 + 287))
+    assert storage(two, kept=1, axis="models").untouched == 0
+
+
+def test_ranks_may_differ_by_layer():
+    two = collection((3, 4), (5, 6), n=4)
+    assert storage(two, kept={"blocks.0.weight": 1, "blocks.1.weight": 3}, axis="in").kept == (1, 3)
+    assert storage(two, kept=[2, 1], axis="in", members=3).coefficients == (3 * 2 * 3, 3 * 1 * 5)
+    with pytest.raises(LayerError, match="each of 2 layers was expected, 3 were given"):
+        storage(two, kept=[1, 2, 3], axis="in")
+    with pytest.raises(LayerError, match=r"none is given for blocks\.1\.weight"):
+        storage(two, kept={"blocks.0.weight": 1}, axis="in")
+    with pytest.raises(LayerError, match="no layer nonsense"):
+        storage(two, ["nonsense"], kept=1, axis="in")
+    with pytest.raises(NotEnoughModels, match="at least one model"):
+        storage(two, kept=1, axis="in", members=0)
+
+
+def test_directions_beyond_the_ceiling_are_not_counted_and_noted():
+    found = storage(collection((30, 40), n=5), kept=100, axis="models")
+    assert found.kept == (4,)
+    assert found.notes == ("0.weight: 100 directions were asked for, 5 models have at most 4",)
+
+
+@pytest.mark.parametrize(
+    ("n", "axis", "mean", "most"),
+    [
+        (5, Axis.MODELS, True, 4),
+        (5, Axis.MODELS, False, 5),
+        (500, Axis.MODELS, True, 12),
+        (5, Axis.IN, True, 4),
+        (2, Axis.IN, True, 3),
+        (5, Axis.OUT, True, 3),
+        (1, Axis.IN, False, 3),
+    ],
+)
+def test_the_ceiling_is_the_free_points_or_the_space(n: int, axis: Axis, mean: bool, most: int):
+    assert ceiling(LayerKey("x", (3, 4)), n=n, axis=axis, mean=mean) == most
+
+
+def test_the_equal_rank_never_stores_more():
+    layer = LayerKey("x", (20, 30))
+    for axis in Axis:
+        for k in range(40):
+            rank = equal_rank(layer, n=8, k=k, axis=axis)
+            length = {Axis.MODELS: 600, Axis.IN: 30, Axis.OUT: 20}[axis]
+            numbers = k * length / 8 + k * 600 / length
+            assert rank == (20 if numbers >= 600 else min(numbers // 50, 20))

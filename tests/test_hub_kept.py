@@ -1,0 +1,264 @@
+"""What is not asked of the Hub twice: whole downloads, and bytes kept on disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.hub_fixtures import adapter, files, standin, tensors
+from tests.hub_standin import STRANGER, TOKEN, HubStandIn, Seen
+from uws_core.collection import collect
+from uws_core.errors import Cancelled, HubError, UnreadableFile
+from uws_core.nouns.models import Collection, ModelRef
+from uws_core.passes.factors import factors
+from uws_core.passes.gram import gram
+from uws_core.passes.side import side_gram
+from uws_core.passes.stored import Stored, stored
+from uws_core.saved import save
+from uws_core.sources import ahead, hub, open_source
+from uws_core.sources.ahead import fetch_ahead
+from uws_core.sources.header import FIRST_READ
+
+__all__ = ["standin"]
+
+LAYER = "blocks.1.q.weight"
+
+
+# --- whole downloads
+
+
+def test_a_whole_download_is_found_and_nothing_of_it_is_asked_again(standin: HubStandIn):
+    refs = [ModelRef(f"lab/m{i}", standin.add(f"lab/m{i}", files(i))) for i in range(2)]
+    told = []
+    hub.download(refs, report=lambda share, text: told.append((share, text)))
+    before = len(standin.quiet())
+    for i, ref in enumerate(refs):
+        source = open_source(ref)
+        assert torch.equal(source.read(LAYER), tensors(i)[LAYER])
+        assert source.ref == ref
+    assert len(standin.quiet()) == before
+    assert told == [(0.0, "lab/m0: model 1 of 2"), (0.5, "lab/m1: model 2 of 2")]
+
+
+def test_a_download_fetches_what_reading_needs_and_no_more(standin: HubStandIn):
+    commit = standin.add("lab/m", files() | {"pytorch_model.bin": b"x" * 1000, "extra.safetensors": b"y" * 1000})
+    hub.download([ModelRef("lab/m", commit)])
+    asked = {seen.path.rsplit("/", 1)[-1] for seen in standin.calls("*resolve*")}
+    assert asked == {"model.safetensors", "config.json"}
+
+
+def test_a_download_that_is_refused_names_the_model(standin: HubStandIn):
+    standin.add("lab/m", files(), gated=True)
+    with pytest.raises(HubError, match=r"lab/m: gated"):
+        hub.download([ModelRef("lab/m", "")])
+
+
+# --- bytes kept on disk
+
+
+def test_kept_bytes_are_not_asked_for_again(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    ref = ModelRef("lab/m", standin.add("lab/m", files(shape=(300, 200))))
+    first = open_source(ref)
+    first.read(LAYER, (100, 200))
+    hub._tensors.cache_clear()
+    before = standin.bytes_sent("/blob/*")
+    again = open_source(ref)
+    assert torch.equal(again.read(LAYER), tensors(shape=(300, 200))[LAYER])
+    assert standin.bytes_sent("/blob/*") - before == 200 * 200 * 4
+    assert len([seen for seen in standin.quiet() if seen.status == 206]) == 4
+
+
+def test_what_was_read_opens_and_reads_again_without_a_network(
+    standin: HubStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    for i in range(2):
+        standin.add(f"lab/m{i}", files(i, shape=(300, 200)), tags=["license:mit"])
+    made = collect(["lab/m0", "lab/m1"])
+    save(made, tmp_path / "mine.uws.toml")
+    known = gram(made, LAYER)
+    hub._tensors.cache_clear()
+    hub.client().models.clear()
+    standin.seen.clear()
+    again = collect(tmp_path / "mine.uws.toml")
+    assert (gram(again, LAYER).values == known.values).all()
+    assert again == made
+    assert not standin.quiet()
+
+
+def test_what_is_kept_of_a_model_is_what_was_told(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    commit = standin.add("lab/m", files(), tags=["license:mit", "x"], downloads=3)
+    told = hub.look_up(ModelRef("lab/m", commit))
+    hub.client().models.clear()
+    assert hub.look_up(ModelRef("lab/m", commit)) == told
+    assert len(standin.calls("/api/*")) == 1
+    # A branch is asked for each time: it may have moved.
+    hub.look_up(ModelRef("lab/m", "main"))
+    assert len(standin.calls("/api/*")) == 2
+
+
+def test_what_needs_a_token_is_kept_for_who_has_one(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    ref = ModelRef("lab/secret", standin.add("lab/secret", files(3, shape=(300, 200)), gated=True))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    open_source(ref).read(LAYER)
+    hub._tensors.cache_clear()
+    before = standin.bytes_sent("/blob/*")
+    assert torch.equal(open_source(ref).read(LAYER), tensors(3, shape=(300, 200))[LAYER])
+    assert 0 < standin.bytes_sent("/blob/*") - before <= FIRST_READ
+    for token in ("", STRANGER):
+        monkeypatch.setenv("HF_TOKEN", token)
+        with pytest.raises(HubError, match=r"lab/secret: gated"):
+            open_source(ref)
+
+
+def test_an_amount_that_is_none_is_said(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "plenty")
+    standin.add("lab/m", files())
+    with pytest.raises(HubError, match=r"UWS_HUB_KEEP: .*plenty"):
+        open_source(ModelRef("lab/m", ""))
+
+
+# --- whole layers of many models at once
+
+
+@pytest.fixture
+def many(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch) -> Collection:
+    """Twelve models and their base."""
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    for i in range(12):
+        standin.add(f"lab/m{i:02d}", files(i, shape=SHAPE))
+    standin.add("lab/base", files(99, shape=SHAPE))
+    return collect([f"lab/m{i:02d}" for i in range(12)], base="lab/base")
+
+
+SHAPE = (300, 200)
+NBYTES = 300 * 200 * 4
+
+
+def moved(standin: HubStandIn) -> list[Seen]:
+    """The answers with weights so far, without the reads of headers."""
+    return [
+        seen for seen in standin.quiet() if seen.server == "cdn" and not seen.headers["range"].startswith("bytes=0-")
+    ]
+
+
+def test_a_pass_fetches_its_layer_once_and_later_passes_fetch_nothing(standin: HubStandIn, many: Collection):
+    told = []
+    gram(many, LAYER, report=lambda share, text: told.append(text))
+    assert sum(seen.sent for seen in moved(standin)) == 13 * NBYTES
+    assert told[0].endswith("MiB from the Hub")
+    for repeat in (
+        lambda: side_gram(many, LAYER, axis="out"),
+        lambda: factors(many, LAYER, kept=2),
+        lambda: gram(many, LAYER),
+    ):
+        repeat()
+    assert len(moved(standin)) == 13
+
+
+def test_several_models_are_fetched_at_once(standin: HubStandIn, many: Collection):
+    standin.busiest = 0
+    standin.fail("/blob/*", "slow", seconds=0.05, times=13)
+    gram(many, LAYER)
+    assert standin.busiest >= 4
+
+
+def test_a_block_of_rows_fetches_that_block(standin: HubStandIn, many: Collection):
+    gram(many, LAYER, rows=(0, 30))
+    assert sum(seen.sent for seen in moved(standin)) == 13 * NBYTES // 10
+
+
+def test_a_large_layer_is_fetched_in_pieces(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ahead, "_PIECE", NBYTES // 3)
+    whole = gram(many, LAYER)
+    assert len(moved(standin)) == 13 * 3
+    assert sum(seen.sent for seen in moved(standin)) == 13 * NBYTES
+    monkeypatch.setenv("UWS_HUB_KEEP", "0")
+    assert (gram(many, LAYER).values == whole.values).all()
+
+
+@pytest.mark.parametrize("keep", ["0", f"{20 * NBYTES}"])
+def test_what_would_not_be_kept_is_not_fetched_ahead(
+    standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch, keep: str
+):
+    monkeypatch.setenv("UWS_HUB_KEEP", keep)
+    sources = [open_source(ref) for ref in many.refs]
+    assert fetch_ahead(sources, many.by_name[LAYER]) == 0
+    assert not moved(standin)
+
+
+def test_adapters_are_fetched_as_they_are_stored(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    for i in range(3):
+        standin.add(f"lab/lora{i}", adapter(i, layers=6, rank=32))
+    found = collect([f"lab/lora{i}" for i in range(3)])
+    layer = found.layers[4]
+    assert not layer.factor
+    gram(found, layer)
+    stored = sum(open_source(ref).stored_bytes(layer.name) for ref in found.refs)
+    assert sum(seen.sent for seen in moved(standin)) == stored == 3 * (300 + 200) * 32 * 4
+    before = len(moved(standin))
+    gram(found, layer)
+    assert len(moved(standin)) == before
+
+
+def test_stop_is_heard_while_fetching(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ahead, "_PIECE", NBYTES // 10)
+
+    def stop(share: float, text: str) -> None:
+        raise Cancelled(text)
+
+    standin.fail("/blob/*", "slow", seconds=0.02, times=100)
+    with pytest.raises(Cancelled, match="from the Hub"):
+        gram(many, LAYER, report=stop)
+    assert len(moved(standin)) < 130 / 2
+
+
+def test_a_model_that_cannot_be_fetched_is_an_error_that_names_it(standin: HubStandIn, many: Collection):
+    standin.fail("/blob/*/lab/m07/*", "shifted", times=10)
+    with pytest.raises(UnreadableFile, match=r"lab/m07: model\.safetensors: asked for bytes"):
+        gram(many, LAYER)
+
+
+def test_models_on_this_machine_are_left_alone(tmp_path: Path):
+    for i in range(2):
+        save_file(tensors(i), tmp_path / f"m{i}.safetensors")
+    found = collect(tmp_path)
+    assert fetch_ahead([open_source(ref) for ref in found.refs], found.layers[0]) == 0
+
+
+# --- what a layer costs
+
+
+def test_the_bytes_of_layers_are_told_before_they_are_read_and_which_the_hub_must_send(
+    standin: HubStandIn, many: Collection
+):
+    before = len(standin.quiet())
+    assert stored(many, [LAYER]) == Stored(13 * NBYTES, 13 * NBYTES)
+    assert stored(many, [layer.name for layer in many.layers]).bytes == 3 * 13 * NBYTES
+    assert len(standin.quiet()) == before
+    gram(many, LAYER)
+    assert stored(many, [LAYER]) == Stored(13 * NBYTES, 0)
+
+
+def test_what_made_room_must_be_sent_again(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", str(13 * NBYTES * 2 + 1_000_000))
+    hub._tensors.cache_clear()
+    gram(many, LAYER)
+    assert stored(many, [LAYER]).far == 0
+    for layer in many.layers:
+        gram(many, layer)
+    assert stored(many, [LAYER]).far == 13 * NBYTES
+    monkeypatch.setenv("UWS_HUB_KEEP", "0")
+    assert stored(many, [LAYER]).far == 13 * NBYTES
+
+
+def test_models_on_this_machine_cost_no_network(tmp_path: Path):
+    for i in range(2):
+        save_file(tensors(i), tmp_path / f"m{i}.safetensors")
+    found = collect(tmp_path)
+    assert stored(found, [LAYER]) == Stored(2 * 24 * 16 * 4, 0)

@@ -1,0 +1,43 @@
+import re
+from contextlib import suppress
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from uws_core.sources.patterns import ends_with
+
+HOSTILE = settings(max_examples=max(300, 5 * settings.default.max_examples))
+
+
+# Patterns of the small language, which Python's engine reads too.
+atoms = st.sampled_from(["a", "b", ".", "\\.", "\\d", "[ab]", "[^a]", "[a-c0-1]", "\\w", "0", "^", "$", "\\D"])
+
+
+expressions = st.recursive(
+    atoms,
+    lambda inner: (
+        st.tuples(inner, inner).map("".join)
+        | st.tuples(inner, inner).map(lambda two: f"({two[0]}|{two[1]})")
+        | inner.map(lambda one: f"(?:{one})*")
+        | inner.map(lambda one: f"({one})?")
+        | st.sampled_from("ab.").map(lambda one: f"{one}+?")
+    ),
+    max_leaves=6,
+)
+
+
+@HOSTILE
+@given(expressions, st.text("ab0.c", max_size=6))
+def test_patterns_match_what_pythons_engine_matches(pattern: str, text: str):
+    try:
+        found = ends_with(pattern, text)
+    except ValueError:
+        assume(False)
+    assert found == bool(re.match(rf"(.*\.)?({pattern})\Z", text))
+
+
+@HOSTILE
+@given(st.text("ab(|)*+?[]^$\\d.{1,2}-", max_size=40))
+def test_any_pattern_is_matched_or_refused(pattern: str):
+    with suppress(ValueError):
+        assert ends_with(pattern, "a" * 100 + ".b" * 50) in (True, False)

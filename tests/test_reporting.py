@@ -1,0 +1,211 @@
+"""The report holds every claim, is whole or not there, and asks nothing of any network, whatever names it is given."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from playwright.sync_api import sync_playwright
+from safetensors.numpy import save_file
+
+import uws_core as uws
+from tests.planted import families, gram_of, spiked
+from uws_core.analysis.evidence import evidence
+from uws_core.codec import MATH_VERSION, evidence_bytes, evidence_from
+from uws_core.errors import Cancelled, ExportError, LayerError, NotEnoughModels, StoreError
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.models import Collection
+from uws_core.reporting import judged
+from uws_core.reporting.judged import DRAWS, Asked, affordable
+from uws_core.store import Store
+
+EVIL = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store(tmp_path_factory.mktemp("results")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def kin(tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """Twelve models of three families, two layers, and a table whose texts try to be HTML."""
+    folder = tmp_path_factory.mktemp("kin")
+    rows = families([4, 4, 4], 144, likeness=0.5, seed=1).astype(np.float32)
+    for i, row in enumerate(rows):
+        halves = row.reshape(2, 12, 6)
+        save_file({f"blocks.{n}.up.weight": half.copy() for n, half in enumerate(halves)}, folder / f"m{i}.safetensors")
+    cell = '"' + EVIL.replace('"', '""') + '"'
+    table = "".join(f"m{i},{'abc'[i // 4]},{cell}\n" for i in range(12))
+    (folder / "models.csv").write_text(f"model,kin,note\n{table}")
+    return uws.collect(folder, name=f"kin {EVIL}")
+
+
+@pytest.fixture(scope="module")
+def made(kin: Collection, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    into = tmp_path_factory.mktemp("made") / "report"
+    return uws.report(kin, into=into, groups="kin", draws=19, seed=4, store=store)
+
+
+def test_every_claim_stands_with_its_definition_and_source(made: Path) -> None:
+    page = (made / "report.html").read_text(encoding="utf-8")
+    text = re.sub(r"\s+", " ", page.replace("\u00a0", " "))
+    for claim in CLAIMS.values():
+        for words in (claim.title, claim.definition, claim.source):
+            assert words.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;") in text
+
+
+def test_names_are_shown_and_never_run(made: Path) -> None:
+    page = (made / "report.html").read_text(encoding="utf-8")
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    assert "<img src=x" not in page
+    assert "<script>alert(2)" not in page
+
+
+def test_nothing_is_loaded_from_elsewhere(made: Path) -> None:
+    page = (made / "report.html").read_text(encoding="utf-8")
+    outside = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"<(?:link|iframe|img|object|embed)\b", outside)
+    assert not re.findall(r"(?:src|href)\s*=\s*[\"']?(?:https?:)?//", outside)
+    assert "default-src 'none'" in outside
+    assert page.count("plotly.js v") == 1
+
+
+def test_the_tables_hold_what_python_gives(made: Path, kin: Collection, store: Store) -> None:
+    grams = {gram.layer.name: gram for gram in uws.scan(kin, store=store)}
+    both = grams["blocks.0.up.weight"] + grams["blocks.1.up.weight"]
+    found = evidence(both, groups=kin.table["kin"], grouped_by="kin", draws=19, seed=4)
+    table = pl.read_parquet(made / "tables" / "claims.parquet")
+    assert dict(table.select("claim", "verdict").iter_rows()) == {
+        one.claim: one.verdict.value for one in found.findings
+    }
+    assert table.filter(pl.col("claim") == "relatives")["value"].item() == found["relatives"].value
+    by_layer = pl.read_parquet(made / "tables" / "claims_by_layer.parquet")
+    assert by_layer.height == 2 * len(CLAIMS)
+    told = json.loads((made / "provenance.json").read_text())
+    assert told["math_version"] == MATH_VERSION
+    assert told["asked"]["seed"] == "4"
+    assert told["collection"]["models"] == [str(ref) for ref in kin.refs]
+
+
+def test_the_same_seed_gives_the_same_tables(made: Path, kin: Collection, tmp_path: Path) -> None:
+    with Store(tmp_path / "another") as other:
+        again = uws.report(kin, into=tmp_path / "again", groups="kin", draws=19, seed=4, store=other)
+        third = uws.report(kin, into=tmp_path / "third", groups="kin", draws=19, seed=5, store=other)
+    tables = [pl.read_parquet(place / "tables" / "claims.parquet") for place in (made, again, third)]
+    assert tables[0].equals(tables[1])
+    assert not tables[0].drop("seed").equals(tables[2].drop("seed"))
+
+
+def test_an_archive_and_a_single_page(kin: Collection, store: Store, tmp_path: Path) -> None:
+    options = {"groups": "kin", "draws": 19, "seed": 4, "layers": ["blocks.1.up.weight"], "store": store}
+    archive = uws.report(kin, into=tmp_path / "new" / "report.zip", **options)
+    names = set(zipfile.ZipFile(io.BytesIO(archive.read_bytes())).namelist())
+    assert {"report.html", "provenance.json", "tables/claims.parquet", "tables/lineage.parquet"} <= names
+    alone = uws.report(kin, into=tmp_path / "one.html", **options)
+    assert alone.read_text(encoding="utf-8").startswith("<!doctype html>")
+    # A page that is there is replaced by the newer one.
+    assert uws.report(kin, into=alone, **options) == alone
+
+
+def test_what_stands_there_is_not_touched(kin: Collection, store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    with pytest.raises(ExportError, match="other things in it"):
+        uws.report(kin, into=tmp_path / "mine", draws=19, store=store)
+    assert [one.name for one in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
+
+
+def test_a_stopped_report_leaves_nothing_but_what_was_judged(kin: Collection, tmp_path: Path) -> None:
+    def stop(fraction: float, message: str) -> None:
+        if message.startswith("1.up: noise"):
+            raise Cancelled("stop was pressed")
+
+    with Store(tmp_path / "results") as own:
+        with pytest.raises(Cancelled):
+            uws.report(kin, into=tmp_path / "report", draws=19, store=own, report=stop)
+        assert {one.name for one in tmp_path.iterdir()} == {"results"}
+        assert judged.known(kin, ["blocks.0.up.weight"], Asked(tuple(range(12)), draws=19), store=own) is not None
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_few_models_get_a_report_that_cannot_tell(kin: Collection, store: Store, tmp_path: Path, count: int) -> None:
+    place = uws.report(kin, into=tmp_path / "few", members=list(range(count)), draws=19, store=store)
+    table = pl.read_parquet(place / "tables" / "claims.parquet")
+    assert table.filter(pl.col("claim") == "concentrated")["verdict"].item() == "cannot tell"
+    assert "too few models" in (place / "report.html").read_text(encoding="utf-8")
+
+
+def test_equal_models_get_a_report_that_cannot_tell(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "equal").mkdir()
+    weights = {"blocks.0.up.weight": np.ones((6, 5), np.float32) * np.arange(5, dtype=np.float32)}
+    for i in range(6):
+        save_file(weights, tmp_path / "equal" / f"m{i}.safetensors")
+    place = uws.report(uws.collect(tmp_path / "equal"), into=tmp_path / "report", draws=19, store=store)
+    assert set(pl.read_parquet(place / "tables" / "claims.parquet")["verdict"]) == {"cannot tell"}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"groups": "colour"}, NotEnoughModels, "no column 'colour'.*kin"),
+        ({"layers": ["blocks.9.up.weight"]}, LayerError, "none called blocks.9.up.weight"),
+        ({"groups": ["a"] * 5}, NotEnoughModels, "12"),
+        ({"members": [3]}, NotEnoughModels, "(?i)two|at least"),
+    ],
+)
+def test_what_cannot_be_reported_is_said(
+    kin: Collection, store: Store, tmp_path: Path, options: dict[str, object], error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        uws.report(kin, into=tmp_path / "report", draws=19, store=store, **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_evidence_comes_back_from_bytes_bit_for_bit() -> None:
+    found = evidence(gram_of(spiked(12, 300, strengths=(20.0,), seed=3)), draws=19, seed=2)
+    again = evidence_from(evidence_bytes(found))
+    # Numbers that do not exist are NaN, which no comparison calls equal.
+    assert evidence_bytes(again) == evidence_bytes(found)
+    assert again["halves"].samples.tolist() == found["halves"].samples.tolist()
+    assert again.determined is not None
+    assert again.determined.k == found.determined.k
+    with pytest.raises(StoreError, match="evidence"):
+        evidence_from(judged.run.gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
+
+
+def test_many_layers_get_fewer_draws_and_never_too_few() -> None:
+    assert affordable(40, 1, 99, within=15.0) == 99
+    assert affordable(40, 60, 99, within=15.0) < 99
+    assert affordable(1000, 60, 499, within=15.0) == DRAWS[0]
+
+
+@pytest.mark.e2e
+def test_it_opens_from_a_disk_without_a_request(made: Path, browser_executable: str) -> None:
+    asked: list[str] = []
+    wrong: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(dialog.message))
+        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+        page.goto((made / "report.html").as_uri(), timeout=90_000)
+        page.locator("#figure-verdicts .main-svg").first.wait_for(timeout=60_000)
+        assert page.locator(".js-plotly-plot").count() >= 2 * 10
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        # On paper nothing is folded.
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.locator("details:not([open])").count() == 0
+        browser.close()
+    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert wrong == []

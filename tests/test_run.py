@@ -1,0 +1,136 @@
+"""The stream of results: finished ones first, no weight read twice, nothing lost when stopped."""
+
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
+import numpy as np
+import pytest
+
+import uws_core as uws
+from uws_core import run
+from uws_core.codec import gram_bytes, gram_from
+from uws_core.errors import Cancelled, LayerError, StoreError
+from uws_core.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def finetuned():
+    return uws.collect("demo:finetuned")
+
+
+def test_a_gram_survives_the_store_bit_for_bit(finetuned):
+    gram = uws.gram(finetuned, finetuned.layers[0])
+    again = gram_from(gram_bytes(gram))
+    assert again.layers == gram.layers
+    assert again.labels == gram.labels
+    assert (again.values == gram.values).all()
+    assert (again.base.to_models == gram.base.to_models).all()
+    assert (again.entry_stats.kurtosis == gram.entry_stats.kurtosis).all()
+    assert (again.d, again.floor, again.center_norm2, again.crowding) == (
+        gram.d,
+        gram.floor,
+        gram.center_norm2,
+        gram.crowding,
+    )
+    for raw in (b"", b"\x08" + b"\0" * 30, gram_bytes(gram)[:100]):
+        with pytest.raises(StoreError, match="computed again"):
+            gram_from(raw)
+
+
+def test_finished_layers_come_first_and_weights_are_read_once(finetuned, store, monkeypatch):
+    names = [layer.name for layer in finetuned.layers]
+    list(uws.scan(finetuned, names[3:5], store=store))
+    order = [gram.layer.name for gram in uws.scan(finetuned, store=store)]
+    assert order == names[3:5] + names[:3] + names[5:]
+    monkeypatch.setattr(run, "_work", lambda *given: pytest.fail("weights were read again"))
+    assert [gram.layer.name for gram in uws.scan(finetuned, store=store)] == names
+
+
+def test_another_precision_is_another_result(finetuned, store):
+    layer = finetuned.layers[0]
+    (single,) = uws.scan(finetuned, [layer], store=store, effort=run.Effort(precision="single"))
+    (double,) = uws.scan(finetuned, [layer], store=store, effort=run.Effort(precision="double"))
+    assert (single.values != double.values).any()
+    assert len(run.known(finetuned, [layer], store=store)) == 0
+    assert len(run.known(finetuned, [layer], store=store, precision="single")) == 1
+
+
+def test_a_stop_keeps_what_is_finished(finetuned, store):
+    seen = []
+
+    def report(fraction: float, message: str) -> None:
+        seen.append(fraction)
+        if fraction > 0.4:
+            raise Cancelled("stopped")
+
+    done = []
+    with pytest.raises(Cancelled):
+        done.extend(gram.layer.name for gram in uws.scan(finetuned, store=store, report=report))
+    assert seen == sorted(seen)
+    assert 1 <= len(run.known(finetuned, store=store)) < len(finetuned.layers)
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_any_executor_gives_the_same_numbers(finetuned, store, kind):
+    wanted = finetuned.layers[:3]
+    here = {gram.layer.name: gram for gram in uws.scan(finetuned, wanted, store=store)}
+    pool = ThreadPoolExecutor(2) if kind == "threads" else ProcessPoolExecutor(2, mp_context=get_context("spawn"))
+    with pool as executor, Store(store.path.parent / "other") as other:
+        spread = {gram.layer.name: gram for gram in uws.scan(finetuned, wanted, store=other, executor=executor)}
+    assert spread.keys() == here.keys()
+    for name, gram in spread.items():
+        assert gram.labels == here[name].labels
+        np.testing.assert_allclose(gram.values, here[name].values, rtol=0, atol=1e-12 * here[name].values.max())
+
+
+def test_labels_are_those_of_the_collection_that_asks(finetuned, store):
+    list(uws.scan(finetuned, finetuned.layers[:1], store=store))
+    renamed = replace(finetuned, labels=tuple(f"renamed-{index}" for index in range(len(finetuned))))
+    (gram,) = run.known(renamed, finetuned.layers[:1], store=store).values()
+    assert gram.labels[0] == "renamed-0"
+
+
+def test_a_damaged_entry_is_computed_again(finetuned, store):
+    layer = finetuned.layers[0]
+    store.put(run.gram_key(finetuned, layer), b"not a gram")
+    (gram,) = uws.scan(finetuned, [layer], store=store)
+    assert gram.n == 40
+
+
+def test_unknown_layers_are_all_named(finetuned, store):
+    with pytest.raises(LayerError, match="none called nope, other"):
+        list(uws.scan(finetuned, ["nope", "other"], store=store))
+
+
+def test_the_whole_network_is_the_sum_of_its_layers(finetuned, store):
+    grams = list(uws.scan(finetuned, store=store))
+    total = run.whole_network(grams)
+    assert total.d == sum(layer.entries for layer in finetuned.layers)
+    np.testing.assert_allclose(total.values, sum(gram.values for gram in grams), rtol=1e-12)
+
+
+@pytest.mark.parametrize("members", [None, [0, 5, 9]])
+def test_side_grams_and_factors_are_kept_under_their_subset(finetuned, store, monkeypatch, members):
+    layer = finetuned.layers[0]
+    first = run.side(finetuned, layer, axis="in", members=members, store=store)
+    own = run.directions(finetuned, layer, kept=4, members=members, store=store)
+    assert (first.values != run.side(finetuned, layer, axis="in", members=[1, 2, 3], store=store).values).any()
+    assert (
+        first.values != run.side(finetuned, layer, axis="in", members=members, about="zero", store=store).values
+    ).any()
+    monkeypatch.setattr("uws_core.passes.side.side_gram", lambda *a, **k: pytest.fail("weights were read again"))
+    monkeypatch.setattr("uws_core.passes.factors.factors", lambda *a, **k: pytest.fail("weights were read again"))
+    again = run.side(finetuned, layer, axis="in", members=members, store=store)
+    assert (again.values == first.values).all()
+    assert again.labels == first.labels
+    same = run.directions(finetuned, layer, kept=4, members=members, store=store)
+    assert (same.left == own.left).all()
+    assert (same.singular == own.singular).all()
+    assert same.labels == own.labels

@@ -1,0 +1,87 @@
+"""The side axes' strength null: chance inside it, a shared side above it, and decay alone not."""
+
+import numpy as np
+import pytest
+
+from tests.planted import side_gram_of
+from uws_core.analysis.nulls import null_band
+from uws_core.analysis.side_nulls import haar_band
+from uws_core.errors import LayerError
+from uws_core.nouns.factors import Factors
+from uws_core.nouns.gram import Axis, Gram
+
+
+def factors_of(array: np.ndarray) -> Factors:
+    away = array - array.mean(axis=0)
+    left, singular, right = np.linalg.svd(away, full_matrices=False)
+    gram = side_gram_of(array, axis=Axis.IN)
+    return Factors(
+        layer=gram.layer,
+        labels=gram.labels,
+        about="mean",
+        left=left[:, :, :4],
+        right=right.transpose(0, 2, 1)[:, :, :4],
+        singular=singular,
+        norm2=(singular**2).sum(axis=1),
+        residual=np.zeros(len(array)),
+    )
+
+
+def models(seed: int, *, shared: bool, n: int = 12, side: int = 24, decay: float = 0.7) -> np.ndarray:
+    """`n` square matrices with decaying singular values; with `shared` their inputs share their leading directions."""
+    rng = np.random.default_rng(seed)
+    strengths = decay ** np.arange(side)
+    common = np.linalg.qr(rng.standard_normal((side, side)))[0]
+
+    def one() -> np.ndarray:
+        inputs = common if shared else np.linalg.qr(rng.standard_normal((side, side)))[0]
+        return np.linalg.qr(rng.standard_normal((side, side)))[0] * strengths @ inputs.T
+
+    return np.array([one() for _ in range(n)])
+
+
+@pytest.mark.parametrize("axis", [Axis.IN, Axis.OUT])
+def test_random_directions_with_decay_lie_inside_while_gaussian_noise_would_call_them_shared(axis):
+    array = models(0, shared=False)
+    gram = side_gram_of(array, axis=axis)
+    band = haar_band(gram, factors_of(array), draws=100)
+    assert band.above == 0
+    assert abs(band.z[0]) < 3
+    # The decay inside each model is what the gaussian null mistakes for structure.
+    assert null_band(gram, kind="gaussian").above > 0
+
+
+def test_a_shared_input_side_stands_above_and_its_output_side_does_not():
+    array = models(1, shared=True)
+    factors = factors_of(array)
+    assert haar_band(side_gram_of(array, axis=Axis.IN), factors).above >= 3
+    assert haar_band(side_gram_of(array, axis=Axis.OUT), factors).above == 0
+
+
+def test_false_alarms_are_at_their_rate():
+    # 2.5 % above the band nominally; 60 collections allow 0 to 6 (99.9 % of binomial draws).
+    alarms = sum(
+        haar_band(side_gram_of(array, axis=Axis.IN), factors_of(array), draws=80, seed=seed).above > 0
+        for seed in range(60)
+        for array in [models(100 + seed, shared=False, n=8, side=12)]
+    )
+    assert alarms <= 6
+
+
+def test_same_seed_same_band_and_unit_changes_it():
+    array = models(2, shared=True) * np.linspace(0.2, 3, 12)[:, None, None]
+    gram, factors = side_gram_of(array, axis=Axis.IN), factors_of(array)
+    first = haar_band(gram, factors, draws=5, seed=3)
+    assert (first.samples == haar_band(gram, factors, draws=5, seed=3).samples).all()
+    assert (first.samples != haar_band(gram, factors, draws=5, seed=4).samples).any()
+    assert (first.samples != haar_band(gram, factors, draws=5, seed=3, unit=True).samples).any()
+
+
+def test_what_cannot_be_answered_is_said():
+    array = models(3, shared=True)
+    gram, factors = side_gram_of(array, axis=Axis.IN), factors_of(array)
+    other = Gram(
+        **{field: getattr(gram, field) for field in gram.__dataclass_fields__} | {"labels": tuple("abcdefghijkl")}
+    )
+    with pytest.raises(LayerError, match="of the same 12 models"):
+        haar_band(other, factors)

@@ -1,0 +1,103 @@
+"""Adapters: the Gram from thin factors is the Gram of the products, and does not feel the gauge."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+import uws_core as uws
+from uws_core.errors import BudgetError, LayerError
+from uws_core.nouns.models import LayerKey, LowRank, ModelRef
+from uws_core.passes import thin
+from uws_core.passes.opened import silent
+from uws_core.sources import open_source
+
+LAYER = LayerKey("q", (20, 30))
+
+
+@dataclass
+class Held:
+    """A source whose one layer is in memory."""
+
+    part: LowRank | torch.Tensor
+    ref: ModelRef = field(default_factory=lambda: ModelRef("held", "0"))
+
+    def read(self, layer, rows=None, *, into=None):
+        return self.part
+
+
+def adapters(seed: int, ranks: list[int]) -> list[LowRank]:
+    rng = torch.Generator().manual_seed(seed)
+    return [
+        LowRank(torch.randn(20, rank, generator=rng), torch.randn(rank, 30, generator=rng), 0.5 + rank / 7)
+        for rank in ranks
+    ]
+
+
+def sums(parts: list[LowRank], *, budget: int = 2**28, kind: torch.dtype = torch.float64) -> thin.Moments:
+    sources = [Held(part) for part in parts]
+    return thin.sums(sources, LAYER, kind=kind, device=torch.device("cpu"), budget=budget, report=silent)
+
+
+def products(parts: list[LowRank]) -> np.ndarray:
+    return np.array([(part.scale * part.up.double() @ part.down.double()).numpy().ravel() for part in parts])
+
+
+@pytest.mark.parametrize("block", [1, 5, 1024])
+def test_inner_products_are_those_of_the_multiplied_updates_at_mixed_ranks(monkeypatch, block):
+    monkeypatch.setattr(thin, "_BLOCK_ROWS", block)
+    parts = adapters(0, [1, 4, 2, 8, 3, 3])
+    dense = products(parts)
+    found = sums(parts)
+    np.testing.assert_allclose(found.gram.numpy(), dense @ dense.T, rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(found.power1.numpy(), dense.sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(found.power2.numpy(), (dense**2).sum(axis=1), rtol=1e-12)
+
+
+def test_an_invertible_change_between_the_factors_changes_nothing():
+    parts = adapters(1, [4, 4, 4])
+    rng = torch.Generator().manual_seed(2)
+    turned = []
+    for part in parts:
+        gauge = torch.randn(4, 4, generator=rng, dtype=torch.float64) + 3 * torch.eye(4, dtype=torch.float64)
+        turned.append(LowRank(part.up.double() @ torch.linalg.inv(gauge), gauge @ part.down.double(), part.scale))
+    np.testing.assert_allclose(sums(turned).gram.numpy(), sums(parts).gram.numpy(), rtol=1e-12, atol=1e-10)
+
+
+def test_single_precision_is_good_to_its_floor():
+    parts = adapters(3, [8] * 10)
+    dense = products(parts)
+    truth = dense @ dense.T
+    assert np.abs(sums(parts, kind=torch.float32).gram.numpy() - truth).max() < 1e-6 * np.linalg.norm(truth, 2)
+
+
+def test_a_non_finite_adapter_is_found():
+    parts = adapters(4, [2, 2, 2])
+    parts[1].down[0, 0] = torch.nan
+    found = sums(parts)
+    assert found.finite.tolist() == [True, False, True]
+    assert found.gram[1].abs().sum() == 0
+    assert found.non_finite.tolist() == [0, 1, 0]
+
+
+def test_mixed_kinds_and_too_small_a_budget_are_refused():
+    parts = adapters(5, [2, 2])
+    with pytest.raises(LayerError, match="dense here and low-rank"):
+        sums([parts[0], torch.zeros(20, 30)])
+    with pytest.raises(BudgetError, match="factors of 2 adapters"):
+        sums(parts, budget=100)
+
+
+def test_the_shipped_adapters_give_the_gram_of_their_multiplied_updates():
+    collection = uws.collect("demo:lora")
+    layer = collection.by_name["blocks.1.mlp.up.weight"]
+    parts = [open_source(ref).read(layer.name) for ref in collection.refs]
+    dense = products(parts)
+    away = dense - dense.mean(axis=0)
+    found = uws.gram(collection, layer)
+    scale = np.linalg.norm(dense @ dense.T, 2)
+    np.testing.assert_allclose(found.values, away @ away.T, atol=1e-6 * scale)
+    np.testing.assert_allclose(found.about("zero"), dense @ dense.T, atol=1e-6 * scale)
+    np.testing.assert_allclose(found.to_center, away @ dense.mean(axis=0), atol=1e-6 * scale)
+    assert found.center_norm2 == pytest.approx(np.sum(dense.mean(axis=0) ** 2), rel=1e-4)

@@ -1,0 +1,83 @@
+"""The app without a browser: one store and warm caches for all page tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import streamlit as st
+from safetensors.numpy import save_file
+from streamlit import config
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest, app_test
+
+from tests.planted import spiked
+from uws_core.ui import shelf
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture(scope="session")
+def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that page tests share, so that each built-in collection is read once."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture
+def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page by its word with address parameters; roots are this test's own folder."""
+    monkeypatch.setenv("UWS_CACHE", str(shared_results))
+    monkeypatch.setenv("UWS_ROOTS", str(tmp_path))
+    # The harness starts every run as if it were the first of a server; see `test_guard` for that one.
+    monkeypatch.setattr(app_test, "PagesManager", type("LaterPagesManager", (PagesManager,), {}))
+    monkeypatch.setattr(PagesManager, "uses_pages_directory", False)
+    # The test harness keeps objects of its own in the session that do not pickle; the real server keeps the rule.
+    config.get_config_options()
+    config.set_option("runner.enforceSerializableSessionState", False)
+
+    def opened(page: str = "", **params: str | list[str]) -> AppTest:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+        app.query_params = {key: value if isinstance(value, list) else [value] for key, value in params.items()}
+        app.run()
+        if page and page != "spectrum":
+            app.switch_page(f"pages/{page}.py").run()
+        return app
+
+    return opened
+
+
+@pytest.fixture
+def restart() -> Iterator[Callable[[], None]]:
+    """Forget all that the server holds in memory, now and when the test ends."""
+
+    def forget() -> None:
+        st.cache_data.clear()
+        st.cache_resource.clear()
+
+    yield forget
+    forget()
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """A folder with eight models of two layers and a table, as a person would have it."""
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    rows = spiked(8, 12 * 6, strengths=(30.0, 20.0), seed=3).astype("float32")
+    for i, row in enumerate(rows):
+        tensors = {"blocks.0.up.weight": row.reshape(12, 6), "blocks.1.up.weight": row[::-1].reshape(12, 6).copy()}
+        save_file(tensors, folder / f"m{i}.safetensors")
+    table = "".join(f"m{i},{'red' if i < 4 else 'blue'}\n" for i in range(8))
+    (folder / "models.csv").write_text(f"model,colour\n{table}")
+    return folder
+
+
+@pytest.fixture
+def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: Callable[[], None]) -> Path:
+    """A shelf of this test's own, and a server that remembers nothing."""
+    monkeypatch.setattr(shelf, "folder", lambda: tmp_path / "shelf")
+    restart()
+    return tmp_path / "shelf"

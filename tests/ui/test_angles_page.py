@@ -1,0 +1,102 @@
+"""The angles page answers what is chosen, keeps it in the address, and survives what cannot be compared."""
+
+from __future__ import annotations
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.ui.conftest import Open
+from tests.ui.test_pages import answer, told
+
+LAYER = "blocks.1.attn.q.weight"
+
+
+def shown(open_page: Open, **params: str | list[str]) -> AppTest:
+    return open_page("angles", **{"c": "demo:finetuned", "layer": LAYER, "k": "8"} | params)
+
+
+def box(app: AppTest, label: str) -> str:
+    return next(each.value for each in app.main.selectbox if each.label == label)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "In `1.attn.q`, the 8 leading input directions of two of these 40 models"),
+        ({"axis": "out"}, "8 leading output directions"),
+        ({"k": "3"}, "the 3 leading"),
+        ({"view": "groups", "group": "task"}, "two of the 10 values of task"),
+        ({"view": "groups", "group": "task", "axis": "in"}, "8 leading shared input directions"),
+        ({"view": "halves"}, "shared by one random half"),
+        ({"view": "halves", "group": "task"}, "each task in one half"),
+        ({"view": "halves", "group": "task", "axis": "out"}, "8 output directions shared by one random half"),
+        ({"view": "layers", "l": ["blocks.0.*"]}, "two of these 6 layers"),
+        ({"about": "base"}, "In `1.attn.q`"),
+        ({"m": ["task=prime", "task=parity"]}, "these 8 models"),
+    ],
+)
+def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
+    app = shown(open_page, **change)
+    assert says in answer(app)
+    assert len(app.get("plotly_chart")) == (1 if change.get("view") == "halves" else 3)
+
+
+def test_untrained_networks_are_at_chance_and_siblings_are_not(open_page: Open) -> None:
+    assert "no more than chance" in answer(shown(open_page, c="demo:untrained"))
+    assert "times chance" in answer(shown(open_page))
+
+
+def test_the_pair_that_overlaps_most_comes_first_and_an_address_chooses_another(open_page: Open) -> None:
+    nearest = shown(open_page)
+    first = {box(nearest, "First"), box(nearest, "Second")}
+    assert len(first) == 2
+    assert any(f"{name} and" in told(nearest) for name in first)
+    asked = shown(open_page, pair=["prime-0", "shuffled-2"])
+    assert (box(asked, "First"), box(asked, "Second")) == ("prime-0", "shuffled-2")
+    assert "prime-0 and shuffled-2: mean angle" in told(asked)
+    unknown = shown(open_page, pair=["<b>", "prime-0"])
+    assert {box(unknown, "First"), box(unknown, "Second")} == first
+
+
+def test_choosing_in_a_box_changes_the_pair_and_the_address(open_page: Open) -> None:
+    app = shown(open_page, pair=["prime-0", "shuffled-2"])
+    next(each for each in app.main.selectbox if each.label == "Second").set_value("parity-1").run()
+    assert "prime-0 and parity-1: mean angle" in told(app)
+    assert app.query_params["pair"] == ["prime-0", "parity-1"]
+    again = shown(open_page, pair=app.query_params["pair"])
+    assert "prime-0 and parity-1: mean angle" in told(again)
+
+
+def test_another_measure_and_order_stay_in_the_address(open_page: Open) -> None:
+    app = shown(open_page, measure="overlap", order="group", group="task")
+    assert "Models by models: overlap" in told(app)
+    assert app.query_params["measure"] == "overlap"
+    assert not app.exception
+
+
+def test_more_directions_than_there_are_is_said(open_page: Open) -> None:
+    app = shown(open_page, k="500")
+    assert "500 directions were asked for; 40 of 40 models have fewer directions of their own" in told(app)
+    assert "all the directions there are" in answer(app)
+
+
+def test_groups_of_single_models_or_of_none_are_said_and_got_out_of(open_page: Open) -> None:
+    lonely = shown(open_page, view="groups", group="task", m=["task=prime"])
+    assert "at least two values" in told(lonely).replace("\\", "")
+    none = shown(open_page, view="groups")
+    assert "Group by in the sidebar" in told(none).replace("\\", "")
+
+
+def test_the_layer_chosen_elsewhere_stays_chosen_there(open_page: Open) -> None:
+    app = open_page("angles", c="demo:finetuned", layer="sum", axis="models")
+    assert answer(app)
+    assert app.query_params["layer"] == "sum"
+    app.switch_page("pages/spectrum.py").run()
+    assert "20 layers taken as one" in answer(app)
+
+
+def test_own_folders_are_compared_too(open_page: Open, models: object) -> None:
+    from uws_core.ui.catalogue import catalogue
+
+    app = open_page("angles", c=catalogue().add(str(models)), k="2")
+    assert "2 leading input directions of two of these 8 models" in answer(app)

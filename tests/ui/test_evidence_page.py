@@ -1,0 +1,151 @@
+"""The evidence page judges every claim, says what is siblings and what is chance, and why where it cannot tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import save_file
+from streamlit.testing.v1 import AppTest
+
+from tests.planted import families, noise, spiked
+from tests.ui.conftest import Open
+from uws_core.nouns.claims import CLAIMS
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import grams
+
+LAYER = "blocks.0.up.weight"
+
+
+def answer(app: AppTest) -> str:
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    return next((each.value for each in app.subheader), "")
+
+
+def told(app: AppTest) -> str:
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    return "\n".join(each.value for each in (*app.markdown, *app.caption)).replace("\\", "")
+
+
+def claims(app: AppTest) -> dict[str, dict[str, object]]:
+    """The table of claims, by claim."""
+    frame = pl.from_pandas(app.dataframe[0].value)
+    return {row["claim"]: row for row in frame.iter_rows(named=True)}
+
+
+def verdict(app: AppTest, claim: str) -> str:
+    return str(claims(app)[claim]["verdict"]).split(" ", 1)[1]
+
+
+def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **params: str) -> AppTest:
+    """The page on models with these rows as their one layer, in a folder of their own."""
+    folder.mkdir()
+    for i, row in enumerate(rows.astype(np.float32)):
+        save_file({LAYER: row.reshape(20, -1)}, folder / f"m{i}.safetensors")
+    if table:
+        (folder / "models.csv").write_text(table)
+    return open_page("evidence", c=catalogue().add(str(folder)), draws="19", **params)
+
+
+@pytest.mark.parametrize(
+    ("collection", "params", "says"),
+    [
+        ("demo:finetuned", {"group": "task"}, "share directions beyond chance"),
+        ("demo:finetuned", {"group": "task"}, "ancestry (groups: task)"),
+        ("demo:planted", {}, "share directions beyond chance"),
+        ("demo:untrained", {}, "no more than chance"),
+        ("demo:untrained", {}, "as if never trained"),
+    ],
+)
+def test_every_collection_is_judged(open_page: Open, collection: str, params: dict[str, str], says: str) -> None:
+    app = open_page("evidence", c=collection, l="blocks.0.attn.q.weight", draws="39", **params)
+    assert says in answer(app)
+    assert set(claims(app)) == set(CLAIMS)
+
+
+def test_the_same_seed_gives_the_same_table_and_another_does_not(open_page: Open, tmp_path: Path) -> None:
+    rows = spiked(12, 400, strengths=(8.0,), seed=1)
+    app = kept(open_page, tmp_path / "seeded", rows, seed="5")
+    first = claims(app)
+    app.number_input(key="seed").set_value(6).run()
+    assert claims(app) != first
+    app.number_input(key="seed").set_value(5).run()
+    assert claims(app) == first
+
+
+def test_the_chosen_claim_is_told_in_full(open_page: Open, tmp_path: Path) -> None:
+    app = kept(open_page, tmp_path / "chosen", spiked(12, 400, strengths=(30.0,), seed=2))
+    assert "Bartlett draws" in told(app)
+    app.selectbox(key="claim").set_value("saturates").run()
+    assert "Roy and Vetterli 2007" in told(app)
+    assert "effective rank grows as n^" in told(app)
+    # The draws of chance, and the growth with the number of models.
+    assert len(app.get("plotly_chart")) == 2
+
+
+def test_groups_are_the_ones_of_the_sidebar(open_page: Open, tmp_path: Path) -> None:
+    rows = families([4, 4, 4, 4], 400, likeness=0.9, seed=3)
+    table = "model,kin\n" + "".join(f"m{i},{'abcd'[i // 4]}\n" for i in range(16))
+    app = kept(open_page, tmp_path / "kin", rows, table, group="kin")
+    assert verdict(app, "relatives") == "holds"
+    assert "4 groups" in str(claims(app)["relatives"]["reason"])
+    assert verdict(app, "within") == "chance"
+    assert "groups: kin" in answer(app)
+
+
+def test_without_groups_nothing_is_said_of_ancestry(open_page: Open, tmp_path: Path) -> None:
+    app = kept(open_page, tmp_path / "plain", noise(12, 400, seed=4))
+    assert verdict(app, "relatives") == "cannot tell"
+    assert "no groups are known" in str(claims(app)["relatives"]["reason"])
+    assert verdict(app, "concentrated") == "chance"
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_few_models_cannot_tell(open_page: Open, tmp_path: Path, count: int) -> None:
+    app = kept(open_page, tmp_path / "few", noise(count, 400, seed=5))
+    assert verdict(app, "concentrated") == "cannot tell"
+    assert f"{count} models give at most" in answer(app)
+
+
+def test_equal_models_cannot_tell(open_page: Open, tmp_path: Path) -> None:
+    app = kept(open_page, tmp_path / "equal", np.repeat(noise(1, 400, seed=6), 8, axis=0))
+    assert {verdict(app, claim) for claim in CLAIMS} == {"cannot tell"}
+    assert "do not differ in this layer" in answer(app)
+
+
+@pytest.mark.parametrize("column", [["a"] * 8, [f"v{i}" for i in range(8)]], ids=["one value", "all distinct"])
+def test_a_column_that_divides_nothing_is_no_group(open_page: Open, tmp_path: Path, column: list[str]) -> None:
+    table = "model,kind\n" + "".join(f"m{i},{value}\n" for i, value in enumerate(column))
+    app = kept(open_page, tmp_path / "column", noise(8, 400, seed=7), table, group="kind")
+    assert verdict(app, "relatives") == "cannot tell"
+
+
+def test_one_model_is_not_judged(open_page: Open, tmp_path: Path) -> None:
+    app = kept(open_page, tmp_path / "one", noise(4, 400, seed=8), m="m1")
+    assert "at least two models" in told(app)
+    assert not app.dataframe
+
+
+def test_layers_are_judged_each_and_corrected_together(open_page: Open, models: Path) -> None:
+    app = open_page("evidence", c=catalogue().add(str(models)), layer="each", draws="19", group="colour")
+    assert "Over 2 layers" in answer(app)
+    assert app.dataframe[0].value["discoveries"].notna().all()
+    app.selectbox(key="claim").set_value("components").run()
+    # z by block, the numbers over chance, and all verdicts.
+    assert len(app.get("plotly_chart")) == 3
+    layer = next(box for box in app.main.selectbox if box.label == "Layer")
+    layer.set_value("blocks.1.up.weight").run()
+    assert "In `1.up`" in answer(app)
+
+
+def test_the_report_is_made_in_the_background_and_waits_to_be_fetched(open_page: Open, models: Path) -> None:
+    app = open_page("evidence", c=catalogue().add(str(models)), draws="19", layer="sum")
+    app.button(key="report.start").click().run()
+    job = next(job for job in grams.jobs().jobs() if job.title.startswith("Report on 2 layers of 8 models"))
+    assert grams.jobs().wait(job.key, seconds=60).status.value == "done"
+    app.run()
+    assert not app.exception
+    assert "report.start" not in {button.key for button in app.button}
+    assert "Download the report" in {button.proto.label for button in app.get("download_button")}

@@ -1,0 +1,132 @@
+"""A folder of one's own: opened by its path, kept over restarts, and every mistake answered in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from streamlit.testing.v1 import AppTest
+
+from tests.planted import noise
+from tests.ui.conftest import Open
+from tests.ui.test_pages import answer, told
+from uws_core.ui.serve import grams
+
+
+def open_folder(app: AppTest, path: Path | str) -> AppTest:
+    """Type a path into the box and press the button beside it."""
+    app.text_input(key="collection.path").set_value(str(path)).run()
+    app.button(key="collection.open").click().run()
+    return app
+
+
+def test_a_folder_is_opened_read_and_linked_to(open_page: Open, models: Path, restart: Callable[[], None]) -> None:
+    app = open_folder(open_page("collection"), models)
+    assert "8 models of one architecture, 2 layers comparable, nothing left out" in answer(app)
+    link = str(app.query_params["c"])
+    assert link.startswith("folder:my-models-")
+    app.switch_page("pages/spectrum.py").run()
+    assert "these 8 models" in answer(app)
+    # As after a restart of the server: nothing is left but the store.
+    restart()
+    assert "these 8 models" in answer(open_page("spectrum", c=link))
+
+
+def test_a_link_is_no_way_around_the_roots(
+    open_page: Open, models: Path, monkeypatch: pytest.MonkeyPatch, restart: Callable[[], None]
+) -> None:
+    link = open_folder(open_page("collection"), models).query_params["c"]
+    monkeypatch.setenv("UWS_ROOTS", str(models.parent / "elsewhere"))
+    restart()
+    app = open_page("spectrum", c=link)
+    assert "outside the folders this app may read" in told(app).replace("\\", "")
+    app.button(key="way.Open the first built-in collection").click().run()
+    assert "these 40 models" in answer(app)
+
+
+def test_a_changed_folder_is_read_again(open_page: Open, models: Path) -> None:
+    app = open_folder(open_page("collection"), models)
+    (models / "m7.safetensors").unlink()
+    next(button for button in app.button if button.label == "Read again").click().run()
+    assert "7 models of one architecture" in answer(app)
+
+
+def _one_model(folder: Path) -> None:
+    save_file({"w": noise(4, 4, seed=0).astype("float32")}, folder / "a.safetensors")
+
+
+def _nothing_in_common(folder: Path) -> None:
+    for i in range(3):
+        save_file({f"w{i}": noise(4, 4 + i, seed=i).astype("float32")}, folder / f"{i}.safetensors")
+
+
+def _no_safetensors(folder: Path) -> None:
+    for i in range(3):
+        (folder / f"{i}.safetensors").write_bytes(b"not a model at all")
+
+
+@pytest.mark.parametrize(
+    ("fill", "says"),
+    [
+        (lambda folder: None, "no model that can be read"),
+        (_one_model, "one model \\(a\\) and nothing to compare it with"),
+        (_nothing_in_common, "no matrix that all of them have|no model|nothing"),
+        (_no_safetensors, "no model that can be read"),
+    ],
+    ids=["empty", "one model", "no common layer", "no safetensors"],
+)
+def test_a_folder_that_cannot_be_compared_says_why(
+    open_page: Open, tmp_path: Path, fill: Callable[[Path], None], says: str
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    fill(folder)
+    app = open_folder(open_page("collection"), folder)
+    words = told(app).replace("\\", "")
+    assert [each for each in says.replace("\\", "").split("|") if each in words], words
+    assert "40 models of one architecture" in answer(app)
+
+
+@pytest.mark.parametrize("path", ["/etc", "..", "no such folder", "", "a\x00b", "x" * 9000])
+def test_a_path_that_cannot_be_opened_says_why(open_page: Open, path: str) -> None:
+    app = open_folder(open_page("collection"), path)
+    words = told(app).replace("\\", "")
+    assert [each for each in ("outside the folders", "there is nothing", "Type the path") if each in words], words
+    assert "40 models of one architecture" in answer(app)
+
+
+def test_damaged_models_are_left_out_by_name_and_the_rest_works(open_page: Open, models: Path) -> None:
+    whole = (models / "m0.safetensors").read_bytes()
+    (models / "m1.safetensors").write_bytes(whole[: len(whole) // 2])
+    bad = np.full((12, 6), np.nan, dtype=np.float32)
+    save_file({"blocks.0.up.weight": bad, "blocks.1.up.weight": bad}, models / "m2.safetensors")
+    (models / "m9.safetensors").symlink_to("/etc/hostname")
+    app = open_folder(open_page("collection"), models)
+    assert "7 models of one architecture" in answer(app)
+    left_out = next(table.value for table in app.dataframe if "reason" in table.value.columns)
+    assert {"m1", "m9"} <= set(left_out["what"])
+    app.switch_page("pages/spectrum.py").run()
+    assert "these 6 models" in answer(app)
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_large_folder_is_read_by_a_job(
+    open_page: Open, models: Path, monkeypatch: pytest.MonkeyPatch, asks: bool
+) -> None:
+    monkeypatch.setattr(grams, "INLINE_SECONDS", 0.0)
+    monkeypatch.setattr(grams, "ASK_SECONDS", 0.0 if asks else 60.0)
+    # Another content than in other tests, or the shared store would have it.
+    for file in models.glob("*.safetensors"):
+        save_file({"w": noise(6, 5, seed=hash(file.name) % 1000 + asks).astype("float32")}, file)
+    app = open_folder(open_page("collection"), models)
+    app.switch_page("pages/spectrum.py").run()
+    if asks:
+        assert "has not been read" in told(app) or "have not been read" in told(app)
+        assert not answer(app)
+        app.button(key="scan").click().run()
+    for job in grams.jobs().jobs():
+        grams.jobs().wait(job.key, seconds=20)
+    assert "these 8 models" in answer(app.run())

@@ -1,0 +1,142 @@
+"""What the app keeps of people's own: collections under safe ids, uploads by content, edits by fingerprint."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from tests.planted import noise
+from uws_core.collection import collect
+from uws_core.errors import ExportError, UnreadableFile
+from uws_core.nouns.models import Collection
+from uws_core.saved import saved_text
+from uws_core.ui import shelf
+
+pytestmark = pytest.mark.usefixtures("results_folder")
+
+
+def weights(seed: int) -> bytes:
+    return save({"w": noise(6, 4, seed=seed).astype("float32")})
+
+
+@pytest.fixture
+def opened(models: Path) -> Collection:
+    return collect(models)
+
+
+def test_nothing_is_kept_at_first(results_folder: Path):
+    assert shelf.listed() == ()
+    assert shelf.folder().parent == results_folder.parent
+    assert not shelf.folder().exists()
+    assert shelf.path_of("saved:x") is None
+
+
+def test_a_kept_collection_is_listed_newest_first_by_its_own_name(opened: Collection):
+    first = shelf.keep(replace(opened, name="ähm: (1)"), query="lab/*")
+    second = shelf.keep(replace(opened, name="other"))
+    for age, name in enumerate((first, second)):
+        path = shelf.path_of(name)
+        assert path is not None
+        os.utime(path, (1000 + age, 1000 + age))
+    assert [(one.id, one.title) for one in shelf.listed()] == [(second, "other"), (first, "ähm: (1)")]
+    assert collect(shelf.path_of(first) or "").fingerprint == opened.fingerprint
+    assert stat.S_IMODE(shelf.folder().stat().st_mode) == 0o700
+
+
+def test_the_same_collection_kept_twice_is_one(opened: Collection):
+    assert shelf.keep(opened) == shelf.keep(opened)
+    assert len(shelf.listed()) == 1
+    assert shelf.keep(replace(opened, fingerprint="0" * 32)) != shelf.keep(opened)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=60))
+def test_any_name_gives_a_safe_id(name: str):
+    made = shelf.id_for(name)
+    stem = made.removeprefix(shelf.SAVED)
+    assert shelf._STEM.fullmatch(stem)
+    assert made == shelf.id_for(name) != shelf.id_for(name, "other")
+
+
+@pytest.mark.parametrize("name", ["saved:../x", "saved:", "saved:/etc/passwd", "x", "saved:.hidden"])
+def test_an_id_is_looked_up_and_never_a_path(opened: Collection, name: str):
+    shelf.keep(opened)
+    (shelf.folder() / ".hidden.uws.toml").write_text("")
+    (shelf.folder().parent / "x.uws.toml").write_text("")
+    assert shelf.path_of(name) is None
+    shelf.remove(name)
+    assert (shelf.folder().parent / "x.uws.toml").exists()
+
+
+def test_a_collection_file_from_elsewhere_is_kept_or_refused(opened: Collection):
+    name = shelf.keep_text("from a friend.uws.toml", saved_text(opened))
+    assert name.startswith("saved:from-a-friend-")
+    assert collect(shelf.path_of(name) or "").labels == opened.labels
+    with pytest.raises(UnreadableFile, match="no TOML"):
+        shelf.keep_text("bad.uws.toml", "= 3")
+    assert len(shelf.listed()) == 1
+
+
+def test_uploads_lie_in_a_folder_named_by_their_content():
+    files = [("a.safetensors", weights(1)), ("../../b.safetensors", weights(2)), ("c/a.safetensors", weights(3))]
+    paths = shelf.keep_uploads(files)
+    assert [path.name for path in paths] == ["a.safetensors", "b.safetensors", "a-2.safetensors"]
+    assert [path.read_bytes() for path in paths] == [data for _, data in files]
+    assert {path.parent.parent for path in paths} == {shelf.uploads()}
+    assert shelf.keep_uploads(files) == paths
+    assert shelf.keep_uploads(files[:2]) != paths[:2]
+    assert len(list(shelf.uploads().iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["", ".safetensors", "..", "ü.safetensors", "a\\b.safetensors", "x" * 500, "CON\0"])
+def test_an_uploaded_name_is_made_plain(name: str):
+    (path,) = shelf.keep_uploads([(name, b"x")])
+    assert path.parent.parent == shelf.uploads()
+    assert path.read_bytes() == b"x"
+
+
+def test_removing_a_collection_takes_its_uploads_unless_another_names_them():
+    paths = shelf.keep_uploads([(f"m{i}.safetensors", weights(i)) for i in range(3)])
+    both = collect(list(paths), name="both")
+    first, second = shelf.keep(both), shelf.keep(replace(both, name="again"))
+    shelf.remove(first)
+    assert paths[0].exists()
+    shelf.remove(second)
+    assert not paths[0].exists()
+    assert shelf.listed() == ()
+
+
+def test_edits_follow_the_models_and_not_their_place(opened: Collection, models: Path, tmp_path: Path):
+    assert shelf.edited(opened) is opened
+    changed = replace(opened, table={"mood": tuple("abcdefgh"), "n": (1, None, 3, 4, 5, 6, 7, 8)})
+    shelf.keep_edits(changed)
+    assert shelf.has_edits(opened)
+    moved = models.rename(tmp_path / "elsewhere")
+    again = shelf.edited(collect(moved))
+    assert dict(again.table) == dict(changed.table)
+    shelf.forget_edits(again)
+    assert shelf.edited(collect(moved)).table["colour"] == ("red",) * 4 + ("blue",) * 4
+
+
+def test_edits_of_other_models_do_not_fit(opened: Collection):
+    shelf.keep_edits(replace(opened, table={"mood": tuple("abcdefgh")}))
+    fewer = replace(opened, refs=opened.refs[:2], labels=opened.labels[:2], table={})
+    assert shelf.edited(fewer) is fewer
+    (edits,) = (shelf.folder() / "edits").iterdir()
+    edits.write_text("damaged")
+    assert shelf.edited(opened) is opened
+
+
+def test_a_shelf_that_cannot_be_made_says_so(opened: Collection, results_folder: Path):
+    shelf.folder().write_text("a file")
+    for put in (lambda: shelf.keep(opened), lambda: shelf.keep_edits(opened), lambda: shelf.keep_uploads([("a", b"")])):
+        with pytest.raises(ExportError, match="cannot be kept"):
+            put()
+    assert shelf.listed() == ()

@@ -1,0 +1,1 @@
+"""Pure linear algebra and statistics, noun to noun: numpy and scipy only."""

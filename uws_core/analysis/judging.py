@@ -1,0 +1,79 @@
+"""From a number and what chance gives to a verdict."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import numpy as np
+
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import ScalarNull, scalar_of
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.evidence import LEVEL, WEAK, Finding, Verdict
+
+
+def judged(
+    claim: str,
+    layer: str,
+    value: float,
+    samples: Floats,
+    *,
+    seed: int,
+    reason: str,
+    test: ScalarNull | None = None,
+    effect: float | None = None,
+) -> Finding:
+    """The finding on a claim: it holds when chance rarely gives such a number and the excess is not small.
+
+    `test` brings z and p where they are of another number than the one shown; `effect` where the excess is measured
+    otherwise than by `(value - middle) / (best - middle)`.
+    """
+    about = CLAIMS[claim]
+    shown = scalar_of(value, samples, name=about.statistic, seed=seed, fewer=about.fewer)
+    tested = test if test is not None else shown
+    gained = effect if effect is not None else excess(value, shown.middle, about.best)
+    return Finding(
+        claim=claim,
+        layer=layer,
+        verdict=verdict_of(tested.p, gained),
+        reason=reason,
+        value=value,
+        low=shown.low,
+        middle=shown.middle,
+        high=shown.high,
+        z=tested.z,
+        p=tested.p,
+        effect=gained,
+        draws=samples.size,
+        seed=seed,
+        samples=samples,
+    )
+
+
+def unknown(claim: str, layer: str, reason: str) -> Finding:
+    """The finding that the data cannot decide, and why."""
+    return Finding(claim=claim, layer=layer, verdict=Verdict.UNKNOWN, reason=reason)
+
+
+def verdict_of(p: float, effect: float) -> Verdict:
+    """What a p-value and an excess over chance say."""
+    if not p <= LEVEL:
+        return Verdict.CHANCE
+    return Verdict.HOLDS if effect >= WEAK else Verdict.WEAK
+
+
+def excess(value: float, chance: float, best: float) -> float:
+    """How much of the way from chance to the best possible a number has gone; 0 where there is no way to go."""
+    way = best - chance
+    return (value - chance) / way if isfinite(way) and abs(way) > 1e-12 else 0.0
+
+
+def percent(share: float) -> str:
+    """A share in words."""
+    value = 100 * share
+    return f"{value:.0f} %" if abs(value) >= 10 or value == 0 else f"{value:.2g} %"
+
+
+def count(number: int | np.integer, noun: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,223 @@
+"""The numbers of the evidence table as functions of inner products alone: the same for models and for drawn noise.
+
+`inner` is (s, s) about any centre: whatever is measured is about the mean of the models or of a part of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from uws_core.analysis.noise import Indices, centred, strong
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import effective_rank
+
+# Cuts and folds for each draw: with many models one cut varies little, and costs much.
+HALVES, HALVES_OF_MANY = 4, 2
+FOLDS, FOLDS_OF_MANY = 5, 2
+MANY = 200
+
+Halves = tuple[tuple[Indices, Indices], ...]
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Cuts of the models into two: `plain` at random, `whole` with each group in one half (the same without groups).
+
+    `folds` (s,) numbers the fold in which each model is held out, `group_folds` folds of whole groups, None without.
+    """
+
+    plain: Halves
+    whole: Halves
+    folds: Indices
+    group_folds: Indices | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one matrix of inner products shows; see `measure`."""
+
+    shares: Floats
+    unit_shares: Floats
+    overlap: float
+    growth: float
+    bounds: Floats
+    captured: float
+    captured_groups: float
+
+
+def measure(inner: Floats, cuts: Cuts, *, kept: int) -> Measured:
+    """The shares of the components, plain and with unit norms, the overlap of halves, growth, and Davis-Kahan bounds.
+
+    Price: two eigen-decompositions of all models, for each cut one of all and two of half of them (four where groups
+    are kept whole), and one for each fold.
+    """
+    about = about_mean(inner)
+    values, vectors = descending(about)
+    shares = values / values.sum() if values.sum() > 0 else values
+    parts = [(leading_half(inner, left), leading_half(inner, right)) for left, right in cuts.plain]
+    whole = parts
+    if cuts.whole is not cuts.plain:
+        whole = [(leading_half(inner, left), leading_half(inner, right)) for left, right in cuts.whole]
+    overlaps = [half_overlap(inner, *pair, kept=kept) for pair in whole]
+    ranks = [float(effective_rank(half.shares)) for pair in parts for half in pair]
+    own = float(effective_rank(shares))
+    return Measured(
+        shares=shares,
+        unit_shares=_unit_shares(about),
+        overlap=float(np.mean(overlaps)) if overlaps else float("nan"),
+        growth=float(np.log2(own / np.mean(ranks))) if ranks and own > 0 and np.mean(ranks) > 0 else float("nan"),
+        bounds=davis_kahan(values, vectors, cuts.plain),
+        captured=held_out_share(inner, cuts.folds, kept=kept),
+        captured_groups=held_out_share(inner, cuts.group_folds, kept=kept),
+    )
+
+
+def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None) -> Cuts:
+    """Cuts of `s` models into random halves and folds, and as many that keep groups whole, where they are known.
+
+    Groups that leave no half with at least a third of the models are ignored: no cut of them is one into halves.
+    """
+    repeats, folds = (HALVES, FOLDS) if s <= MANY else (HALVES_OF_MANY, FOLDS_OF_MANY)
+    plain = _halves(np.arange(s), repeats, rng)
+    uneven = groups is None or int(np.bincount(groups).max()) > 2 * s / 3
+    return Cuts(
+        plain=plain,
+        whole=plain if uneven or groups is None else _halves(groups, repeats, rng),
+        folds=_folds(np.arange(s), folds, rng),
+        group_folds=None if groups is None else _folds(groups, folds, rng),
+    )
+
+
+def held_out_share(inner: Floats, folds: Indices | None, *, kept: int) -> float:
+    """The share of the differences among held-out models that the others' leading directions capture, over all folds.
+
+    The models of a fold lie about their own mean, so that nothing of the others' mean enters: a mean of models of
+    unequal strength leans towards their leading directions, and chance would capture more than k / d of the way to it.
+    """
+    if folds is None or folds.max(initial=0) < 1:
+        return float("nan")
+    inside = total = 0.0
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        across = inner[np.ix_(~out, out)]
+        # The directions' coefficients sum to 0, so only the mean of those held out has to be taken away.
+        cosines = directions(leading_half(inner, np.flatnonzero(~out)), kept).T @ (
+            across - across.mean(axis=1)[:, None]
+        )
+        inside += float(np.sum(cosines**2))
+        total += float(np.trace(about_mean(inner[np.ix_(out, out)])))
+    return inside / total if total > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Half:
+    """A part of the models with its principal directions in dual form: `values` descending, `vectors` (h, h)."""
+
+    rows: Indices
+    values: Floats
+    vectors: Floats
+
+    @property
+    def shares(self) -> Floats:
+        """Each component's share of the part's variance."""
+        total = self.values.sum()
+        return np.asarray(self.values / total if total > 0 else self.values)
+
+
+def leading_half(inner: Floats, rows: Indices) -> Half:
+    """The principal directions of some of the models about their own mean."""
+    values, vectors = descending(about_mean(inner[np.ix_(rows, rows)]))
+    return Half(rows, values, vectors)
+
+
+def half_overlap(inner: Floats, left: Half, right: Half, *, kept: int) -> float:
+    """The mean squared cosine of the principal angles between the `kept` leading directions of two parts."""
+    first, second = (directions(half, kept) for half in (left, right))
+    if not first.size or not second.size:
+        return float("nan")
+    across = inner[np.ix_(left.rows, right.rows)]
+    cosines = first.T @ (across - across.mean(axis=0) - across.mean(axis=1)[:, None] + across.mean()) @ second
+    return float(np.sum(cosines**2) / min(first.shape[1], second.shape[1]))
+
+
+def davis_kahan(values: Floats, vectors: Floats, halves: Halves) -> Floats:
+    """The bound (s - 1,) on the root mean squared sine of the k leading angles to the true subspace, k = 1, 2, ...
+
+    `2 min(sqrt(k) |E|, |E|_F) / (sqrt(k) (l_k - l_k+1))`, with `l` the eigenvalues of the covariance of all models and
+    E its error: half the difference of the covariances of two halves, which scatters as the error of the whole does.
+    Norms are means over the halves. A missing gap has the bound infinity.
+
+    Source: Yu, Wang and Samworth 2015, theorem 2.
+    """
+    s = values.size
+    if s < 2 or not halves:
+        return np.full(max(s - 1, 0), np.inf)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    largest, total = np.zeros(len(halves)), np.zeros(len(halves))
+    for place, (left, right) in enumerate(halves):
+        sign = np.zeros(s)
+        sign[left], sign[right] = 1 / left.size, -1 / right.size
+        # W^T diag(sign) W has the eigenvalues of this small matrix, without W.
+        spread = np.linalg.eigvalsh(root.T @ (sign[:, None] * root)) / 2
+        largest[place], total[place] = np.abs(spread).max(), np.sqrt(np.sum(spread**2))
+    k = np.arange(1, s)
+    error = np.minimum(np.sqrt(k) * largest.mean(), total.mean())
+    gaps = np.maximum(values[:-1] - values[1:], 0.0) / s
+    there = gaps > 1e-12 * values[0] / s
+    return np.asarray(np.divide(2 * error, np.sqrt(k) * gaps, out=np.full(s - 1, np.inf), where=there))
+
+
+def descending(inner: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues (s,), not below 0, and their vectors, the largest first."""
+    values, vectors = np.linalg.eigh(inner)
+    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+
+
+def about_mean(inner: Floats) -> Floats:
+    """Inner products about the mean of exactly these models."""
+    return np.asarray(centred(inner[None], np.zeros(len(inner), dtype=np.intp))[0])
+
+
+def top(shares: Floats, kept: int) -> float:
+    """The share of the first `kept` components."""
+    return float(shares[:kept].sum())
+
+
+def _unit_shares(about: Floats) -> Floats:
+    squares = np.diag(about)
+    alive = squares > 1e-14 * squares.max(initial=0.0)
+    if not alive.any():
+        return np.zeros(len(about))
+    part = strong(about[np.ix_(alive, alive)][None], np.ones(int(alive.sum())))[0]
+    values = np.maximum(np.linalg.eigvalsh(part)[::-1], 0.0)
+    return np.asarray(values / values.sum())
+
+
+def directions(half: Half, kept: int) -> Floats:
+    """Combinations (h, k) of a part's centred models that are orthonormal directions."""
+    there = int(np.count_nonzero(half.values > 1e-12 * half.values.max(initial=0.0)))
+    k = min(kept, there, half.rows.size - 1)
+    return np.asarray(half.vectors[:, :k] / np.sqrt(half.values[:k]))
+
+
+def _halves(labels: Indices, repeats: int, rng: np.random.Generator) -> Halves:
+    blocks = [np.flatnonzero(labels == label) for label in range(int(labels.max(initial=-1)) + 1)]
+    return tuple(_dealt(blocks, rng) for _ in range(repeats)) if len(blocks) > 1 else ()
+
+
+def _folds(labels: Indices, folds: int, rng: np.random.Generator) -> Indices:
+    """A fold (s,) for each model, whole groups together and at least two in each: one fold where there are too few."""
+    count = int(labels.max(initial=-1)) + 1
+    return np.asarray((rng.permutation(count) % max(min(folds, count // 2), 1))[labels], dtype=np.intp)
+
+
+def _dealt(blocks: Sequence[Indices], rng: np.random.Generator) -> tuple[Indices, Indices]:
+    sides: tuple[list[Indices], list[Indices]] = ([], [])
+    for index in rng.permutation(len(blocks)):
+        counts = [sum(part.size for part in side) for side in sides]
+        sides[int(counts[1] < counts[0])].append(blocks[index])
+    left, right = (np.sort(np.concatenate(side)) for side in sides)
+    return left, right

@@ -1,0 +1,166 @@
+"""What chance alone would show: bands for a spectrum, and for any number that is made from one.
+
+Inner products of `n` models in random directions need no weights to be drawn: their matrix is Wishart, and Bartlett's
+decomposition makes one from `n^2 / 2` random numbers, whatever `d` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from uws_core.analysis import laws
+from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
+from uws_core.analysis.spectrum import inner_products, spectrum
+from uws_core.errors import LayerError
+from uws_core.nouns.arrays import Bools, Floats
+from uws_core.nouns.chance import NullBand, ScalarNull, Statistic, z_scores
+from uws_core.nouns.gram import Axis, Gram, Members
+from uws_core.nouns.spectrum import Spectrum
+
+
+def null_band(
+    gram: Gram,
+    *,
+    kind: str = "strength",
+    draws: int = 200,
+    seed: int = 0,
+    members: Members = None,
+    unit: bool = False,
+    about: str = "mean",
+) -> NullBand:
+    """The band of each component's share of the variance when the models' directions are random.
+
+    `strength` keeps every model's own norm and draws its direction; `gaussian` takes equal norms and adds the
+    Marchenko-Pastur edge. Draws are centred, scaled and decomposed exactly as the observed models are. Where a model is
+    the centre, it is drawn too. On the side axes only `gaussian` follows from a Gram. Price: `draws * n^3`;
+    `gaussian` without `unit` about the mean, zero or the base `draws * n^2`.
+
+    Raises:
+        ValueError: an unknown kind, or fewer than two draws.
+        NotEnoughModels: fewer than two usable models.
+        LayerError: an unknown centre, or `strength` on a side axis.
+
+    Source: Bartlett 1933; Horn 1965 (parallel analysis); Marchenko and Pastur 1967.
+    """
+    if kind not in ("strength", "gaussian") or draws < 2:
+        raise ValueError(f"The null is strength or gaussian with at least 2 draws; found {kind!r} with {draws}")
+    if gram.axis is not Axis.MODELS and kind != "gaussian":
+        raise LayerError(
+            f"{gram.layer.name}: the strength null on the {gram.axis} axis needs every model's singular values, which "
+            "a Gram does not hold; ask for the gaussian null"
+        )
+    seen = spectrum(gram, members=members, about=about, unit=unit)
+    rng = np.random.default_rng(seed)
+    if gram.axis is not Axis.MODELS or (kind == "gaussian" and about not in gram.labels and not unit):
+        shares = _equal_shares(gram, seen, draws=draws, rng=rng)
+    else:
+        shares = _model_shares(gram, kind=kind, draws=draws, rng=rng, members=members, unit=unit, about=about)
+        shares = shares[:, : seen.variances.size]
+    edge = laws.share_edge(*_noise_size(gram, seen)) if kind == "gaussian" else float("nan")
+    return band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge)
+
+
+def band_of(
+    observed: Floats, samples: Floats, *, kind: str, seed: int, statistic: str = "share", edge: float = float("nan")
+) -> NullBand:
+    """The band that `samples` (draws, k) make around what chance shows, and where `observed` (k,) stands in it."""
+    low, middle, high = np.quantile(samples, (0.025, 0.5, 0.975), axis=0)
+    return NullBand(
+        kind=kind,
+        statistic=statistic,
+        observed=observed,
+        low=low,
+        middle=middle,
+        high=high,
+        z=z_scores(observed, samples),
+        p=(1 + (samples >= observed).sum(axis=0)) / (1 + len(samples)),
+        samples=samples,
+        draws=len(samples),
+        seed=seed,
+        edge=edge,
+    )
+
+
+def scalar_null(band: NullBand, statistic: Statistic, *, name: str, fewer: bool = False) -> ScalarNull:
+    """One number made of the shares, against the same number made of each of the band's draws.
+
+    `statistic` maps shares (..., k) to numbers (...): `top_share`, `rank_at` and `effective_rank` make such functions.
+    `fewer` tests the lower tail (a rank is remarkable when it is small); z is positive toward the tail that is tested.
+    """
+    return band.scalar(statistic, name=name, fewer=fewer)
+
+
+def pooled_band(bands: Sequence[NullBand]) -> NullBand:
+    """The band of the mean share over layers, from the layers' draws taken together draw by draw.
+
+    Raises:
+        ValueError: no band, or bands with different numbers of draws.
+    """
+    if not bands or len({band.draws for band in bands}) != 1:
+        raise ValueError(f"Bands with equally many draws were expected; found {sorted({band.draws for band in bands})}")
+    longest = max(band.observed.size for band in bands)
+    samples = np.mean([np.pad(b.samples, ((0, 0), (0, longest - b.observed.size))) for b in bands], axis=0)
+    observed = np.mean([np.pad(b.observed, (0, longest - b.observed.size)) for b in bands], axis=0)
+    return band_of(observed, samples, kind=bands[0].kind, seed=bands[0].seed, statistic="mean share over layers")
+
+
+def _model_shares(
+    gram: Gram, *, kind: str, draws: int, rng: np.random.Generator, members: Members, unit: bool, about: str
+) -> Floats:
+    rows = gram.chosen(members)
+    anchor = gram.labels.index(about) if about in gram.labels else None
+    drawn = rows if anchor is None or anchor in rows else np.append(rows, anchor)
+    pivot = None if anchor is None else int(np.flatnonzero(drawn == anchor)[0])
+    inner, _ = inner_products(gram, members=drawn, about="mean" if anchor is not None else about)
+    own_mean = about == "mean" or anchor is not None
+    squares, center = np.maximum(np.diag(inner), 0.0), np.zeros(drawn.size, dtype=np.intp)
+    alive = np.diag(gram.about(about, members=rows)) > max(gram.floor, 0.0)
+    found = []
+    for count in batches(draws, drawn.size):
+        noise = wishart(rng, count=count, side=drawn.size, dof=gram.effective_d)
+        if kind == "strength":
+            noise = as_strong(noise, squares, center) if own_mean else strong(noise, np.sqrt(squares))
+        noise = _centred(noise, about=about, pivot=pivot)[:, : rows.size, : rows.size]
+        found.append(_shares(_scaled(noise, alive) if unit else noise))
+    return np.concatenate(found)
+
+
+def _equal_shares(gram: Gram, seen: Spectrum, *, draws: int, rng: np.random.Generator) -> Floats:
+    """Shares of equally strong noise about its mean or a fixed point: Wishart, one eigenvalue less about the mean."""
+    side, dof = _noise_size(gram, seen)
+    values = wishart_eigenvalues(rng, count=draws, side=side, dof=dof)
+    shares = values / values.sum(axis=1, keepdims=True)
+    return np.pad(shares, ((0, 0), (0, seen.variances.size - side)))
+
+
+def _noise_size(gram: Gram, seen: Spectrum) -> tuple[int, float]:
+    """How many eigenvalues noise has here, and how many independent entries stand behind each inner product."""
+    lost = seen.about == "mean"
+    if gram.axis is Axis.MODELS:
+        return (seen.n - 1 if lost else seen.n), gram.effective_d
+    m, p = gram.layer.shape
+    return len(gram.values), float((seen.n - 1 if lost else seen.n) * (m if gram.axis is Axis.IN else p))
+
+
+def _centred(noise: Floats, *, about: str, pivot: int | None) -> Floats:
+    """Inner products about the same centre as the observed ones: the mean, one of the models, or a point outside."""
+    if pivot is not None:
+        toward = noise[:, pivot, :]
+        return np.asarray(noise - toward[:, :, None] - toward[:, None, :] + noise[:, pivot, pivot][:, None, None])
+    if about != "mean":
+        return noise
+    return centred(noise, np.zeros(noise.shape[1], dtype=np.intp))
+
+
+def _scaled(noise: Floats, alive: Bools) -> Floats:
+    """Each centred model scaled to norm 1, without those that have no norm to scale."""
+    part = noise[:, alive][:, :, alive]
+    return strong(part, np.ones(part.shape[1]))
+
+
+def _shares(inner: Floats) -> Floats:
+    values = np.maximum(np.linalg.eigvalsh(inner)[:, ::-1], 0.0)
+    total = values.sum(axis=1, keepdims=True)
+    return np.asarray(np.divide(values, total, out=np.zeros_like(values), where=total > 0))

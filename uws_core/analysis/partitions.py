@@ -1,0 +1,113 @@
+"""Groups of alike things at a threshold, how they change with it, and how well two groupings agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
+
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.lineage import Stability
+
+Indices = NDArray[np.intp]
+
+STEPS = 41
+# So many times the largest cosine of noise is no accident of heavy tails or of a few effective weights.
+CLEAR = 3.0
+
+
+def components(cosines: Floats, threshold: float) -> Indices:
+    """The group (s,) of each model, the largest group first: chains of cosines above `threshold` join a group.
+
+    Equal sizes keep the order of their first models; a model without a direction (NaN) stands alone.
+    """
+    joined = np.nan_to_num(cosines, nan=-2.0) > threshold
+    _, found = connected_components(joined, directed=False)
+    return by_size(np.asarray(found, dtype=np.intp))
+
+
+def by_size(groups: Indices) -> Indices:
+    """The same grouping, numbered from 0 with the largest group first."""
+    _, first, where, counts = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+    place = np.empty(counts.size, dtype=np.intp)
+    place[np.lexsort((first, -counts))] = np.arange(counts.size)
+    return place[where]
+
+
+def merge_cosines(cosines: Floats) -> Floats:
+    """The s - 1 cosines (descending) at which two groups become one as the threshold falls: single linkage.
+
+    Models without a direction never join; each stands for a cosine of -1.
+    """
+    if len(cosines) < 2:
+        return np.empty(0)
+    # Distances are shifted to stay above 0, which a sparse tree takes for a missing edge.
+    apart = 2.0 - np.nan_to_num(cosines, nan=-1.0)
+    edges = minimum_spanning_tree(np.triu(apart, 1)).data
+    return np.sort(2.0 - edges)[::-1]
+
+
+def widest_gap(cosines: Floats, *, chance: float) -> float:
+    """A threshold in the middle of the widest range of thresholds between `chance` and 1 that give the same groups.
+
+    Every model alone is an answer only where no cosine stands clear of chance.
+    """
+    merges = np.clip(merge_cosines(cosines), chance, 1.0)
+    levels = np.append(merges, chance)
+    if merges.max(initial=chance) < min(CLEAR * chance, 1.0):
+        levels = np.concatenate([[1.0], levels])
+    gaps = levels[:-1] - levels[1:]
+    widest = int(gaps.argmax())
+    return float((levels[widest] + levels[widest + 1]) / 2)
+
+
+def stability(cosines: Floats, threshold: float, groups: Indices) -> Stability:
+    """The groups at `STEPS` thresholds from -1 or the lowest merge to 1, against those at the chosen one."""
+    merges = merge_cosines(cosines)
+    below, above = merges[merges <= threshold], merges[merges > threshold]
+    lowest = max(-1.0, float(merges.min(initial=0.0)) - 0.05)
+    thresholds = np.linspace(min(lowest, threshold), 1.0, STEPS)
+    found = [components(cosines, at) for at in thresholds]
+    return Stability(
+        thresholds=thresholds,
+        groups=np.array([one.max(initial=-1) + 1 for one in found]),
+        largest=np.array([(one == 0).sum() for one in found]),
+        agreement=np.array([adjusted_rand(one, groups) for one in found]),
+        low=float(below.max(initial=-1.0)),
+        high=float(above.min(initial=1.0)),
+    )
+
+
+def adjusted_rand(left: Sequence[object] | Indices, right: Sequence[object] | Indices) -> float:
+    """The agreement of two groupings of the same things: 1 if equal, 0 on average by chance.
+
+    Two groupings that each put all in one, or each all apart, are equal. Source: Hubert and Arabie 1985.
+    """
+    counts = contingency(codes(left), codes(right))
+    both, rows, columns = (pairs(part).sum() for part in (counts, counts.sum(axis=1), counts.sum(axis=0)))
+    everything = pairs(counts.sum())
+    if everything == 0:
+        return 1.0
+    expected, most = rows * columns / everything, (rows + columns) / 2
+    return float((both - expected) / (most - expected)) if most != expected else 1.0
+
+
+def codes(values: Sequence[object] | Indices) -> Indices:
+    """Values of any kind as numbers from 0, in the order in which they first appear."""
+    seen: dict[object, int] = {}
+    return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.intp)
+
+
+def contingency(left: Indices, right: Indices) -> Indices:
+    """How many things are in group i of one grouping and j of the other."""
+    counts = np.zeros((left.max(initial=0) + 1, right.max(initial=0) + 1), dtype=np.intp)
+    np.add.at(counts, (left, right), 1)
+    return counts
+
+
+def pairs(counts: Indices | np.integer) -> Floats:
+    """The number of pairs in sets of these sizes."""
+    sizes = np.asarray(counts, dtype=np.float64)
+    return sizes * (sizes - 1) / 2

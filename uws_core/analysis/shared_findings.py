@@ -1,0 +1,244 @@
+"""The claims about shared structure: concentration, components, halves, growth, and how well the subspace is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from uws_core.analysis.judging import count, excess, judged, percent, unknown
+from uws_core.analysis.measures import Cuts, Measured, measure, top
+from uws_core.analysis.noise import Indices, as_strong, batches, strong, wishart
+from uws_core.analysis.nulls import null_band
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import scalar_of, top_share
+from uws_core.nouns.evidence import LEVEL, Determined, Finding, Verdict
+from uws_core.nouns.gram import Gram
+
+Report = Callable[[float, str], None]
+# Fewer directions than these, and any share of any noise is carried by nearly all of them.
+FEWEST = 5
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What was asked, the models (rows of the Gram) it is about, and their inner products (s, s) about their mean.
+
+    `groups` (s,) numbers the models' groups; None where none are known. `cuts` divide the models in two.
+    """
+
+    gram: Gram
+    rows: Indices
+    inner: Floats
+    groups: Indices | None
+    cuts: Cuts
+    kept: int
+    share: float
+    draws: int
+    seed: int
+    report: Report
+
+    @property
+    def layer(self) -> str:
+        """The layer's name."""
+        return self.gram.layer.name
+
+    @property
+    def s(self) -> int:
+        """The number of models."""
+        return self.rows.size
+
+    @property
+    def ceiling(self) -> int:
+        """The most directions that these models can have about their mean."""
+        return min(self.s - 1, self.gram.d)
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """Random numbers of one claim, so that leaving out another changes nothing."""
+        return np.random.default_rng([self.seed, stream])
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What the models show, and what each draw of noise of the same strengths shows."""
+
+    seen: Measured
+    noise: tuple[Measured, ...]
+
+    def shares(self, *, unit: bool = False) -> Floats:
+        """The shares (draws, s) of the noise's components."""
+        return np.array([one.unit_shares if unit else one.shares for one in self.noise])
+
+
+def drawn(ask: Ask) -> Drawn:
+    """The measures of the models and of `draws` collections of noise of the same strengths."""
+    rng, squares = ask.rng(1), np.maximum(np.diag(ask.inner), 0.0)
+    one_center = np.zeros(ask.s, dtype=np.intp)
+    noise: list[Measured] = []
+    # Where a pass over all draws takes long, it must be possible to stop between any two.
+    for size in batches(ask.draws, ask.s):
+        batch = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, one_center)
+        for inner in batch:
+            ask.report(len(noise) / ask.draws, f"noise {len(noise) + 1} of {ask.draws}")
+            noise.append(measure(inner, ask.cuts, kept=ask.kept))
+    return Drawn(measure(ask.inner, ask.cuts, kept=ask.kept), tuple(noise))
+
+
+def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:
+    """Whether the first directions carry more than those of noise, as they are or with every model scaled to 1."""
+    claim = "concentrated-unit" if unit else "concentrated"
+    if ask.ceiling < FEWEST:
+        return unknown(claim, ask.layer, few(ask))
+    seen = top(found.seen.unit_shares if unit else found.seen.shares, ask.kept)
+    samples = np.array([top(one.unit_shares if unit else one.shares, ask.kept) for one in found.noise])
+    reason = (
+        f"the first {count(ask.kept, 'direction')} carry {percent(seen)} of the variance, "
+        f"of noise {percent(float(np.median(samples)))}"
+    )
+    finding = judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=reason)
+    if finding.verdict is Verdict.CHANCE and not unit and _looks_equal_noise(ask):
+        return judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=f"{reason}: {_strengths(ask)}")
+    return finding
+
+
+def components(ask: Ask, found: Drawn) -> Finding:
+    """How many directions stand above noise, counted from the first."""
+    if ask.ceiling < FEWEST:
+        return unknown("components", ask.layer, few(ask))
+    noise = found.shares()
+    limits = np.quantile(noise, 1 - LEVEL, axis=0)
+    seen, samples = _leading(found.seen.shares, limits), np.array([_leading(one, limits) for one in noise])
+    test = scalar_of(float(found.seen.shares[0]), noise[:, 0], name="first share", seed=ask.seed)
+    carried, chance = top(found.seen.shares, seen), float(np.median(top_share(seen)(noise)))
+    return judged(
+        "components",
+        ask.layer,
+        float(seen),
+        samples.astype(np.float64),
+        seed=ask.seed,
+        reason=f"{count(seen, 'leading direction')} above noise, with {percent(carried)} of the variance",
+        test=test,
+        effect=excess(carried, chance, 1.0) if seen else 0.0,
+    )
+
+
+def halves(ask: Ask, found: Drawn) -> Finding:
+    """Whether random halves of the models use the same directions."""
+    samples = np.array([one.overlap for one in found.noise])
+    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(found.seen.overlap):
+        return unknown("halves", ask.layer, f"halves of {count(ask.s, 'model')} have too few directions to compare")
+    whole = " (groups kept whole)" if ask.cuts.whole is not ask.cuts.plain else ""
+    return judged(
+        "halves",
+        ask.layer,
+        found.seen.overlap,
+        samples,
+        seed=ask.seed,
+        reason=f"random halves{whole} overlap by {found.seen.overlap:.2g}, of noise by {np.median(samples):.2g}",
+    )
+
+
+def saturates(ask: Ask, found: Drawn) -> Finding:
+    """Whether the number of directions has stopped growing with the number of models."""
+    samples = np.array([one.growth for one in found.noise])
+    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(found.seen.growth):
+        return unknown("saturates", ask.layer, f"{count(ask.s, 'model')} are too few to see growth")
+    reason = (
+        f"from half of the models to all, the effective rank grows as n^{found.seen.growth:.2f}, "
+        f"of noise as n^{np.median(samples):.2f}"
+    )
+    effect = excess(found.seen.growth, float(np.median(samples)), 0.0)
+    # Half of the way to no growth at all: below that, new models bring more new directions than known ones.
+    settled = effect if effect >= 0.5 else min(effect, 0.0)
+    return judged("saturates", ask.layer, found.seen.growth, samples, seed=ask.seed, reason=reason, effect=settled)
+
+
+def determined(ask: Ask, found: Drawn) -> tuple[Finding, Determined | None]:
+    """Up to which k the leading subspace is determined, and the bound for every k."""
+    if ask.ceiling < FEWEST:
+        return unknown("determined", ask.layer, few(ask)), None
+    known = _determined(found.seen, ask.ceiling)
+    noise = [_determined(one, ask.ceiling) for one in found.noise]
+    tight = [float(np.max(1 / one.bounds, initial=0.0)) for one in (known, *noise)]
+    test = scalar_of(tight[0], np.array(tight[1:]), name="1 / smallest bound", seed=ask.seed)
+    if known.k:
+        reason = f"the subspace of the first {count(known.k, 'direction')} is determined to a sine of 1/2"
+    else:
+        reason = f"no leading subspace is determined: the smallest bound on the sine is {1 / max(tight[0], 1e-9):.2g}"
+    samples = np.array([one.k for one in noise], dtype=np.float64)
+    effect = 1.0 if known.k else 0.0
+    finding = judged(
+        "determined", ask.layer, float(known.k), samples, seed=ask.seed, reason=reason, test=test, effect=effect
+    )
+    return finding, known
+
+
+def mean(ask: Ask, directions: Finding) -> Finding:
+    """Whether what is shared is more than the mean: `directions` is the finding on concentration about it."""
+    center = "base" if ask.gram.base is not None else "zero"
+    energy = ask.gram.about(center, members=ask.rows)
+    if np.trace(energy) <= ask.gram.floor:
+        return unknown("mean", ask.layer, f"the models have no weights about {center}")
+    seen = mean_share(energy)
+    rng, norms = ask.rng(2), np.sqrt(np.maximum(np.diag(energy), 0.0))
+    drawn_batches = (
+        strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), norms)
+        for size in batches(ask.draws, ask.s)
+    )
+    samples = np.concatenate([mean_share(batch) for batch in drawn_batches])
+    what = "of the changes from the base" if center == "base" else "of the weights"
+    reason = f"the mean carries {percent(float(seen))} of the energy {what}, by chance {percent(1 / ask.s)}"
+    above = scalar_of(float(seen), samples, name="mean share", seed=ask.seed)
+    gained = excess(float(seen), 1 / ask.s, 1.0)
+    finding = judged("mean", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=above, effect=gained)
+    return _beyond_mean(finding, directions)
+
+
+def mean_share(energy: Floats) -> Floats:
+    """The share of the energy (...) that the mean carries, from inner products (..., s, s) about any fixed point."""
+    traces = np.trace(energy, axis1=-2, axis2=-1)
+    return np.asarray(energy.sum(axis=(-2, -1)) / (energy.shape[-1] * traces))
+
+
+def few(ask: Ask) -> str:
+    """Why few models decide nothing."""
+    return f"{count(ask.s, 'model')} give at most {count(ask.ceiling, 'direction')}"
+
+
+def _beyond_mean(finding: Finding, directions: Finding) -> Finding:
+    """The verdict on the mean: it needs the finding on what is left when the mean is taken away."""
+    if finding.p > LEVEL:
+        return replace(finding, verdict=Verdict.HOLDS, reason=f"{finding.reason}: there is no shared mean")
+    left = {
+        Verdict.HOLDS: "what is left still concentrates",
+        Verdict.WEAK: "what is left concentrates a little",
+        Verdict.CHANCE: "what is left is no more than noise",
+        Verdict.UNKNOWN: "what is left cannot be judged",
+    }[directions.verdict]
+    return replace(finding, verdict=directions.verdict, reason=f"{finding.reason}; {left}")
+
+
+def _determined(one: Measured, ceiling: int) -> Determined:
+    kept = np.arange(1, ceiling + 1)
+    gaps = one.shares[:-1] - one.shares[1:]
+    return Determined(kept[: one.bounds.size], gaps[: one.bounds.size][:ceiling], one.bounds[:ceiling])
+
+
+def _leading(shares: Floats, limits: Floats) -> int:
+    """How many components in a row exceed their limits, from the first."""
+    inside = np.flatnonzero(shares <= limits)
+    return int(inside[0]) if inside.size else shares.size
+
+
+def _looks_equal_noise(ask: Ask) -> bool:
+    """Whether a null of equal norms would have called this structure."""
+    band = null_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
+    return band.scalar(top_share(ask.kept), name="top share").p <= LEVEL
+
+
+def _strengths(ask: Ask) -> str:
+    distances = np.sqrt(np.maximum(np.diag(ask.inner), 0.0))
+    low, high = np.quantile(distances, (0.1, 0.9))
+    times = f"{high / low:.2g}" if low > 0 else "many"
+    return f"unequal norms alone give this decay (the 90th percentile is {times} times the 10th)"

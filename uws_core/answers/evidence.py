@@ -1,0 +1,122 @@
+"""The sentences that answer the evidence page: what holds, what is no more than chance, and what is ancestry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, isinf, isnan
+
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
+
+# Claims that ask whether structure is left when relatives are taken out.
+BEYOND = ("unseen-groups", "within", "one-each")
+_ORDER = (Verdict.HOLDS, Verdict.WEAK, Verdict.CHANCE, Verdict.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A verdict with what decided it, of one layer or over many."""
+
+    verdict: Verdict
+    reason: str
+
+
+def answer(found: Evidence, *, place: str) -> str:
+    """The answer for one layer, or for several summed to one; `place` says which in words."""
+    said = {one.claim: _Said(one.verdict, one.reason) for one in found.findings}
+    return _told(said, f"In {place}, these {found.n} models", grouped_by=found.grouped_by)
+
+
+def answer_layers(found: Sequence[Pooled], *, models: int, layers: int, grouped_by: str = "") -> str:
+    """The answer over many layers, with the tests of all layers corrected together."""
+    if not found:
+        return "No layer has been judged yet."
+    said = {one.claim: _Said(one.verdict, _median(one)) for one in found}
+    where = "one layer" if layers == 1 else f"{layers} layers"
+    return _told(said, f"Over {where}, these {models} models", grouped_by=grouped_by)
+
+
+def tally(verdicts: Sequence[Verdict]) -> str:
+    """How many claims say what: `7 hold, 4 are weak, 2 are chance, 1 cannot be told`."""
+    counts = Counter(verdicts)
+    words = {
+        Verdict.HOLDS: ("holds", "hold"),
+        Verdict.WEAK: ("is weak", "are weak"),
+        Verdict.CHANCE: ("is no more than chance", "are no more than chance"),
+        Verdict.UNKNOWN: ("cannot be told", "cannot be told"),
+    }
+    parts = [f"{counts[one]} {words[one][counts[one] > 1]}" for one in _ORDER if counts[one]]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def why(finding: Finding) -> str:
+    """One claim in a sentence: what it says, the verdict, and what decided."""
+    return f"{finding.about.title}: {finding.verdict.value}. {finding.reason[:1].upper()}{finding.reason[1:]}."
+
+
+def number(value: float | None, claim: str) -> str:
+    """A claim's number as people write it: in percent, as a count, or as a number; empty where there is none."""
+    if value is None or not isfinite(value):
+        return ""
+    form = CLAIMS[claim].form
+    if form == "share":
+        percent = 100 * value
+        return f"{percent:.0f} %" if abs(percent) >= 10 or percent == 0 else f"{percent:.2g} %"
+    return f"{value:.0f}" if form == "count" else f"{value:.2f}"
+
+
+def score(z: float | None) -> str:
+    """A z as people write it; where chance never varies it is beyond any draw."""
+    if z is None or isnan(z):
+        return ""
+    if isinf(z):
+        return "beyond any draw" if z > 0 else "below any draw"
+    return f"{z:.0f}" if abs(z) >= 10 else f"{z:.1f}"
+
+
+def _told(said: Mapping[str, _Said], head: str, *, grouped_by: str) -> str:
+    first = said["concentrated"]
+    beyond = {
+        Verdict.HOLDS: "share directions beyond chance",
+        Verdict.WEAK: "share a little more than chance",
+        Verdict.CHANCE: "share no more than chance gives",
+        Verdict.UNKNOWN: "cannot be judged",
+    }[first.verdict]
+    parts = [f"{head} {beyond}: {first.reason}."]
+    if first.verdict in (Verdict.HOLDS, Verdict.WEAK):
+        parts.append(_ancestry(said, grouped_by))
+    if said["sound"].verdict in (Verdict.WEAK, Verdict.CHANCE):
+        parts.append(f"Look at the models first: {said['sound'].reason}.")
+    return " ".join([*parts, f"Of {len(said)} claims, {tally([one.verdict for one in said.values()])}."])
+
+
+def _median(one: Pooled) -> str:
+    """What decided over the layers: the medians, and in how many layers the claim is beyond chance."""
+    if not one.tested or not isfinite(one.value):
+        return one.reason
+    seen, chance = number(one.value, one.claim), number(one.middle, one.claim)
+    return (
+        f"{CLAIMS[one.claim].statistic} {seen}, by chance {chance} "
+        f"(medians; beyond chance in {one.discoveries} of {one.tested} layers)"
+    )
+
+
+def _ancestry(said: Mapping[str, _Said], grouped_by: str) -> str:
+    """Whether relatives explain it: what is left between groups, within them, and with one model each."""
+    if said["relatives"].verdict is Verdict.UNKNOWN:
+        return f"Whether that is ancestry cannot be told: {said['relatives'].reason}."
+    left = {claim: said[claim] for claim in BEYOND if said[claim].verdict is not Verdict.UNKNOWN}
+    by = f" (groups: {grouped_by})" if grouped_by else ""
+    if not left:
+        return f"Whether that is more than ancestry cannot be told{by}: {said[BEYOND[0]].reason}."
+    strong = [one for one in left.values() if one.verdict is Verdict.HOLDS]
+    related = said["relatives"].verdict in (Verdict.HOLDS, Verdict.WEAK)
+    if strong:
+        head = "It is not only ancestry" if related else "It is not ancestry"
+        return f"{head}{by}: {strong[0].reason}."
+    some = next((one for one in left.values() if one.verdict is Verdict.WEAK), None)
+    if some is not None:
+        return f"Most of it {'is ancestry' if related else 'goes with the groups'}{by}: {some.reason}."
+    return f"Nothing of it is left without relatives{by}: {next(iter(left.values())).reason}."

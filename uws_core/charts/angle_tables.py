@@ -1,0 +1,245 @@
+"""The angles of every pair at once: a heatmap in the order of likeness, with the tree, and chance on the colour bar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from uws_core.charts import style
+from uws_core.charts.style import LIGHT, Look
+from uws_core.nouns.angles import AngleTable, Order
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.lineage import Lineage
+
+Indices = NDArray[np.intp]
+
+# More cells a side are pooled on screen: a browser takes seconds for them, and no screen shows them.
+MOST_CELLS = 512
+# Beyond these, names run into each other, numbers into their cells, and marks to click on cost more than they help.
+MOST_NAMES = 60
+MOST_GAPS = 24
+MOST_NUMBERS = 16
+MOST_TARGETS = 100
+# Colour bar ticks nearer to the chance level than this share of the scale would run into it.
+_ROOM = 0.08
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a cell says: a property of the table, its name on the colour bar, how it is written, and its fixed scale."""
+
+    name: str
+    title: str
+    form: str
+    most: float | None = None
+    scale: str = style.SEQUENTIAL
+
+
+# What is alike is bright on every scale: a small angle as well as a large overlap.
+MEAN = Measure("mean_degrees", "mean angle, degrees", ".0f", 90.0, f"{style.SEQUENTIAL}_r")
+LARGEST = Measure("largest_degrees", "largest angle, degrees", ".0f", 90.0, f"{style.SEQUENTIAL}_r")
+# Overlaps of few directions in many dimensions are small: their scale ends at the largest of two different ones.
+OVERLAP = Measure("overlap", "overlap", ".2g")
+
+
+def heatmap(
+    table: AngleTable | Lineage,
+    order: Order,
+    *,
+    measure: Measure = MEAN,
+    chance: float = float("nan"),
+    chosen: tuple[int, int] | None = None,
+    groups: Sequence[str] | None = None,
+    fit: bool = False,
+    look: Look = LIGHT,
+) -> go.Figure:
+    """Every pair of the table as a cell, in this order, with its tree above and the chance level on the colour bar.
+
+    `groups` (one a row of the table) is drawn as a strip of colours. `chosen` gets a frame. `fit` ends the colours
+    where the numbers end, to see small differences. Beyond 512 a side, cells are pooled. Every cell that can be
+    clicked carries its two rows of the table as custom data.
+    """
+    leaves, step = _shown(order.leaves)
+    values = _pooled(_matrix(table, measure)[np.ix_(order.leaves, order.leaves)], step)
+    clickable = step == 1 and len(leaves) <= MOST_TARGETS
+    drawn = style.figure(look, height=560)
+    least, most = _scale(values, measure, fit=fit)
+    names = [table.labels[k] for k in leaves]
+    drawn.add_heatmap(
+        z=values,
+        x=np.arange(len(leaves)),
+        y=np.arange(len(leaves)),
+        zmin=least,
+        zmax=most,
+        colorscale=measure.scale,
+        colorbar=_bar(measure, least, most, chance, look),
+        hoverongaps=False,
+        xgap=1 if len(leaves) <= MOST_GAPS else 0,
+        ygap=1 if len(leaves) <= MOST_GAPS else 0,
+        # Where marks lie on the cells, they say more.
+        hoverinfo="skip" if clickable else "z",
+    )
+    if len(leaves) <= MOST_NUMBERS:
+        drawn.data[-1].texttemplate = f"%{{z:{measure.form}}}"
+    _tree(drawn, order, look, pooled=step > 1)
+    _strip(drawn, [groups[k] for k in leaves] if groups is not None else [], look)
+    if clickable:
+        _targets(drawn, table, leaves, values, measure)
+    _frame(drawn, leaves, chosen if step == 1 else None, look)
+    _names(drawn, names if len(leaves) <= MOST_NAMES else [], len(leaves))
+    return drawn
+
+
+def _matrix(table: AngleTable | Lineage, measure: Measure) -> Floats:
+    """The measure of each pair; a subspace with itself is left blank, so that the scale is that of different ones."""
+    values = np.array(getattr(table, measure.name))
+    np.fill_diagonal(values, np.nan)
+    return values
+
+
+def _shown(leaves: Indices) -> tuple[Indices, int]:
+    """Every `step`-th row, so that at most `MOST_CELLS` are left."""
+    step = -(-len(leaves) // MOST_CELLS)
+    return leaves[::step], step
+
+
+def _pooled(values: Floats, step: int) -> Floats:
+    """Means over blocks of `step` by `step` cells, without those that are not known."""
+    if step == 1:
+        return values
+    size = -(-len(values) // step) * step
+    wide = np.full((size, size), np.nan)
+    wide[: len(values), : len(values)] = values
+    blocks = (
+        wide.reshape(size // step, step, size // step, step)
+        .transpose(0, 2, 1, 3)
+        .reshape(size // step, size // step, -1)
+    )
+    known = ~np.isnan(blocks)
+    counts = known.sum(axis=2)
+    sums = np.where(known, blocks, 0.0).sum(axis=2)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums / counts, dtype=np.float64)
+
+
+def _scale(values: Floats, measure: Measure, *, fit: bool) -> tuple[float, float]:
+    """Where the colours begin and end."""
+    known = values[~np.isnan(values)]
+    least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if not fit:
+        least, most = 0.0, measure.most or most
+    return least, most if most > least else least + 1.0
+
+
+def _bar(measure: Measure, least: float, most: float, chance: float, look: Look) -> dict[str, object]:
+    """The colour bar with the chance level as a tick of its own."""
+    span, form = most - least, ".0f" if measure.most and most - least > 9 else ".2g"
+    marks = {float(tick): f"{tick:{form}}" for tick in np.linspace(least, most, 4)}
+    if not isnan(chance) and least - _ROOM * span <= chance <= most + _ROOM * span:
+        marks = {tick: text for tick, text in marks.items() if abs(tick - chance) > _ROOM * span}
+        marks[min(max(chance, least), most)] = f"◂ chance {chance:{measure.form}}"
+    return {
+        "title": {"text": measure.title, "side": "right"},
+        "thickness": 12,
+        "outlinewidth": 0,
+        "tickmode": "array",
+        "tickvals": list(marks),
+        "ticktext": list(marks.values()),
+        "tickcolor": look.quiet,
+        "y": 0,
+        "yanchor": "bottom",
+        "len": 0.84,
+    }
+
+
+def _tree(drawn: go.Figure, order: Order, look: Look, *, pooled: bool) -> None:
+    """The tree that made the order, above the cells."""
+    if pooled or not len(order.along):
+        return
+    gaps = np.full((len(order.along), 1), np.nan)
+    x, y = np.hstack([order.along, gaps]), np.hstack([order.heights, gaps])
+    line = {"color": look.quiet, "width": 1}
+    # The stems are cut below the first merge: from 0 up, all merges would lie on one line.
+    low, high = float(order.heights[:, 1].min()), float(order.heights[:, 1].max())
+    span = high - low + 1e-9
+    drawn.update_layout(yaxis2={"range": [low - 0.25 * span, high + 0.02 * span]})
+    drawn.add_scatter(
+        x=x.ravel(), y=y.ravel(), yaxis="y2", mode="lines", line=line, hoverinfo="skip", showlegend=False, name="tree"
+    )
+
+
+def _strip(drawn: go.Figure, groups: Sequence[str], look: Look) -> None:
+    """One colour a group above the cells; the group's name is in the hover text, since colours repeat."""
+    if not groups:
+        return
+    kinds = list(dict.fromkeys(sorted(groups)))
+    colours = [style.colour_of(kinds.index(name), look) for name in groups]
+    drawn.add_bar(
+        x=np.arange(len(groups)),
+        y=np.ones(len(groups)),
+        yaxis="y3",
+        marker={"color": colours, "line": {"width": 0}},
+        width=1,
+        text=groups,
+        textposition="none",
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+        name="group",
+    )
+
+
+def _targets(drawn: go.Figure, table: AngleTable | Lineage, leaves: Indices, values: Floats, measure: Measure) -> None:
+    """Invisible marks on the cells of different pairs: a heatmap itself cannot be selected."""
+    y, x = (part.ravel() for part in np.indices(values.shape))
+    there = ~np.isnan(values.ravel())
+    rows, columns = leaves[y[there]], leaves[x[there]]
+    words = [
+        f"{table.labels[i]}, {table.labels[j]}<br>{measure.title}: {value:{measure.form}}"
+        for i, j, value in zip(rows, columns, values.ravel()[there], strict=True)
+    ]
+    scatter = drawn.add_scattergl if len(words) > 900 else drawn.add_scatter
+    scatter(
+        x=x[there],
+        y=y[there],
+        mode="markers",
+        marker={"symbol": "square", "size": max(4, 420 // len(leaves)), "opacity": 0, "color": "#888888"},
+        # Plain lists: of a typed array a click would report no pair.
+        customdata=np.stack([rows, columns], axis=1).tolist(),
+        text=words,
+        hovertemplate="%{text}<extra></extra>",
+        showlegend=False,
+        name="cells",
+    )
+    drawn.update_layout(clickmode="event+select", dragmode=False)
+
+
+def _frame(drawn: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, look: Look) -> None:
+    """A frame around the chosen pair's two cells."""
+    places = {int(row): place for place, row in enumerate(leaves)}
+    if chosen is None or any(row not in places for row in chosen):
+        return
+    first, second = (places[row] for row in chosen)
+    for x, y in {(first, second), (second, first)}:
+        corners = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
+        drawn.add_shape(type="rect", line={"color": look.series[5], "width": 3}, **corners)
+
+
+def _names(drawn: go.Figure, names: Sequence[str], g: int) -> None:
+    """The axes: names where they fit, the tree and the strip on scales of their own."""
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
+    plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **ticks}
+    small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
+    drawn.update_layout(
+        # Columns are the rows over again; where names get small, once is enough.
+        xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
+        yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84]},
+        yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},
+        yaxis3={"domain": [0.85, 0.87], "visible": False, "fixedrange": True, "range": [0, 1]},
+        bargap=0,
+        showlegend=False,
+    )

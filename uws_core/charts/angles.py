@@ -1,0 +1,108 @@
+"""Figures of the principal angles of one pair, and of random halves, against chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from numpy.typing import NDArray
+
+from uws_core.charts import style
+from uws_core.charts.style import LIGHT, Look
+
+
+def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, look: Look = LIGHT) -> go.Figure:
+    """The angles of one pair, ascending, over the band of random subspaces; `frame` is `frames.angles.pair`."""
+    drawn = style.figure(look, height=300)
+    x = frame["angle"].to_numpy()
+    _band(drawn, frame, look)
+    drawn.add_scatter(
+        x=x,
+        y=frame["degrees"].to_numpy(),
+        mode="lines+markers",
+        name="this pair",
+        line={"color": look.series[0], "width": 2},
+        marker={"size": 7},
+        hovertemplate="angle %{x}: %{y:.4~g}°<extra></extra>",
+    )
+    if floor_degrees > 0.5:
+        drawn.add_hrect(y0=0, y1=floor_degrees, fillcolor=look.band, line_width=0, layer="below")
+    return _angle_axes(drawn, x)
+
+
+def halves(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
+    """The angles of every random split as faint lines, their median strong, over the band of random subspaces."""
+    drawn = style.figure(look, height=420)
+    first = frame.filter(pl.col("repeat") == 1)
+    _band(drawn, first, look)
+    for index, (_, part) in enumerate(frame.group_by("repeat", maintain_order=True)):
+        drawn.add_scatter(
+            x=part["angle"].to_numpy(),
+            y=part["degrees"].to_numpy(),
+            mode="lines",
+            name="one split",
+            showlegend=index == 0,
+            line={"color": look.quiet, "width": 0.7},
+            opacity=0.5,
+            hoverinfo="skip",
+        )
+    middle = frame.group_by("angle").agg(pl.col("degrees").median()).sort("angle")
+    drawn.add_scatter(
+        x=middle["angle"].to_numpy(),
+        y=middle["degrees"].to_numpy(),
+        mode="lines+markers",
+        name="median of the splits",
+        line={"color": look.series[0], "width": 2.2},
+        hovertemplate="angle %{x}: %{y:.3~g}°<extra></extra>",
+    )
+    return _angle_axes(drawn, middle["angle"].to_numpy())
+
+
+def cosines(frame: pl.DataFrame, *, names: tuple[str, str], look: Look = LIGHT) -> go.Figure:
+    """The squared cosine of every direction of one with every one of the other; `frame` is `frames.angles.cosines`."""
+    drawn = style.figure(look, height=300)
+    rows, columns = frame["left_direction"].n_unique(), frame["right_direction"].n_unique()
+    values = frame["cosine"].to_numpy().reshape(rows, columns) ** 2
+    drawn.add_heatmap(
+        z=values,
+        x=np.arange(1, columns + 1),
+        y=np.arange(1, rows + 1),
+        zmin=0,
+        zmax=1,
+        colorscale=style.SEQUENTIAL,
+        colorbar={"title": {"text": "squared cosine", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        hovertemplate=f"{names[0]} %{{y}}, {names[1]} %{{x}}: %{{z:.3f}}<extra></extra>",
+    )
+    drawn.update_xaxes(title_text=f"direction of {names[1]}", showgrid=False, **_whole(columns))
+    drawn.update_yaxes(title_text=f"direction of {names[0]}", autorange="reversed", showgrid=False, **_whole(rows))
+    return drawn
+
+
+def _band(drawn: go.Figure, frame: pl.DataFrame, look: Look) -> None:
+    part = frame.filter(pl.col("middle").is_not_null())
+    if part.is_empty():
+        return
+    x, low, middle, high = (part[name].to_numpy() for name in ("angle", "low", "middle", "high"))
+    edge = {"color": look.band, "width": 0.5}
+    drawn.add_scatter(x=x, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+    drawn.add_scatter(
+        x=x, y=low, mode="lines", line=edge, fill="tonexty", fillcolor=look.band, name="random, 95 %", hoverinfo="skip"
+    )
+    line = {"color": look.quiet, "width": 1.2, "dash": "dash"}
+    drawn.add_scatter(
+        x=x, y=middle, mode="lines", line=line, name="random, median", hovertemplate="random: %{y:.3~g}°<extra></extra>"
+    )
+
+
+def _angle_axes(drawn: go.Figure, x: NDArray[np.int64]) -> go.Figure:
+    last = int(x.max()) if x.size else 1
+    drawn.update_xaxes(title_text="principal angle", range=[0.5, last + 0.5], dtick=max(1, last // 10))
+    drawn.update_yaxes(title_text="degrees", range=[0, 93], tickvals=[0, 15, 30, 45, 60, 75, 90])
+    # Low figures need more room, in shares of their height, between the axis and the legend.
+    drawn.update_layout(legend={"y": -90 / drawn.layout.height})
+    return drawn
+
+
+def _whole(count: int) -> dict[str, object]:
+    """Ticks at whole numbers of directions."""
+    return {"tick0": 1, "dtick": max(1, -(-count // 10))}

@@ -1,0 +1,28 @@
+"""The three axes of one layer in one figure."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core.charts import style
+from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Look
+
+
+def curves(frame: pl.DataFrame, *, share: float, look: Look = LIGHT) -> go.Figure:
+    """The share carried by the first directions of each axis; `frame` is that of `frames.hosvd.curves`."""
+    drawn = style.figure(look)
+    for index, axis in enumerate(frame["axis"].unique(maintain_order=True)):
+        line = frame.filter(pl.col("axis") == axis)
+        drawn.add_scatter(
+            x=line["direction"].to_numpy(),
+            y=line["cumulative"].to_numpy(),
+            mode="lines+markers",
+            name=axis,
+            line={"color": style.colour_of(index, look), "dash": DASHES[index]},
+            marker={"symbol": SYMBOLS[index], "size": 5},
+        )
+    drawn.add_hline(y=share, line={"color": look.quiet, "dash": "dot", "width": 1})
+    drawn.update_xaxes(title="directions kept on the axis")
+    drawn.update_yaxes(title="share of the variance carried", range=[0, 1.02], tickformat=".0%")
+    return drawn

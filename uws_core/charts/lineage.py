@@ -1,0 +1,183 @@
+"""Figures of lineages: who is like whom, models as points, groups against the threshold, what columns explain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core.charts import angle_tables, style
+from uws_core.charts.angle_tables import Measure
+from uws_core.charts.style import LIGHT, Look
+from uws_core.nouns.lineage import Lineage
+
+COSINE = Measure("cosines", "cosine", ".2f", 1.0)
+# More values than these have no colours of their own: then colour is a scale, or there is none.
+MOST_COLOURS = 24
+MOST_NAMES = 30
+
+
+def likeness(
+    family: Lineage,
+    *,
+    groups: Sequence[str] | None = None,
+    chosen: tuple[int, int] | None = None,
+    fit: bool = False,
+    look: Look = LIGHT,
+) -> go.Figure:
+    """The cosine of every pair, like beside like under its tree, with chance on the colour bar.
+
+    `groups` (one a model) is drawn as a strip of colours; `fit` ends the colours where the numbers end.
+    """
+    return angle_tables.heatmap(
+        family, family.order, measure=COSINE, chance=family.chance, groups=groups, chosen=chosen, fit=fit, look=look
+    )
+
+
+def model_map(
+    frame: pl.DataFrame,
+    *,
+    shares: Sequence[float],
+    across: int = 1,
+    up: int = 2,
+    colour: str | None = None,
+    chosen: str | None = None,
+    look: Look = LIGHT,
+) -> go.Figure:
+    """Models as points along two components; `frame` is that of `frames.lineage.points`.
+
+    `shares` are the components' shares of the variance. `colour` is a column of the frame: names get a colour and a
+    mark each, many numbers a scale. `chosen` is the model that gets a ring. A point carries its model as custom data.
+    """
+    drawn = style.figure(look, height=460)
+    x, y = f"component_{across}", f"component_{up}"
+    if y not in frame.columns:
+        # Models along a single direction lie on a line.
+        frame = frame.with_columns(pl.lit(0.0).alias(y))
+    if colour is None or colour not in frame.columns:
+        _points(drawn, frame, x, y, name="models", marker={"color": look.series[0]})
+    elif frame[colour].n_unique() > MOST_COLOURS and frame[colour].dtype.is_numeric():
+        bar = {"title": {"text": colour, "side": "right"}, "thickness": 12, "outlinewidth": 0}
+        scale = {"color": frame[colour].to_list(), "colorscale": style.SEQUENTIAL, "colorbar": bar}
+        _points(drawn, frame, x, y, name=colour, marker=scale)
+    else:
+        _by_value(drawn, frame, x, y, colour, look)
+    if chosen is not None:
+        _ring(drawn, frame.filter(pl.col("model") == chosen), x, y, look)
+    drawn.update_xaxes(title_text=_axis(across, shares), zeroline=False)
+    drawn.update_yaxes(title_text=_axis(up, shares), zeroline=False)
+    drawn.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
+    return drawn
+
+
+def stability(frame: pl.DataFrame, *, threshold: float, chance: float, look: Look = LIGHT) -> go.Figure:
+    """The number of groups against the threshold, and how far they agree with those at the chosen one.
+
+    `frame` is that of `frames.lineage.stability`. Left of `chance`, cosines of independent models join groups.
+    """
+    drawn = style.figure(look, height=320)
+    x = frame["threshold"].to_list()
+    line = {"color": look.series[0], "width": 2, "shape": "hv"}
+    drawn.add_scatter(
+        x=x,
+        y=frame["groups"].to_list(),
+        name="groups",
+        mode="lines",
+        line=line,
+        hovertemplate="at %{x:.2f}: %{y} groups<extra></extra>",
+    )
+    drawn.add_scatter(
+        x=x,
+        y=frame["agreement"].to_list(),
+        name="agreement with the chosen groups",
+        yaxis="y2",
+        mode="lines",
+        line={"color": look.series[1], "width": 1.5, "dash": "dash"},
+        hovertemplate="at %{x:.2f}: agreement %{y:.2f}<extra></extra>",
+    )
+    if chance > min(x, default=0.0):
+        drawn.add_vrect(x0=min(x), x1=chance, fillcolor=look.band, line_width=0, layer="below")
+    drawn.add_vline(x=threshold, line={"color": look.ink, "width": 1.2, "dash": "dot"})
+    drawn.update_xaxes(title_text="threshold, cosine")
+    drawn.update_yaxes(title_text="groups", rangemode="tozero")
+    right = {"overlaying": "y", "side": "right", "showgrid": False, "range": [-0.05, 1.05], "tickvals": [0, 0.5, 1]}
+    drawn.update_layout(yaxis2={**right, "title": {"text": "agreement"}}, hovermode="x unified")
+    return drawn
+
+
+def explained(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
+    """What share of each component every column of the table explains; `frame` is `frames.lineage.explained`."""
+    known = frame.filter(pl.col("explained").is_not_null())
+    columns = known["column"].unique(maintain_order=True).to_list()[:MOST_NAMES]
+    count = int(known["component"].max() or 0) if known.height else 0  # type: ignore[arg-type]
+    values = np.full((len(columns), count), np.nan)
+    words = np.full((len(columns), count), "", dtype=object)
+    for row in known.iter_rows(named=True):
+        if row["column"] in columns:
+            place = columns.index(row["column"]), row["component"] - 1
+            values[place] = row["explained"]
+            words[place] = f"chance {row['chance']:.2f}, p {row['p']:.2g}"
+    drawn = style.figure(look, height=140 + 28 * len(columns))
+    drawn.add_heatmap(
+        z=values,
+        x=[str(k + 1) for k in range(count)],
+        y=columns,
+        zmin=0,
+        zmax=1,
+        xgap=2,
+        ygap=2,
+        colorscale=style.SEQUENTIAL,
+        colorbar={"title": {"text": "share explained", "side": "right"}, "thickness": 12, "outlinewidth": 0},
+        texttemplate="%{z:.2f}",
+        customdata=words,
+        hovertemplate="%{y}, component %{x}: %{z:.2f}<br>%{customdata}<extra></extra>",
+    )
+    drawn.update_xaxes(title_text="component", type="category", showgrid=False, ticks="")
+    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    return drawn
+
+
+def _by_value(drawn: go.Figure, frame: pl.DataFrame, x: str, y: str, colour: str, look: Look) -> None:
+    """One trace a value, in the order of the table, so that a value keeps its colour; missing ones are hollow."""
+    values = frame[colour].unique(maintain_order=True).to_list()
+    for place, value in enumerate(value for value in values if value is not None):
+        symbol = style.SYMBOLS[(place // len(look.series)) % len(style.SYMBOLS)]
+        marker = {"color": style.colour_of(place, look), "symbol": symbol}
+        _points(drawn, frame.filter(pl.col(colour) == value), x, y, name=str(value), marker=marker)
+    missing = frame.filter(pl.col(colour).is_null())
+    if missing.height:
+        _points(drawn, missing, x, y, name="not known", marker={"color": look.quiet, "symbol": "circle-open"})
+    drawn.update_layout(legend={"title": {"text": colour, "side": "top"}})
+
+
+def _points(drawn: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str, marker: Mapping[str, object]) -> None:
+    drawn.add_scatter(
+        x=frame[x].to_list(),
+        y=frame[y].to_list(),
+        mode="markers",
+        name=name,
+        marker={"size": 9, "line": {"width": 0.5, "color": "#ffffff"}, **marker},
+        customdata=frame["model"].to_list(),
+        hovertemplate=f"%{{customdata}}<br>{name}<extra></extra>",
+    )
+
+
+def _ring(drawn: go.Figure, one: pl.DataFrame, x: str, y: str, look: Look) -> None:
+    """A ring around the chosen model."""
+    marker = {"size": 16, "symbol": "circle-open", "color": look.ink, "line": {"width": 2}}
+    drawn.add_scatter(
+        x=one[x].to_list(),
+        y=one[y].to_list(),
+        mode="markers",
+        marker=marker,
+        hoverinfo="skip",
+        showlegend=False,
+        name="chosen",
+    )
+
+
+def _axis(component: int, shares: Sequence[float]) -> str:
+    known = component <= len(shares)
+    return f"component {component}" + (f" ({style.percent(shares[component - 1])})" if known else " (none)")

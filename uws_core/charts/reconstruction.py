@@ -1,0 +1,242 @@
+"""Figures of held-out errors: against k with companions, model by model, against size, and beside the function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core.charts import style
+from uws_core.charts.style import LIGHT, Look
+
+# More faint lines than this are a grey area.
+MOST_LINES = 100
+MOST_NAMES = 60
+# More numbers along a curve than this run into each other.
+MOST_MARKS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """How one way of rebuilding is drawn: its name, its place among the colours, its dash."""
+
+    name: str
+    colour: int
+    dash: str
+    width: float = 1.8
+
+
+# The order is that of the legend. Colour is never alone: every line has a dash of its own.
+LINES: Mapping[str, Line] = {
+    "subspace": Line("unseen models", 0, "solid", 2.6),
+    "in_sample": Line("in sample (saw the model)", 1, "dot"),
+    "own_svd": Line("own SVD, as many numbers", 2, "dash"),
+    "random": Line("random directions", 3, "longdash"),
+    "mean_only": Line("mean only", 4, "dashdot"),
+    "nothing": Line("nothing", 6, "longdashdot", 1.2),
+}
+AXES: Mapping[str, tuple[str, str, int]] = {
+    "models": ("models", "circle", 0),
+    "in": ("inputs", "square", 1),
+    "out": ("outputs", "diamond", 2),
+}
+
+
+def errors(
+    curve: pl.DataFrame,
+    models: pl.DataFrame,
+    *,
+    k: int | None = None,
+    ceiling: int | None = None,
+    log: bool = False,
+    axis_name: str = "directions kept",
+    look: Look = LIGHT,
+) -> go.Figure:
+    """The error against k: every model faint, median and quartiles strong, and what it must be read against.
+
+    `curve` is `frames.reconstruction.curve`, `models` is `errors`. `k` is marked, `ceiling` is where nothing is
+    left to add.
+    """
+    drawn = style.figure(look, height=440)
+    _faint(drawn, models, look)
+    present = set(curve["line"])
+    for name, line in LINES.items():
+        if name in present:
+            _line(drawn, curve.filter(pl.col("line") == name), line, look, band=name == "subspace")
+    if k is not None:
+        drawn.add_vline(x=k, line={"color": look.series[0], "width": 1.2, "dash": "dot"})
+    if ceiling:
+        words = {"text": f"at most {ceiling}", "textangle": -90, "xanchor": "right", "yanchor": "bottom"}
+        edge = {"color": look.quiet, "width": 1, "dash": "longdash"}
+        drawn.add_vline(x=ceiling, line=edge, annotation=words, annotation_position="bottom left")
+    drawn.update_xaxes(title_text=axis_name)
+    drawn.update_yaxes(title_text="squared error, relative", type="log" if log else "linear")
+    if not log:
+        drawn.update_yaxes(rangemode="tozero", tickformat=".0%")
+    drawn.update_layout(hovermode="x", legend={"y": -0.26, "traceorder": "normal"})
+    return drawn
+
+
+def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, look: Look = LIGHT) -> go.Figure:
+    """The error of every model at every k (or in every layer, `by` "layer"), the worst on top.
+
+    `frame` is `frames.reconstruction.errors` or `by_layer`.
+    """
+    worst = (
+        frame.group_by("model", maintain_order=True).agg(pl.col("subspace").mean()).sort("subspace", nulls_last=True)
+    )
+    names = worst["model"].to_list()[::-1]
+    columns = list(dict.fromkeys(frame[by].to_list()))
+    values = np.full((len(names), len(columns)), np.nan)
+    rows, places = {name: i for i, name in enumerate(names)}, {value: i for i, value in enumerate(columns)}
+    for name, column, error in frame.select("model", by, "subspace").iter_rows():
+        values[rows[name], places[column]] = np.nan if error is None else error
+    across = [str(column) for column in columns]
+    drawn = style.figure(look, height=min(170 + 14 * len(names), 900))
+    drawn.add_heatmap(
+        z=values,
+        x=across,
+        y=names,
+        zmin=0,
+        zmax=max(1.0, float(np.nanmax(values, initial=0.0))),
+        colorscale=style.SEQUENTIAL,
+        colorbar={"title": {"text": "error", "side": "right"}, "thickness": 12, "outlinewidth": 0, "tickformat": ".0%"},
+        hovertemplate=f"%{{y}}, {by} %{{x}}: %{{z:.1%}}<extra></extra>",
+    )
+    if by == "k" and k in columns:
+        drawn.add_vline(x=columns.index(k), line={"color": look.series[5], "width": 2, "dash": "dot"})
+    title = "directions kept" if by == "k" else ""
+    drawn.update_xaxes(type="category", title_text=title, showgrid=False, ticks="")
+    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    drawn.update_yaxes(showticklabels=len(names) <= MOST_NAMES, tickfont={"size": 10 if len(names) > 24 else 12})
+    return drawn
+
+
+def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, look: Look = LIGHT) -> go.Figure:
+    """The error of unseen models against how many times smaller the weights become, one line an axis, k as labels.
+
+    `frame` is `frames.reconstruction.sizes`; `whole` counts whole checkpoints. Down and right is better.
+    """
+    drawn = style.figure(look, height=400)
+    column = "ratio_whole" if whole else "ratio"
+    for axis, (name, symbol, colour) in AXES.items():
+        part = frame.filter((pl.col("axis") == axis) & pl.col("middle").is_not_null()).sort("k")
+        if part.is_empty():
+            continue
+        colours = {"color": style.colour_of(colour, look), "dash": style.DASHES[colour]}
+        x = part[column].to_numpy()
+        drawn.add_scatter(
+            x=x, y=part["middle"].to_numpy(), mode="lines", line=colours, showlegend=False, hoverinfo="skip", name=name
+        )
+        _marks(drawn, part.filter(_spread(part, column, k)), column, name, symbol, colours["color"], k, look)
+    _own(drawn, frame, column, look)
+    ends = frame[column].drop_nulls()
+    if ends.len():
+        low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
+        drawn.update_xaxes(type="log", range=[np.log10(low), np.log10(high)], **_times(low, high))
+    drawn.add_vline(x=1, line={"color": look.quiet, "width": 1, "dash": "longdash"})
+    what = "whole checkpoints" if whole else "these layers"
+    drawn.update_xaxes(title_text=f"{what}, times smaller")
+    drawn.update_yaxes(title_text="squared error, relative", rangemode="tozero", tickformat=".0%")
+    return drawn
+
+
+def _own(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> None:
+    """What the models' own SVDs leave at the same numbers: what sharing has to beat."""
+    own = frame.filter(pl.col("own_svd").is_not_null()).sort(column)
+    if own.is_empty():
+        return
+    line = {"color": look.ink, "width": 1.2, "dash": "dot"}
+    drawn.add_scatter(
+        x=own[column].to_numpy(),
+        y=own["own_svd"].to_numpy(),
+        mode="lines",
+        name="own SVD of each",
+        line=line,
+        hovertemplate="own SVD: %{y:.1%}, %{x:.3~g} times smaller<extra></extra>",
+    )
+
+
+def _faint(drawn: go.Figure, models: pl.DataFrame, look: Look) -> None:
+    """Every model's own curve, up to `MOST_LINES` of them, as one trace with gaps."""
+    parts = [part for _, part in models.group_by("model", maintain_order=True)][:MOST_LINES]
+    if len(parts) < 2:
+        return
+    x = np.concatenate([np.append(part["k"].to_numpy().astype(float), np.nan) for part in parts])
+    y = np.concatenate([np.append(part["subspace"].to_numpy().astype(float), np.nan) for part in parts])
+    line = {"color": look.series[0], "width": 0.6}
+    drawn.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.3, name="one model", hoverinfo="skip")
+
+
+def _line(drawn: go.Figure, part: pl.DataFrame, line: Line, look: Look, *, band: bool) -> None:
+    x, colour = part["k"].to_numpy(), style.colour_of(line.colour, look)
+    if band and (part["high"] > part["low"]).any():
+        edge = {"color": colour, "width": 0}
+        drawn.add_scatter(x=x, y=part["high"].to_numpy(), mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        drawn.add_scatter(
+            x=x, y=part["low"].to_numpy(), mode="lines", line=edge, fill="tonexty", fillcolor=look.band,
+            name="half of the models", hoverinfo="skip",
+        )  # fmt: skip
+    drawn.add_scatter(
+        x=x,
+        y=part["middle"].to_numpy(),
+        mode="lines",
+        name=line.name,
+        line={"color": colour, "dash": line.dash, "width": line.width},
+        hovertemplate=f"{line.name}: %{{y:.1%}}<extra></extra>",
+    )
+
+
+def _marks(
+    drawn: go.Figure,
+    part: pl.DataFrame,
+    column: str,
+    name: str,
+    symbol: str,
+    colour: str,
+    k: int | None,
+    look: Look,
+) -> None:
+    """Some of an axis' ks as marks with their number and the quartiles of the models."""
+    middle = part["middle"].to_numpy()
+    drawn.add_scatter(
+        x=part[column].to_numpy(),
+        y=middle,
+        mode="markers+text",
+        name=name,
+        text=[str(one) for one in part["k"]],
+        textposition="top center",
+        textfont={"color": look.quiet},
+        marker={"symbol": symbol, "size": np.where(part["k"].to_numpy() == k, 12, 7), "color": colour},
+        error_y={
+            "array": part["high"].to_numpy() - middle,
+            "arrayminus": middle - part["low"].to_numpy(),
+            "thickness": 0.8,
+            "width": 0,
+            "color": look.quiet,
+        },
+        customdata=part.select("k", "stored").to_numpy(),
+        hovertemplate="k %{customdata[0]}: %{y:.1%}, %{x:.3~g} times smaller"
+        f", %{{customdata[1]:,}} numbers<extra>{name}</extra>",
+    )
+
+
+def _spread(part: pl.DataFrame, column: str, k: int | None) -> pl.Series:
+    """Which rows (sorted by k) get a mark: those far enough apart on a logarithmic scale, and the chosen k."""
+    logs = np.log10(part[column].to_numpy())
+    room, last, kept = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
+    for one, place in zip(part["k"], logs, strict=True):
+        chosen = one == k
+        kept.append(chosen or abs(place - last) >= room)
+        last = place if kept[-1] else last
+    return pl.Series(kept, dtype=pl.Boolean)
+
+
+def _times(low: float, high: float) -> dict[str, object]:
+    """Ticks at 1, 2, 5 of every decade, written as `2x`."""
+    every = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
+    kept = [value for value in every if low <= value <= high]
+    return {"tickvals": kept, "ticktext": [f"{value:g}×" for value in kept]}

@@ -1,0 +1,44 @@
+"""How strong the models are: a mark a model, ascending, with the range that most of them keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core.charts import style
+from uws_core.charts.style import LIGHT, Look
+
+# A wider range of strengths than this is drawn on a logarithmic scale.
+_WIDE = 20.0
+
+
+def strengths(frame: pl.DataFrame, *, axis_name: str = "norm", look: Look = LIGHT) -> go.Figure:
+    """The models' norms, ascending, over the band from their 10 % to their 90 % point; odd ones are crosses.
+
+    `frame` is that of `frames.lineage.models`: its columns `model`, `norm` and `suspicion` are drawn.
+    """
+    drawn = style.figure(look, height=320)
+    ordered = frame.sort("norm").with_row_index("place", offset=1)
+    norms = ordered["norm"].to_numpy()
+    low, high = (float(np.quantile(norms, share)) for share in (0.1, 0.9))
+    drawn.add_hrect(y0=low, y1=high, fillcolor=look.band, line_width=0, layer="below")
+    for name, symbol, colour, odd in (("models", "circle", 0, False), ("looks odd", "x", 5, True)):
+        part = ordered.filter(pl.col("suspicion").is_not_null() == odd)
+        if part.is_empty():
+            continue
+        drawn.add_scatter(
+            x=part["place"].to_numpy(),
+            y=part["norm"].to_numpy(),
+            mode="markers",
+            name=name,
+            marker={"size": 8, "symbol": symbol, "color": look.series[colour]},
+            customdata=part["model"].to_list(),
+            hovertemplate="%{customdata}: %{y:.4~g}<extra></extra>",
+        )
+    positive = norms[norms > 0]
+    wide = positive.size == norms.size and positive[-1] > _WIDE * positive[0]
+    drawn.update_xaxes(title_text="models, ascending; band from 10 % to 90 %", range=[0, len(norms) + 1])
+    drawn.update_yaxes(title_text=axis_name, type="log" if wide else "linear", rangemode="normal" if wide else "tozero")
+    drawn.update_layout(showlegend=bool(ordered["suspicion"].is_not_null().any()))
+    return drawn

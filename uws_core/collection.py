@@ -1,0 +1,277 @@
+"""From a folder, a list or a name to a collection: which models and layers can be compared, and what cannot and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+
+from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
+from uws_core.errors import CollectionError, SourceError
+from uws_core.nouns.hub import HubQuery
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
+from uws_core.saved import SUFFIX, read_saved
+from uws_core.sources import on_hub, resolved
+from uws_core.sources.adapter import SeveralAdapters
+from uws_core.sources.asked import Asked, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
+from uws_core.sources.discover import natural
+from uws_core.sources.pickled import MARK
+from uws_core.sources.table import Table, matched
+from uws_core.store import default_path
+from uws_core.zoo.demo import DATA, PREFIX, demo, ready
+
+# Headers are small reads that wait more than they work.
+_OPENERS = 8
+
+Report = Callable[[float, str], None]
+_Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
+Where = Place | HubQuery | Sequence[Place]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """One model's layout, or why there is none."""
+
+    ref: ModelRef
+    layers: tuple[LayerKey, ...] = ()
+    thin: frozenset[str] = frozenset()
+    transposed: frozenset[str] = frozenset()
+    kind: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+    problem: str = ""
+
+
+def collect(
+    where: Where,
+    *,
+    base: Place | None = None,
+    name: str | None = None,
+    dialect: str | None = None,
+    common_rows: bool = False,
+    pickled: bool = False,
+    roots: Sequence[str | Path] | None = None,
+    report: Report | None = None,
+) -> Collection:
+    """The models at `where` and the layers they share; only headers and small samples are read.
+
+    `where` is a folder (a safetensors file a model, or a model folder each, with attributes in `models.csv`),
+    `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a query to the Hub, or a list of files, folders
+    and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are in natural order.
+    `base` is the model they all started from. With `dialect` (peft, kohya, diffusers, comfyui), only adapters whose
+    names are in it are taken. Several adapters in one file are a model each. With `common_rows`, layers that
+    differ in their number of rows alone, such as vocabularies, are compared in the first rows that all have, and named
+    so (`embed.weight[:32000]`). With `pickled`, torch's own files in a folder are read through its weights-only loader.
+    With `roots`, no file outside these folders is read, also not through a link. Two entries of a list with the same
+    content stay two models; the same place twice is one. `report` is told how many are open and may raise to stop.
+
+    Raises:
+        CollectionError: fewer than two models, or no layer that all of them have.
+        OutsideRoot: `where` or `base` lies outside `roots`.
+        SourceError: the folder or the base cannot be read.
+    """
+    allowed = None if roots is None else (*(Path(root).resolve() for root in roots), DATA.resolve())
+    asked = _asked(where, allowed, pickled=pickled)
+    opened = _open_all(asked.models, allowed, dialect, report)
+    readable = {label: one for label, one in opened.items() if not one.problem}
+    unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
+    alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
+    agreement = agree({label: opened[label].layers for label in alike}, common_rows=common_rows or asked.common_rows)
+    labels = tuple(alike[i] for i in agreement.kept)
+    layers, mixed = read_alike(agreement.layers, {label: opened[label].thin for label in labels})
+    layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
+    left_out = asked.left_out + unreadable + others + agreement.left_out + mixed
+    _check_enough(name or asked.name, labels, layers, left_out)
+    refs = tuple(opened[label].ref for label in labels)
+    table, unknown = _table(asked, labels, opened)
+    found_base = _base(reference(base, allowed), layers) if base else _own_base(asked, allowed, layers)
+    base_ref, base_layers, base_notes = found_base
+    notes = grouped({label: opened[label].left_out for label in labels})
+    transposed, turned = _transposed(layers, [opened[label].transposed for label in labels])
+    return Collection(
+        name=name or asked.name,
+        refs=refs,
+        labels=labels,
+        layers=layers,
+        fingerprint=fingerprint(refs),
+        table=table,
+        base=base_ref,
+        base_layers=base_layers,
+        left_out=tuple(dict.fromkeys(left_out + base_notes + notes + unknown + turned + _changed(asked, refs))),
+        transposed=transposed,
+    )
+
+
+def fingerprint(refs: Iterable[ModelRef]) -> str:
+    """A digest of the models' contents in order: the same files under other names are the same collection."""
+    text = "\n".join(f"{ref.commit}#{ref.part}" for ref in refs)
+    return sha256(text.encode()).hexdigest()[:32]
+
+
+def _made_folder() -> Path:
+    # Beside the results, not among them: the store keeps a folder to itself.
+    results = default_path()
+    return results.with_name(f"{results.name}-demos")
+
+
+def _asked(where: Where, roots: Roots, *, pickled: bool) -> Asked:
+    if isinstance(where, str) and where.startswith(PREFIX):
+        known = demo(where)
+        if known.made:
+            known = ready(known, _made_folder())
+        found = in_folder(known.folder)
+        return replace(found, name=where, base=None if known.base is None else ModelRef(str(known.base), ""))
+    if isinstance(where, HubQuery):
+        return queried(where)
+    if isinstance(where, ModelRef):
+        return listed([where], roots)
+    if isinstance(where, str | Path):
+        path = Path(where).expanduser()
+        if path.name.endswith(SUFFIX):
+            return _reopened(inside(path, roots), pickled=pickled)
+        return in_folder(inside(path, roots), pickled=pickled) if path.is_dir() else listed([where], roots)
+    return listed(where, roots)
+
+
+def _reopened(path: Path, *, pickled: bool) -> Asked:
+    """A saved collection; where its models lie is checked when they are opened, like where a link leads."""
+    found = read_saved(path)
+    # A file that came from elsewhere must not decide that a pickle is opened.
+    refused = [label for label, ref in found.models.items() if MARK in ref.part and not pickled]
+    notes = tuple(LeftOut(label, "a pickled file, which is read only when asked for") for label in refused)
+    models = {label: ref for label, ref in found.models.items() if label not in refused}
+    rows = {label: tuple(column[i] for column in found.table.values()) for i, label in enumerate(found.models)}
+    table = Table(tuple(found.table), rows)
+    return Asked(found.name, models, table, found.base, found.left_out + notes, found.fingerprint, found.common_rows)
+
+
+def _changed(asked: Asked, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
+    """A note when a saved collection is not what it was."""
+    if asked.saved in (None, "", fingerprint(refs)):
+        return ()
+    return (LeftOut(asked.name, f"not as it was saved: {len(refs)} of its {len(asked.models)} models could be opened"),)
+
+
+def _open_all(
+    models: Mapping[str, ModelRef], roots: Roots, dialect: str | None, report: Report | None
+) -> dict[str, _Opened]:
+    """Every model by label; a file with several adapters gives one model each, labelled with its name."""
+    opened: dict[str, _Opened] = {}
+    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
+        running = [pool.submit(_open, ref, roots, dialect) for ref in models.values()]
+        try:
+            for done, (label, task) in enumerate(zip(models, running, strict=True), start=1):
+                opened |= {label + own: one for own, one in task.result().items()}
+                if report:
+                    report(done / len(models), f"{done} of {len(models)} models opened")
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return opened
+
+
+def _open(ref: ModelRef, roots: Roots, dialect: str | None) -> dict[str, _Opened]:
+    try:
+        if roots is not None and not on_hub(ref):
+            all_inside(Path(ref.repo), roots)
+        found, source = resolved(ref)
+    except SeveralAdapters as several:
+        parts = {f":{name}": replace(ref, part=f"{ref.part}:{name}") for name in several.names}
+        return {own: one for own, part in parts.items() for one in _open(part, roots, dialect).values()}
+    except SourceError as error:
+        return {"": _Opened(ref, problem=str(error))}
+    with source:
+        if dialect is not None and dialect not in source.dialects:
+            spoken = ", ".join(source.dialects) or "no adapter"
+            return {"": _Opened(found, problem=f"its dialect is {spoken}, {dialect} was asked for")}
+        told, notes = _told(ref, found)
+        left_out = (*notes, *source.left_out)
+        return {"": _Opened(found, source.layers(), source.thin, source.transposed, source.format, left_out, told)}
+
+
+def _told(asked: ModelRef, found: ModelRef) -> tuple[Mapping[str, Value], tuple[LeftOut, ...]]:
+    """What the Hub says of a model that was just opened, and a note when it has another name now. Price: nothing."""
+    if not on_hub(found):
+        return {}, ()
+    from uws_core.sources import hub
+
+    note = LeftOut(asked.repo, f"it was renamed; it is {found.repo} now, and is read from there")
+    return hub.look_up(found).attributes, (note,) if asked.repo != found.repo else ()
+
+
+def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], left_out: Sequence[LeftOut]) -> None:
+    why = "".join(f"\n- {one.what}: {one.reason}" for one in left_out[:5])
+    more = f"\n- and {len(left_out) - 5} more" if len(left_out) > 5 else ""
+    if not labels:
+        raise CollectionError(
+            f"{name}: no model that can be read. Expected a folder of safetensors files, a model each, or of model "
+            f"folders.{why}{more}"
+        )
+    if len(labels) == 1:
+        raise CollectionError(
+            f"{name}: one model ({labels[0]}) and nothing to compare it with. Choose the folder above it, or name two "
+            f"or more models of one architecture.{why}{more}"
+        )
+    if not layers:
+        raise CollectionError(
+            f"{name}: {len(labels)} models, but no matrix that all of them have in the same shape.{why}{more}"
+        )
+
+
+def _table(
+    asked: Asked, labels: Sequence[str], opened: Mapping[str, _Opened]
+) -> tuple[dict[str, tuple[Value, ...]], tuple[LeftOut, ...]]:
+    """Attributes for the models by label, by file name, or by folder name."""
+
+    def names(label: str) -> tuple[str, ...]:
+        path = Path(opened[label].ref.repo)
+        return (label, f"{label}.safetensors", path.name, path.stem)
+
+    others = [name for label in opened if label not in labels for name in names(label)]
+    columns, left_out = matched(asked.table, [names(label) for label in labels], known=others)
+    if asked.saved is not None:
+        return columns, left_out
+    told = dict.fromkeys(name for label in labels for name in opened[label].attributes)
+    from_hub = {name: tuple(opened[label].attributes.get(name) for label in labels) for name in told}
+    # A column that nobody fills says nothing.
+    return {name: column for name, column in from_hub.items() if set(column) != {None}} | columns, left_out
+
+
+def _transposed(
+    layers: Sequence[LayerKey], models: Sequence[frozenset[str]]
+) -> tuple[frozenset[str], tuple[LeftOut, ...]]:
+    """The layers that are stored as inputs x outputs in every model, and a note that says what it means."""
+    found = [layer.name for layer in layers if all(layer.name in own for own in models)]
+    reason = f"stored as inputs x outputs, so their sides in and out are each other's: {', '.join(found[:3])}"
+    note = LeftOut(f"the sides of {len(found)} layers", reason + (" ..." if len(found) > 3 else ""))
+    return frozenset(found), (note,) if found else ()
+
+
+def _own_base(asked: Asked, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
+    """The base that a place names itself; without the one it was saved with, a collection is still one."""
+    try:
+        if asked.base is not None and not on_hub(asked.base):
+            inside(Path(asked.base.repo), roots)
+        return _base(asked.base, layers)
+    except (SourceError, CollectionError) as error:
+        if asked.saved is None:
+            raise
+        return None, frozenset(), (LeftOut("the base model", str(error)),)
+
+
+def _base(ref: ModelRef | None, layers: Sequence[LayerKey]) -> _Base:
+    """The base with its commit, the layers it has too, and a note on those it lacks."""
+    if ref is None:
+        return None, frozenset(), ()
+    ref, source = resolved(ref)
+    with source:
+        layers = [layer for layer in layers if not layer.factor]
+        shared = frozenset(layer.name for layer in layers if source.find(layer.name) == layer)
+        own = source.layers()
+    if not shared:
+        raise CollectionError(f"{ref.repo} is no base of these models: none of its {len(own)} layers is theirs")
+    lacking = [layer.name for layer in layers if layer.name not in shared]
+    reason = f"not in the base model with the same shape, so not compared with it: {', '.join(lacking[:5])}"
+    note = LeftOut(f"base: {len(lacking)} of {len(layers)} layers", reason + (" ..." if len(lacking) > 5 else ""))
+    return ref, shared, (note,) if lacking else ()

@@ -1,0 +1,100 @@
+"""What the words on the command line stand for: a collection, its layers, amounts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from uws_core.collection import collect
+from uws_core.errors import CollectionError, LayerError
+from uws_core.nouns.hub import HubQuery
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.sizes import bytes_from
+
+_WHERE = (
+    "a folder of models, demo:NAME, several files or folders, models of the Hub (owner/name@revision), or a query to "
+    "it such as 'finetunes:openai-community/gpt2 limit:50'"
+)
+
+
+def add_where(parser: ArgumentParser) -> None:
+    """The words that name a collection, and its base."""
+    parser.add_argument("where", nargs="+", metavar="WHERE", help=_WHERE)
+    parser.add_argument("--base", metavar="PLACE", help="the model they all started from")
+
+
+def add_layers(parser: ArgumentParser) -> None:
+    """The globs that choose layers."""
+    parser.add_argument(
+        "--layers",
+        action="append",
+        metavar="GLOB",
+        help="layers by full or short name, such as '*.attn.q.weight'; may be given several times; all by default",
+    )
+
+
+def collection(told: Namespace) -> Collection:
+    """The collection that `where` and `base` name.
+
+    Raises:
+        CollectionError: the words are neither places nor a query.
+        UwsError: see `collect`.
+    """
+    words: list[str] = told.where
+    if len(words) == 1 and (words[0].startswith("demo:") or Path(words[0]).expanduser().exists()):
+        return collect(words[0], base=told.base)
+    if all(Path(word).expanduser().exists() for word in words):
+        return collect(words, base=told.base)
+    try:
+        query = HubQuery.parse(" ".join(words))
+    except ValueError as error:
+        raise CollectionError(
+            f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
+        ) from error
+    return collect(query if query.lists else list(query.names), base=told.base)
+
+
+def layers(found: Collection, globs: Sequence[str] | None) -> tuple[LayerKey, ...]:
+    """The layers whose full or short name matches any glob; all without globs.
+
+    Raises:
+        LayerError: a glob that matches nothing; all such are named, with what comes near.
+    """
+    if not globs:
+        return found.layers
+    matches = {glob: {key.name for key in found.layers if _matches(key, glob)} for glob in globs}
+    empty = [glob for glob, names in matches.items() if not names]
+    if empty:
+        near = get_close_matches(empty[0], list(found.by_name), n=3, cutoff=0.3) or list(found.by_name)[:3]
+        raise LayerError(
+            f"No layer of {found.name} matches {', '.join(map(repr, empty))}; "
+            f"it has {len(found.layers)}, among them {', '.join(near)}"
+        )
+    wanted = set().union(*matches.values())
+    return tuple(key for key in found.layers if key.name in wanted)
+
+
+def amount(text: str) -> int:
+    """An amount of bytes, for argparse."""
+    try:
+        return bytes_from(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def share(text: str) -> float:
+    """A share of the variance, for argparse: above 0, at most 1; `90%` is 0.9."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ArgumentTypeError(f"a share lies above 0 and at most at 1, such as 0.9 or 90%; found {text!r}")
+    return value
+
+
+def _matches(key: LayerKey, glob: str) -> bool:
+    return fnmatchcase(key.name, glob) or fnmatchcase(key.short, glob)

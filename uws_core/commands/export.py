@@ -1,0 +1,137 @@
+"""`export`: the spectrum of a layer, or the overview of all, as a table, a figure, or a bundle of both."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from functools import partial
+from math import isfinite
+from pathlib import Path
+
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core import export as exporting
+from uws_core import run
+from uws_core.analysis.nulls import null_band
+from uws_core.analysis.spectrum import spectrum
+from uws_core.charts import overview as overview_charts
+from uws_core.charts import spectrum as spectrum_charts
+from uws_core.charts.style import Look
+from uws_core.commands import asked
+from uws_core.commands.scan import add_effort, ended, grams
+from uws_core.commands.table import say
+from uws_core.errors import ExportError, UwsError
+from uws_core.export import Draw, Provenance
+from uws_core.frames import spectrum as frames
+from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Collection, LeftOut
+from uws_core.nouns.spectrum import LayerSpectrum
+
+_SUFFIXES = ("csv", "parquet", "html", "zip", *exporting.FORMS)
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """The options of `export`."""
+    asked.add_where(parser)
+    asked.add_layers(parser)
+    add_effort(parser)
+    parser.add_argument("--to", required=True, metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
+    parser.add_argument("--sum", action="store_true", help="the chosen layers as one long layer, instead of each")
+    parser.add_argument("--share", type=asked.share, default=0.9, help="the rank is that at this share (default 0.9)")
+    parser.add_argument("--draws", type=int, default=200, help="draws of noise to compare with; 0 for none")
+    parser.set_defaults(act=export)
+
+
+def export(told: Namespace) -> int:
+    """Write the scree of one layer (or of all as one), or one row a layer; the file appears when it is whole."""
+    place = Path(told.to).expanduser()
+    form = place.suffix.lstrip(".").lower()
+    if form not in _SUFFIXES:
+        raise ExportError(f"{place.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; found {form!r}")
+    obstacle = exporting.print_obstacle() if form in exporting.FORMS else ""
+    if obstacle:
+        raise ExportError(obstacle)
+    found = asked.collection(told)
+    failed: dict[str, UwsError] = {}
+    every = list(grams(found, asked.layers(found, told.layers), told, failed))
+    if not every:
+        return ended(0, failed)
+    together = [run.whole_network(every)] if told.sum else every
+    items = [_item(gram, told.draws, len(every) if told.sum else 1) for gram in together]
+    frame, draw = _scree(items[0]) if len(items) == 1 else _overview(items, told.share)
+    origin = _origin(found, items, told, failed)
+    write_whole(place, _content(form, frame, draw, origin))
+    say(f"{place}: {frame.height} rows")
+    return ended(len(every), failed)
+
+
+def write_whole(place: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is whole.
+
+    Raises:
+        ExportError: the folder is not there, or the disk is full or read-only.
+    """
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(place)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ExportError(f"{place} cannot be written ({error}); name a file in a folder that exists") from error
+
+
+def _item(gram: Gram, draws: int, layers: int) -> LayerSpectrum:
+    seen = spectrum(gram)
+    band = null_band(gram, draws=draws) if draws and seen.total > 0 else None
+    return LayerSpectrum(gram.layer, seen, band, layers)
+
+
+def _scree(item: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
+    frame = frames.scree(item.spectrum, item.band)
+
+    def draw(look: Look) -> go.Figure:
+        seen = item.spectrum
+        floor = seen.floor / seen.total if seen.total > 0 and isfinite(seen.floor) else 0.0
+        edge = item.band.edge if item.band is not None else float("nan")
+        return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, look=look)
+
+    return frame, draw
+
+
+def _overview(items: list[LayerSpectrum], share: float) -> tuple[pl.DataFrame, Draw]:
+    frame = frames.overview(items, share=share)
+
+    def draw(look: Look) -> go.Figure:
+        return overview_charts.overview(frame, look=look)
+
+    return frame, draw
+
+
+def _content(form: str, frame: pl.DataFrame, draw: Draw, origin: Provenance) -> bytes:
+    makers: dict[str, Callable[[], bytes]] = {
+        "csv": partial(exporting.csv_bytes, frame, origin),
+        "parquet": partial(exporting.parquet_bytes, frame, origin),
+        "html": partial(exporting.html_bytes, draw, origin),
+        "zip": partial(exporting.bundle_bytes, draw, frame, origin),
+    }
+    return makers[form]() if form in makers else exporting.print_bytes(draw, form=form)
+
+
+def _origin(found: Collection, items: list[LayerSpectrum], told: Namespace, failed: dict[str, UwsError]) -> Provenance:
+    one = len(items) == 1
+    what = items[0].layer.short if one else f"{len(items)} layers"
+    lost = tuple(LeftOut(name, str(error)) for name, error in failed.items())
+    return Provenance(
+        name=f"{found.name} {what}",
+        caption=f"{found.name}, {what}, {len(found)} models about their mean"
+        + ("" if one else f", rank at {told.share:.0%}"),
+        collection=found.name,
+        fingerprint=found.fingerprint,
+        models=tuple(str(ref) for ref in found.refs),
+        layers=tuple(item.layer.name for item in items),
+        asked={"where": " ".join(told.where), "draws": str(told.draws), "sum": str(told.sum)},
+        left_out=found.left_out + lost,
+        columns=frames.HELP,
+    )

@@ -1,0 +1,117 @@
+"""Frames of principal angles: one row a pair of subspaces, a subspace, or an angle of one pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from uws_core.nouns.angles import Angles, AngleTable, TableBand
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import NullBand
+
+# Every column, its unit and its formula: the help text of tables and the header of exports.
+HELP: Mapping[str, str] = {
+    "left": "First of the two that are compared.",
+    "right": "Second of the two that are compared.",
+    "angles": "Number of principal angles: the smaller of the two numbers of directions.",
+    "mean_degrees": "Mean of the principal angles, in degrees; 0 is the same directions, 90 orthogonal ones.",
+    "largest_degrees": "Largest principal angle, in degrees.",
+    "overlap": "Mean squared cosine of the principal angles: 1 for one inside the other, 0 for nothing in common.",
+    "chance": "Overlap of two random subspaces of these sizes, k / D.",
+    "low": "2.5 % of the draws lie below.",
+    "middle": "Median of the draws.",
+    "high": "2.5 % of the draws lie above.",
+    "z": "(what is seen - mean of the draws) / standard deviation of the draws.",
+    "p": "(1 + draws at least as extreme) / (1 + draws).",
+    "name": "What the directions belong to.",
+    "models": "Models behind the directions.",
+    "directions": "Directions there are, at most as many as were asked for.",
+    "mean_overlap": "Mean overlap with all others.",
+    "nearest": "The other with which the overlap is largest.",
+    "nearest_overlap": "Overlap with the nearest.",
+    "angle": "Number of the principal angle, counted from the smallest.",
+    "degrees": "Principal angle, in degrees.",
+    "squared_cosine": "Squared cosine of the angle: the share of a direction that the other subspace holds.",
+    "left_direction": "Direction of the first, counted from the strongest.",
+    "right_direction": "Direction of the second, counted from the strongest.",
+    "cosine": "Cosine between the two directions; its sign is arbitrary.",
+    "repeat": "Number of the random split.",
+}
+BAND = ("low", "middle", "high", "z", "p")
+
+
+def pairs(table: AngleTable, band: TableBand | None = None) -> pl.DataFrame:
+    """One row for each unordered pair of different subspaces, with the band of its overlap where there is one."""
+    i, j = np.triu_indices(table.g, 1)
+    columns: dict[str, object] = {
+        "left": [table.labels[k] for k in i],
+        "right": [table.labels[k] for k in j],
+        "angles": np.minimum(table.kept[i], table.kept[j]),
+        "mean_degrees": _known(table.mean_degrees[i, j]),
+        "largest_degrees": _known(table.largest_degrees[i, j]),
+        "overlap": _known(table.overlap[i, j]),
+        "chance": _known(table.chance[i, j]),
+    }
+    for name in BAND:
+        columns[name] = _known(np.full(i.size, np.nan) if band is None else getattr(band, name)[i, j])
+    return pl.DataFrame(columns)
+
+
+def subspaces(table: AngleTable, attributes: Mapping[str, Sequence[object]] | None = None) -> pl.DataFrame:
+    """One row a subspace, in the table's order: how many models and directions, and how near the others are.
+
+    `attributes` adds columns that know more about each.
+    """
+    overlap = table.overlap.copy()
+    np.fill_diagonal(overlap, np.nan)
+    some = np.asarray(~np.isnan(overlap).all(axis=1))
+    nearest = np.argmax(np.where(np.isnan(overlap), -1.0, overlap), axis=1)
+    sums, counts = np.nansum(overlap, axis=1), (~np.isnan(overlap)).sum(axis=1)
+    columns: dict[str, object] = {"name": table.labels} | dict(attributes or {})
+    return pl.DataFrame(
+        columns
+        | {
+            "models": table.sizes,
+            "directions": table.kept,
+            "mean_overlap": _known(np.divide(sums, counts, out=np.full(table.g, np.nan), where=counts > 0)),
+            "nearest": [table.labels[k] if there else None for k, there in zip(nearest, some, strict=True)],
+            "nearest_overlap": _known(np.where(some, overlap[np.arange(table.g), nearest], np.nan)),
+        }
+    )
+
+
+def pair(angles: Angles, band: NullBand | None = None) -> pl.DataFrame:
+    """One row an angle of one pair, ascending, with the band of random subspaces where there is one."""
+    columns: dict[str, object] = {
+        "angle": np.arange(1, angles.k + 1),
+        "degrees": angles.degrees,
+        "squared_cosine": np.cos(angles.radians) ** 2,
+    }
+    for name in BAND:
+        columns[name] = _known(np.full(angles.k, np.nan) if band is None else getattr(band, name))
+    return pl.DataFrame(columns)
+
+
+def cosines(angles: Angles) -> pl.DataFrame:
+    """One row for each pair of single directions: the cosine between them."""
+    left, right = angles.cosines.shape
+    return pl.DataFrame(
+        {
+            "left_direction": np.repeat(np.arange(1, left + 1), right),
+            "right_direction": np.tile(np.arange(1, right + 1), left),
+            "cosine": angles.cosines.reshape(-1),
+        }
+    )
+
+
+def halves(splits: Sequence[Angles], band: NullBand | None = None) -> pl.DataFrame:
+    """One row for each angle of each random split in two, with the band of random subspaces."""
+    parts = [pair(one, band if band is not None and band.observed.size == one.k else None) for one in splits]
+    return pl.concat([part.select(pl.lit(i + 1).alias("repeat"), pl.all()) for i, part in enumerate(parts)])
+
+
+def _known(values: Floats) -> pl.Series:
+    """The numbers, with what is not known as null: NaN would count as the largest of all."""
+    return pl.Series(values=np.asarray(values, dtype=np.float64)).fill_nan(None)

@@ -1,0 +1,60 @@
+"""The three axes of one layer side by side, as a table and as rows to draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.hosvd import Kept, TuckerBounds
+from uws_core.nouns.spectrum import Spectrum
+from uws_core.nouns.storage import Storage
+
+HELP: Mapping[str, str] = {
+    "axis": "What the points are: whole models, all their columns (out), or all their rows (in).",
+    "direction": "Number of directions kept on this axis.",
+    "cumulative": "Share of the variance carried by that many directions.",
+    "directions": "The fewest directions that carry the share on this axis.",
+    "most": "The most directions there can be on this axis.",
+    "numbers": "Stored numbers a model and layer at that many directions: k on models, k m on in, k p on out.",
+    "error": "Relative squared error |X - X^|^2 / |X|^2 of the truncation about the mean.",
+}
+
+
+def curves(spectra: Mapping[Axis, Spectrum]) -> pl.DataFrame:
+    """One row an axis and direction: `axis`, `direction`, `cumulative` share."""
+    parts = [
+        pl.DataFrame({"direction": range(1, one.variances.size + 1), "cumulative": one.cumulative}).select(
+            pl.lit(str(axis)).alias("axis"), pl.all()
+        )
+        for axis, one in spectra.items()
+    ]
+    return pl.concat(parts)
+
+
+def modes(spectra: Mapping[Axis, Spectrum], shape: tuple[int, int], share: float) -> pl.DataFrame:
+    """One row an axis: the directions at a share, the most there can be, and what a model then costs."""
+    m, p = shape
+    a_direction = {Axis.MODELS: 1, Axis.OUT: p, Axis.IN: m}
+    rows = [
+        {
+            "axis": str(axis),
+            "directions": str(one.rank_for(share)),
+            "most": one.ceiling,
+            "numbers": one.rank_for(share).k * a_direction[axis],
+        }
+        for axis, one in spectra.items()
+    ]
+    return pl.DataFrame(rows)
+
+
+def sentence(bounds: TuckerBounds, exact: float, size: Storage) -> str:
+    """What keeping these directions on all three axes costs and leaves, in words."""
+    kept: Kept = bounds.kept
+    return (
+        f"With {kept.models} directions of models, {kept.out} of outputs and {kept.into} of inputs the error is "
+        f"{exact:.1%} (the spectra alone say between {bounds.low:.1%} and {bounds.high:.1%}). A basis on both sides at "
+        f"{kept.out} x {kept.into} stores {size.shared:,} numbers instead of {sum(size.dense):,}: "
+        f"{size.ratio:.2f} times fewer."
+    )

@@ -1,0 +1,182 @@
+"""Frames of held-out errors: by model and k, over models, at one k, by size, and beside what networks can still do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.function import FunctionPoint
+from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.storage import Storage
+
+# Every column, its unit and its formula: the help text of tables and the header of exports.
+HELP: Mapping[str, str] = {
+    "model": "The model that is rebuilt.",
+    "group": "What was held out with it: the subspace comes from the models of the other groups.",
+    "k": "Directions kept.",
+    "subspace": "|W - rebuilt|^2 / |W - c|^2 from the subspace of the others, which never saw the model.",
+    "in_sample": "The same from a subspace that saw the model: no evidence that it generalises.",
+    "random": "The same from a random subspace of k directions, on average: 1 - k / D of what the mean leaves.",
+    "own_svd": "The same from the model's own truncated SVD, at as many stored numbers.",
+    "mean_only": "The error of the mean of the others alone.",
+    "nothing": "The error of storing nothing: 1 by definition.",
+    "line": "Which way of rebuilding.",
+    "middle": "Median over models.",
+    "low": "A quarter of the models lie below.",
+    "high": "A quarter of the models lie above.",
+    "trained_on": "Models the subspace comes from.",
+    "ceiling": "Directions those models can have; more change nothing.",
+    "note": "What must be known of this row.",
+    "axis": "What the points are: models, or the rows (in) or columns (out) of all models.",
+    "stored": "Stored numbers of the analysed layers: basis and mean once, coefficients for each model.",
+    "dense": "Numbers of the analysed layers as they are.",
+    "ratio": "dense / stored: how many times smaller the analysed layers become.",
+    "ratio_whole": "The same for whole checkpoints, with everything else at full size.",
+    "way": "How the weights were made.",
+    "weight_error": "Relative squared error of the rebuilt layers together.",
+    "score": "What the evaluator says; higher is better.",
+    "kept_score": "Score / score of the original.",
+    "problem": "Why there is no score.",
+    "layer": "Layer.",
+}
+LINES = ("subspace", "in_sample", "own_svd", "random", "mean_only", "nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """One way of storing a collection, with the errors it leaves: of unseen models where they were held out."""
+
+    axis: str
+    storage: Storage
+    errors: tuple[HeldOut, ...]
+    at: int
+
+
+def errors(items: Sequence[HeldOut]) -> pl.DataFrame:
+    """One row for each model and k, with every line that the error is read against."""
+    return pl.concat([_errors_of(one) for one in items]) if items else pl.DataFrame(schema=_ERRORS)
+
+
+def curve(items: Sequence[HeldOut]) -> pl.DataFrame:
+    """One row for each line and k: median and quartiles over the models that have a relative error."""
+    long = errors(items).unpivot(LINES, index=["k"], variable_name="line", value_name="error").drop_nulls()
+    return (
+        long.group_by("line", "k")
+        .agg(
+            middle=pl.col("error").median(),
+            low=pl.col("error").quantile(0.25, "linear"),
+            high=pl.col("error").quantile(0.75, "linear"),
+        )
+        .sort("line", "k")
+    )
+
+
+def at(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
+    """One row a model at the largest computed number of directions up to `k`, the worst first."""
+    if not items:
+        return pl.DataFrame(schema=_ERRORS)
+    every = errors(items)
+    nearest = every.filter(pl.col("k") <= k)["k"].max()
+    return every.filter(pl.col("k") == nearest).sort("subspace", descending=True, nulls_last=True)
+
+
+def sizes(rows: Sequence[Sized]) -> pl.DataFrame:
+    """One row for each way of storing: numbers, both ratios, and the error over models."""
+    found = []
+    for row in rows:
+        left = np.array([one.subspace[row.at] for one in row.errors])
+        left = left[~np.isnan(left)]
+        low, middle, high = np.quantile(left, (0.25, 0.5, 0.75)).tolist() if left.size else (None, None, None)
+        own = np.array([one.own_svd[row.at] for one in row.errors])
+        own = own[~np.isnan(own)]
+        found.append(
+            {
+                "axis": row.axis,
+                "k": int(row.errors[0].kept[row.at]) if row.errors else 0,
+                "stored": row.storage.shared,
+                "dense": sum(row.storage.dense),
+                "ratio": row.storage.ratio,
+                "ratio_whole": row.storage.ratio_whole,
+                "low": low,
+                "middle": middle,
+                "high": high,
+                "own_svd": float(np.median(own)) if own.size else None,
+            }
+        )
+    return pl.DataFrame(found, schema=_SIZES)
+
+
+def by_layer(layers: Mapping[str, Sequence[HeldOut]], k: int) -> pl.DataFrame:
+    """One row for each layer and model: the error at `k`."""
+    parts = [at(items, k).select(pl.lit(name).alias("layer"), pl.all()) for name, items in layers.items() if items]
+    return pl.concat(parts) if parts else pl.DataFrame(schema={"layer": pl.String} | dict(_ERRORS))
+
+
+def scores(points: Sequence[FunctionPoint]) -> pl.DataFrame:
+    """One row a scored network, with its score relative to the original of the same model."""
+    frame = pl.DataFrame(
+        [
+            {
+                "model": point.model,
+                "group": point.group,
+                "way": point.way.value,
+                "k": point.kept,
+                "weight_error": point.weight_error,
+                "score": point.score,
+                "problem": point.problem or None,
+            }
+            for point in points
+        ],
+        schema=_SCORES,
+    ).with_columns(pl.col("weight_error", "score").fill_nan(None))
+    own = frame.filter(pl.col("way") == "original").select("model", own="score")
+    joined = frame.join(own, on="model", how="left", maintain_order="left")
+    kept = pl.when(pl.col("own") > 0).then(pl.col("score") / pl.col("own")).alias("kept_score")
+    return joined.with_columns(kept).select(*_SCORES, "kept_score")
+
+
+_ERRORS: Mapping[str, type[pl.DataType]] = {
+    "model": pl.String,
+    "group": pl.String,
+    "k": pl.Int64,
+    **dict.fromkeys(LINES, pl.Float64),
+    "trained_on": pl.Int64,
+    "ceiling": pl.Int64,
+    "note": pl.String,
+}
+_SIZES: Mapping[str, type[pl.DataType]] = {
+    "axis": pl.String,
+    "k": pl.Int64,
+    "stored": pl.Int64,
+    "dense": pl.Int64,
+    **dict.fromkeys(("ratio", "ratio_whole", "low", "middle", "high", "own_svd"), pl.Float64),
+}
+_SCORES: Mapping[str, type[pl.DataType]] = {
+    "model": pl.String,
+    "group": pl.String,
+    "way": pl.String,
+    "k": pl.Int64,
+    "weight_error": pl.Float64,
+    "score": pl.Float64,
+    "problem": pl.String,
+}
+
+
+def _errors_of(one: HeldOut) -> pl.DataFrame:
+    q = one.kept.size
+    curves: dict[str, Floats] = {name: getattr(one, name) for name in ("subspace", "in_sample", "own_svd", "random")}
+    flat = {name: np.full(q, getattr(one, name)) for name in ("mean_only", "nothing")}
+    columns = {
+        "model": [one.model] * q,
+        "group": [one.group] * q,
+        "k": one.kept,
+        **{name: (curves | flat)[name] for name in LINES},
+        "trained_on": [one.trained_on] * q,
+        "ceiling": [one.ceiling] * q,
+        "note": ["; ".join(one.notes) or None] * q,
+    }
+    return pl.DataFrame(columns, schema=_ERRORS).with_columns(pl.col(LINES).fill_nan(None))

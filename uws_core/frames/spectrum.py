@@ -1,0 +1,162 @@
+"""Frames of spectra: one row a component (`scree`, `pooled`) or one row a layer (`overview`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import effective_rank
+from uws_core.nouns.spectrum import LayerSpectrum, NullBand, PooledSpectrum, Spectrum
+
+# Every column, its unit and its formula: the help text of tables and the header of exports.
+HELP: Mapping[str, str] = {
+    "component": "Principal direction, counted from the strongest.",
+    "variance": "Eigenvalue of the inner products about the chosen centre, in squared weights; not divided by n.",
+    "share": "Variance of this direction / total variance.",
+    "share_std": "Standard deviation of the share over layers.",
+    "cumulative": "Share of the variance carried by this direction and all stronger ones.",
+    "cumulative_std": "Standard deviation over layers of the running sum.",
+    "low": "Share below which 2.5 % of the noise draws fall.",
+    "middle": "Median share of the noise draws.",
+    "high": "Share above which 2.5 % of the noise draws lie.",
+    "cumulative_low": "Running sum below which 2.5 % of the noise draws fall.",
+    "cumulative_middle": "Median running sum of the noise draws.",
+    "cumulative_high": "Running sum above which 2.5 % of the noise draws lie.",
+    "z": "(what is seen - mean of the draws) / standard deviation of the draws.",
+    "p": "(1 + draws at least as large) / (1 + draws), one-sided.",
+    "above_floor": "The variance is larger than rounding.",
+    "above_band": "This direction and all stronger ones stand above their bands (parallel analysis).",
+    "layer": "Full name of the layer.",
+    "short": "Name on the figures.",
+    "depth": "Block the layer stands in.",
+    "module": "Name of the layer inside its block.",
+    "shape": "Outputs x inputs.",
+    "weights": "Number of weights a model has in this layer, d = m p.",
+    "models": "Number of models in the spectrum, n.",
+    "ceiling": "The most directions these models can have: n - 1 about their mean.",
+    "rank": "Fewest directions that carry the chosen share of the variance.",
+    "censored": "The rank is more than the number shown, because no more directions were kept.",
+    "noise_rank": "The same rank in noise: median of the draws.",
+    "effective_rank": "exp(entropy of the shares) (Roy and Vetterli 2007).",
+    "noise_effective_rank": "The same in noise: median of the draws.",
+    "first_share": "Share of the strongest direction.",
+    "above": "Leading directions above the band (parallel analysis, Horn 1965).",
+    "total": "Total variance, in squared weights.",
+}
+BAND = ("low", "middle", "high")
+
+
+def scree(spectrum: Spectrum, band: NullBand | None = None) -> pl.DataFrame:
+    """One row a component up to the ceiling: variance, share, running sum, the band of both, z and p.
+
+    Without a band its columns are there and empty, so that charts and exports have one form.
+    """
+    k = min(spectrum.ceiling, spectrum.variances.size)
+    columns = {
+        "component": np.arange(1, k + 1),
+        "variance": spectrum.variances[:k],
+        "share": spectrum.ratio[:k],
+        "cumulative": spectrum.cumulative[:k],
+    }
+    above_floor = {"above_floor": spectrum.variances[:k] > spectrum.floor}
+    return pl.DataFrame({**columns, **above_floor, **_band_columns(band, k)})
+
+
+def pooled(pool: PooledSpectrum, band: NullBand | None = None) -> pl.DataFrame:
+    """One row a component: mean and standard deviation over layers of share and running sum, and their band."""
+    alive = np.flatnonzero(pool.mean > 0)
+    k = int(alive[-1]) + 1 if alive.size else 0
+    columns = {
+        "component": np.arange(1, k + 1),
+        "share": pool.mean[:k],
+        "share_std": pool.std[:k],
+        "cumulative": pool.cumulative_mean[:k],
+        "cumulative_std": pool.cumulative_std[:k],
+    }
+    return pl.DataFrame({**columns, **_band_columns(band, k)})
+
+
+def overview(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> pl.DataFrame:
+    """One row a layer: its place in the network, rank at `share`, effective rank, and both against noise.
+
+    `z` and `p` are of the share that the `rank` directions carry, against as many directions of noise.
+    """
+    return pl.DataFrame([_overview_row(item, share) for item in items], schema=_OVERVIEW)
+
+
+_OVERVIEW: Mapping[str, type[pl.DataType]] = {
+    "layer": pl.String,
+    "short": pl.String,
+    "depth": pl.Int64,
+    "module": pl.String,
+    "shape": pl.String,
+    "weights": pl.Int64,
+    "models": pl.Int64,
+    "ceiling": pl.Int64,
+    "rank": pl.Int64,
+    "censored": pl.Boolean,
+    "noise_rank": pl.Float64,
+    "effective_rank": pl.Float64,
+    "noise_effective_rank": pl.Float64,
+    "first_share": pl.Float64,
+    "above": pl.Int64,
+    "z": pl.Float64,
+    "p": pl.Float64,
+    "total": pl.Float64,
+}
+
+
+def _overview_row(item: LayerSpectrum, share: float) -> dict[str, object]:
+    seen, key = item.spectrum, item.layer
+    rank = seen.rank_for(share)
+    return {
+        "layer": key.name,
+        "short": key.short,
+        "depth": key.depth,
+        "module": key.module,
+        "shape": f"{key.shape[0]} x {key.shape[1]}",
+        "weights": key.entries,
+        "models": seen.n,
+        "ceiling": seen.ceiling,
+        "rank": rank.k,
+        "censored": rank.censored,
+        "effective_rank": seen.effective_rank,
+        "first_share": float(seen.ratio[0]) if seen.variances.size else 0.0,
+        "total": seen.total,
+        **_against_noise(item.band if seen.total > 0 else None, share),
+    }
+
+
+def _against_noise(band: NullBand | None, share: float) -> dict[str, float | int | None]:
+    if band is None:
+        return dict.fromkeys(("noise_rank", "noise_effective_rank", "above", "z", "p"))
+    beyond = band.concentration(share)
+    return {
+        "noise_rank": band.rank(share).middle,
+        "noise_effective_rank": band.scalar(effective_rank, name="effective rank", fewer=True).middle,
+        "above": band.above,
+        "z": beyond.z,
+        "p": beyond.p,
+    }
+
+
+def _band_columns(band: NullBand | None, k: int) -> dict[str, object]:
+    """The band of the shares and of their running sums, z, p, and what stands above; empty without a band."""
+    if band is None:
+        names = (*BAND, *(f"cumulative_{name}" for name in BAND), "z", "p")
+        empty: dict[str, object] = {name: pl.Series([None] * k, dtype=pl.Float64) for name in names}
+        return {**empty, "above_band": pl.Series([None] * k, dtype=pl.Boolean)}
+    sums: Floats = np.quantile(np.cumsum(band.samples, axis=1), (0.025, 0.5, 0.975), axis=0)
+    bands: dict[str, object] = {name: _sized(getattr(band, name), k) for name in BAND}
+    running = {f"cumulative_{name}": _sized(row, k, last=True) for name, row in zip(BAND, sums, strict=True)}
+    scores = {name: _sized(getattr(band, name), k) for name in ("z", "p")}
+    return {**bands, **running, **scores, "above_band": np.arange(k) < band.above}
+
+
+def _sized(values: Floats, k: int, *, last: bool = False) -> Floats:
+    """The first `k` values; where there are fewer, the rest is 0, or the last value for a running sum."""
+    part = values[:k]
+    return np.pad(part, (0, k - part.size), constant_values=part[-1] if last and part.size else 0.0)

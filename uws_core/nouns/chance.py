@@ -1,0 +1,147 @@
+"""What chance alone would show beside what is seen: bands, single numbers, and which of many tests stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+from uws_core.nouns.arrays import Bools, Floats, frozen
+
+# Maps shares (..., k) to numbers (...): one made of the observed shares, one of each draw's.
+Statistic = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarNull:
+    """One observed number against chance: the draws' 2.5, 50 and 97.5 % points, z, and one-sided p.
+
+    `z` is positive on the side that `p` tests, so a large z always means "more than chance", also where less is more.
+    """
+
+    statistic: str
+    value: float
+    low: float
+    middle: float
+    high: float
+    z: float
+    p: float
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class NullBand:
+    """What chance alone would show for one statistic, component by component.
+
+    `observed`, `low`, `middle`, `high` (2.5, 50 and 97.5 % of the draws), `z` and `p` (one-sided,
+    `(1 + hits) / (1 + draws)`) are (k,). `samples` (draws, k) are the draws themselves, so that any other statistic
+    gets its band from the same ones. `edge` is the analytic bulk edge where the null has one, else NaN.
+    """
+
+    kind: str
+    statistic: str
+    observed: Floats
+    low: Floats
+    middle: Floats
+    high: Floats
+    z: Floats
+    p: Floats
+    samples: Floats
+    draws: int
+    seed: int
+    edge: float = float("nan")
+
+    def __post_init__(self) -> None:
+        for name in ("observed", "low", "middle", "high", "z", "p", "samples"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    @property
+    def above(self) -> int:
+        """How many leading components stand above the band, counted from the first (parallel analysis)."""
+        inside = np.flatnonzero(self.observed <= self.high)
+        return int(inside[0]) if inside.size else self.observed.size
+
+    def scalar(self, statistic: Statistic, *, name: str, fewer: bool = False) -> ScalarNull:
+        """One number made of the shares, against the same number made of each draw.
+
+        `top_share`, `rank_at` and `effective_rank` are such statistics. `fewer` tests the lower tail: a rank is
+        remarkable when it is small.
+        """
+        seen = float(statistic(self.observed))
+        return scalar_of(seen, statistic(self.samples), name=name, seed=self.seed, fewer=fewer)
+
+    def rank(self, share: float) -> ScalarNull:
+        """The fewest directions that carry `share` of the variance, against noise."""
+        return self.scalar(rank_at(share), name=f"rank at {share:.0%}", fewer=True)
+
+    def concentration(self, share: float) -> ScalarNull:
+        """The share that as many directions carry as hold at least `share` here, against as many of noise.
+
+        One number for "more concentrated than chance" that, unlike a count of directions, still varies when n is small.
+        """
+        k = int(rank_at(share)(self.observed))
+        return self.scalar(top_share(k), name=f"share of the first {k}")
+
+
+def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: bool = False) -> ScalarNull:
+    """One number against draws of it (draws,); `fewer` tests the lower tail."""
+    side = -1.0 if fewer else 1.0
+    low, middle, high = (float(q) for q in np.quantile(samples, (0.025, 0.5, 0.975)))
+    # Equal up to rounding counts as a hit, or a statistic that takes few values would look rarer than it is.
+    hits = int((side * samples >= side * value - 1e-12 * max(1.0, abs(value))).sum())
+    return ScalarNull(
+        statistic=name,
+        value=value,
+        low=low,
+        middle=middle,
+        high=high,
+        z=side * float(z_scores(np.array(value), samples)),
+        p=(1 + hits) / (1 + len(samples)),
+        draws=len(samples),
+        seed=seed,
+    )
+
+
+def z_scores(observed: Floats, samples: Floats) -> Floats:
+    """Standard deviations between what is seen and the mean of the draws (axis 0).
+
+    Where the draws do not vary it is 0 if they equal what is seen, else infinite.
+    """
+    away = observed - samples.mean(axis=0)
+    spread = samples.std(axis=0, ddof=1)
+    flat = spread <= 1e-14 * np.maximum(np.abs(observed), np.abs(samples).max(axis=0))
+    same = np.abs(away) <= 1e-12 * np.maximum(1.0, np.abs(observed))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(flat, np.where(same, 0.0, np.sign(away) * inf), away / np.where(flat, 1.0, spread))
+
+
+def top_share(k: int) -> Statistic:
+    """The share of the variance that the first `k` directions carry."""
+    return lambda shares: np.asarray(shares[..., :k].sum(axis=-1))
+
+
+def rank_at(share: float) -> Statistic:
+    """The fewest directions that carry `share` of the variance."""
+    return lambda shares: np.asarray(1.0 + (np.cumsum(shares, axis=-1) < share - 1e-12).sum(axis=-1))
+
+
+def effective_rank(shares: Floats) -> Floats:
+    """`exp(entropy)` of the shares along the last axis. Source: Roy and Vetterli 2007."""
+    logs = np.log(np.where(shares > 0, shares, 1.0))
+    return np.asarray(np.exp(-np.sum(shares * logs, axis=-1)))
+
+
+def discoveries(p: Floats, *, level: float = 0.05) -> Bools:
+    """Which of many p-values (L,) stand when at most a share `level` of those named may be false.
+
+    Valid for independent and for positively dependent tests, such as layers of one network.
+    Source: Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001.
+    """
+    order = np.argsort(p)
+    passed = np.flatnonzero(p[order] <= level * np.arange(1, p.size + 1) / max(p.size, 1))
+    found = np.zeros(p.size, dtype=np.bool_)
+    found[order[: passed[-1] + 1 if passed.size else 0]] = True
+    return found

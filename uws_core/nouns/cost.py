@@ -1,0 +1,34 @@
+"""What a pass costs before it starts, and how fast this machine is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a machine does what a pass is made of; `measured` is False where these are a modest machine's.
+
+    `bytes_per_second` of reading files, `steps_per_second` multiply-adds of float32 products, `entries_per_second`
+    weights taken through the sums around the products, `seconds_per_read` to find and open one tensor of one file.
+    """
+
+    bytes_per_second: float = 400e6
+    steps_per_second: float = 2e10
+    entries_per_second: float = 2e8
+    seconds_per_read: float = 4e-4
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a scan takes: `layers`, `bytes` to read, peak `memory` in bytes beyond the imports, `seconds`, about.
+
+    `far` are the bytes that the Hub must send; their time is part of `seconds`.
+    """
+
+    layers: int
+    bytes: int
+    memory: int
+    seconds: float
+    far: int = 0

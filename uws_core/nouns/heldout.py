@@ -1,0 +1,115 @@
+"""How well a model is rebuilt from the subspace of others, and the lines that this must be read against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uws_core.nouns.arrays import Floats, frozen
+from uws_core.nouns.gram import Axis
+
+# The group of a model that was never part of the collection.
+NEWCOMER = "not in the collection"
+_CURVES = ("subspace2", "random2", "in_sample2", "own_svd2")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Squared distances of one model `W_h` to what rebuilds it, over a layer or a sum of layers.
+
+    The subspace comes from the `trained_on` models outside `group`, about `about`; the error of everything is
+    relative to `reference2 = |W_h - c|^2` with `c` the `reference` (`mean` of the others, `zero`, `base`). At each
+    of `kept` (q,) directions: `subspace2` that of the others; `random2` the expectation over random subspaces of
+    the same number of directions; `in_sample2` a subspace that saw the model itself; `own_svd2` the model's own
+    truncated SVD at the same number of stored values (NaN where its singular values are not known). `mean2` is the
+    distance to the mean of the others alone. `floor2` is their rounding. Beyond `ceiling` directions nothing is
+    left to add. Squares and not ratios are kept so that layers add (`+`).
+    """
+
+    model: str
+    group: str
+    layers: tuple[str, ...]
+    axis: Axis
+    about: str
+    reference: str
+    kept: NDArray[np.intp]
+    reference2: float
+    mean2: float
+    subspace2: Floats
+    random2: Floats
+    in_sample2: Floats
+    own_svd2: Floats
+    trained_on: int
+    ceiling: int
+    floor2: float
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = np.array(self.kept, dtype=np.intp)
+        kept.flags.writeable = False
+        object.__setattr__(self, "kept", kept)
+        for name in _CURVES:
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+            if getattr(self, name).shape != kept.shape:
+                raise ValueError(f"{self.model}: {name} needs one value for each of {kept.size} numbers of directions")
+
+    def __add__(self, other: HeldOut) -> HeldOut:
+        """The same model over the layers of both: squares add.
+
+        Raises:
+            ValueError: the two are of another model, fold, axis or list of k.
+        """
+        mine = (self.model, self.group, self.axis, self.about, self.reference, tuple(self.kept))
+        if mine != (other.model, other.group, other.axis, other.about, other.reference, tuple(other.kept)):
+            raise ValueError(f"Errors add over layers of one model and fold; found {self.model} and {other.model}")
+        return HeldOut(
+            *mine[:2],
+            layers=self.layers + other.layers,
+            axis=self.axis,
+            about=self.about,
+            reference=self.reference,
+            kept=self.kept,
+            reference2=self.reference2 + other.reference2,
+            mean2=self.mean2 + other.mean2,
+            trained_on=min(self.trained_on, other.trained_on),
+            ceiling=max(self.ceiling, other.ceiling),
+            floor2=self.floor2 + other.floor2,
+            notes=tuple(dict.fromkeys(self.notes + other.notes)),
+            **{name: getattr(self, name) + getattr(other, name) for name in _CURVES},
+        )
+
+    @property
+    def subspace(self) -> Floats:
+        """The relative squared error of the others' subspace at each k."""
+        return self._relative(self.subspace2)
+
+    @property
+    def random(self) -> Floats:
+        """What a random subspace of as many directions leaves, on average."""
+        return self._relative(self.random2)
+
+    @property
+    def in_sample(self) -> Floats:
+        """The error of a subspace that saw the model: never evidence that it generalises."""
+        return self._relative(self.in_sample2)
+
+    @property
+    def own_svd(self) -> Floats:
+        """The error of the model's own truncated SVD at the same number of stored values."""
+        return self._relative(self.own_svd2)
+
+    @property
+    def mean_only(self) -> float:
+        """The error of putting the mean of the others in the model's place."""
+        return float(self._relative(self.mean2))
+
+    @property
+    def nothing(self) -> float:
+        """The error of storing nothing: 1 by definition, NaN for a model that is the reference itself."""
+        return float(self._relative(self.reference2))
+
+    def _relative(self, squares: Floats | float) -> Floats:
+        known = self.reference2 > self.floor2
+        return np.asarray(squares) / self.reference2 if known else np.full(np.shape(squares), np.nan)

@@ -1,0 +1,147 @@
+"""What is compared: models, their layers, and the collection they form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# What a cell of the models table may hold.
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """One model at one immutable state.
+
+    `repo` is a Hub name (`owner/name`), a folder, a file, or `demo:name`; `commit` is the Hub commit or a digest of
+    the content; `part` names one adapter or file inside the repository, relative and in posix form.
+    The text form is `repo@commit` or `repo@commit#part`.
+    """
+
+    repo: str
+    commit: str
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.repo}@{self.commit}" + (f"#{self.part}" if self.part else "")
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """The reference written as `repo@commit` or `repo@commit#part`; without `@` all of it is the repo."""
+        repo, at, rest = text.rpartition("@")
+        commit, _, part = rest.partition("#")
+        if not at:
+            return cls(text, "")
+        return cls(repo, commit, part)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKey:
+    """A layer that can be compared: its name and its shape `(m, p)`, outputs by inputs.
+
+    A convolution kernel is seen as `out x (in kh kw)`. The factor views of an adapter are layers of their own,
+    named `name:A` (r x p) and `name:B` (m x r).
+    """
+
+    name: str
+    shape: tuple[int, int]
+
+    @property
+    def entries(self) -> int:
+        """The number of weights, `d = m p`."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def depth(self) -> int | None:
+        """The first number in the dotted name: the block the layer stands in, or None."""
+        found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", self.name)
+        return int(found[1]) if found else None
+
+    @property
+    def module(self) -> str:
+        """The layer's name inside its block, equal at every depth: `attn.q`."""
+        tail = re.split(r"(?:^|\.)\d+\.", self.name, maxsplit=1)[-1]
+        return re.sub(r"\.weight(?=$|:[AB]$|\[:)", "", tail)
+
+    @property
+    def whole(self) -> str:
+        """The layer's own name: `embed.weight` where the first rows of it are meant, `embed.weight[:32000]`."""
+        return re.sub(r"\[:\d+\]$", "", self.name)
+
+    @property
+    def factor(self) -> str:
+        """`A` or `B` for a factor view, whose spectrum depends on the gauge and is never pooled; else nothing."""
+        return self.name[-1] if self.name.endswith((":A", ":B")) else ""
+
+    @property
+    def short(self) -> str:
+        """The name on every figure: `blocks.2.attn.q.weight` reads `2.attn.q`."""
+        return self.module if self.depth is None else f"{self.depth}.{self.module}"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that was not compared, and why; shown on the page and written into every export."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LowRank:
+    """The update `scale * up @ down` of an adapter, never multiplied out: `up` is (m, r), `down` is (r, p)."""
+
+    up: Tensor
+    down: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Models of one architecture and the layers they have in common.
+
+    `table` maps a column (task, seed, author, ...) to one value a model, in the order of `refs`.
+    `labels` are unique short names, in the same order. `fingerprint` digests the models' contents in order, so the same
+    files in another folder are the same collection. `base_layers` names the layers the base has too,
+    `transposed` those that are stored as inputs x outputs, whose sides `in` and `out` are each other's.
+    """
+
+    name: str
+    refs: tuple[ModelRef, ...]
+    labels: tuple[str, ...]
+    layers: tuple[LayerKey, ...]
+    fingerprint: str
+    table: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    base: ModelRef | None = None
+    base_layers: frozenset[str] = frozenset()
+    left_out: tuple[LeftOut, ...] = ()
+    transposed: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, column in self.table.items() if len(column) != len(self.refs)]
+        if wrong or len(self.labels) != len(self.refs) or len(set(self.labels)) != len(self.labels):
+            raise ValueError(
+                f"Collection {self.name!r}: labels must be unique and every column needs one value a model; "
+                f"wrong: {wrong}"
+            )
+        object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
+
+    def __len__(self) -> int:
+        return len(self.refs)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A mapping proxy does not pickle, and a work item travels to other processes.
+        plain = (self.name, self.refs, self.labels, self.layers, self.fingerprint, dict(self.table))
+        return Collection, (*plain, self.base, self.base_layers, self.left_out, self.transposed)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, LayerKey]:
+        """The layers by name."""
+        return MappingProxyType({layer.name: layer for layer in self.layers})

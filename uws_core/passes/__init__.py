@@ -1,0 +1,1 @@
+"""The passes over the weights: each reads what it needs once, in slabs, and keeps only small matrices."""

@@ -1,0 +1,75 @@
+"""A large layer as blocks of rows, so that several workers share it: the Grams of the blocks add up to the layer's.
+
+A work item carries names and numbers; torch is imported by the worker that does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from uws_core.errors import BudgetError
+from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.sources.base import Rows
+
+# Seconds of work, so that what is lost with a worker is small; far above what it costs to send the item.
+BLOCK_BYTES = 2**30
+
+
+def row_blocks(collection: Collection, layer: LayerKey, *, budget: int, block_bytes: int = BLOCK_BYTES) -> list[Rows]:
+    """Ranges of rows, each of about `block_bytes` of all models; `[None]`, the whole layer, if that is not more.
+
+    A block is a whole number of slabs: the products are then the very same as without blocks. An adapter's layer is
+    never split, its factors are small.
+    """
+    from uws_core.sources.slabs import slab_rows
+
+    m, p = layer.shape
+    n = len(collection) + (collection.base is not None and layer.name in collection.base_layers)
+    if 4 * n * m * p <= block_bytes or f"{layer.name}:A" in collection.by_name:
+        return [None]
+    try:
+        slab = slab_rows(n, layer, item_bytes=4, budget=budget)
+    except BudgetError:
+        # Said by the pass itself, with the same words as without blocks.
+        return [None]
+    height = max(block_bytes // (4 * n * p * slab), 1) * slab
+    return [(start, min(start + height, m)) for start in range(0, m, height)] if height < m else [None]
+
+
+def block(collection: Collection, layer: LayerKey, rows: Rows, options: Mapping[str, object]) -> Gram:
+    """The Gram of a block of rows: one work item."""
+    from uws_core.passes.gram import gram
+
+    return gram(collection, layer, rows=rows, **options)  # type: ignore[arg-type]
+
+
+def lean(collection: Collection, layer: LayerKey) -> Collection:
+    """What a worker needs of a collection for one layer; a table of ten thousand models is not sent with every item."""
+    return replace(collection, layers=(layer,), table={}, left_out=())
+
+
+def joined(layer: LayerKey, parts: Sequence[Gram]) -> Gram | None:
+    """The layer's Gram from those of its blocks, or None if some model is not finite in some of them.
+
+    Blocks in which different models are usable are about the means of different models and do not add.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if not all(part.usable.all() for part in parts):
+        return None
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    # One layer again: its floor is the same part of its own bound, and its crowding that of one layer.
+    floors = [part.floor / _bound(part) for part in parts if _bound(part) > 0]
+    floor = max(floors, default=0.0) * _bound(total)
+    return replace(total, layers=(layer,), floor=floor, crowding=float("nan"))
+
+
+def _bound(gram: Gram) -> float:
+    """An upper bound of the largest eigenvalue: the largest absolute row sum."""
+    return float(np.abs(gram.values).sum(axis=1).max(initial=0.0))

@@ -1,0 +1,82 @@
+"""The centre of a layer as a matrix, for the passes that need each model's whole layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.gram import Members
+from uws_core.nouns.models import Collection, LayerKey, LowRank, ModelRef
+from uws_core.sources.base import Source
+from uws_core.sources.slabs import slabs
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which models a pass is over, in order, and the model (if any) whose weights are the centre."""
+
+    rows: tuple[int, ...]
+    center: ModelRef | None
+
+
+def chosen(collection: Collection, layer: LayerKey, members: Members, about: str) -> Chosen:
+    """The chosen models of a collection (None is all) and the centre that `about` names.
+
+    Raises:
+        NotEnoughModels: no model, or an index outside the collection.
+        LayerError: `about` is neither mean, zero, base (with this layer) nor a model's label.
+    """
+    rows = np.arange(len(collection)) if members is None else np.asarray(members)
+    rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.intp)
+    if not rows.size or rows.min() < 0 or rows.max() >= len(collection):
+        raise NotEnoughModels(f"Choose models between 0 and {len(collection) - 1}; found {rows.tolist()[:5]}")
+    return Chosen(tuple(rows.tolist()), _center(collection, layer, about))
+
+
+def _center(collection: Collection, layer: LayerKey, about: str) -> ModelRef | None:
+    if about in ("mean", "zero"):
+        return None
+    if about == "base":
+        if collection.base is None or layer.name not in collection.base_layers:
+            raise LayerError(f"{layer.name}: no base model is known for this layer; choose the mean as the centre")
+        return collection.base
+    if about not in collection.labels:
+        raise LayerError(f"{layer.name}: no model is called {about!r}; the centre is mean, zero, base or a model")
+    return collection.refs[collection.labels.index(about)]
+
+
+def dense(source: Source, layer: LayerKey, *, into: Tensor) -> Tensor:
+    """One model's layer as a matrix, written into `into` (m, p); an adapter's update is multiplied out."""
+    values = source.read(layer.name) if layer.name in source.thin else source.read(layer.name, into=into)
+    if isinstance(values, LowRank):
+        torch.mm(values.up.to(into.dtype) * values.scale, values.down.to(into.dtype), out=into)
+    return into
+
+
+def center_matrix(
+    sources: Sequence[Source], center: Source | None, layer: LayerKey, *, about: str, kind: torch.dtype, budget: int
+) -> Tensor:
+    """The centre (m, p) in `kind`: the mean of `sources`, the matrix of `center`, or zero."""
+    matrix = torch.zeros(layer.shape, dtype=kind)
+    if center is not None:
+        return dense(center, layer, into=matrix)
+    if about == "mean":
+        if layer.name in sources[0].thin:
+            return _thin_mean(sources, layer, matrix)
+        for slab in slabs(sources, layer, dtype=kind, budget=budget):
+            torch.mean(slab.values, dim=0, out=matrix[slab.start : slab.stop])
+    return matrix
+
+
+def _thin_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor) -> Tensor:
+    for source in sources:
+        part = source.read(layer.name)
+        if not isinstance(part, LowRank):
+            raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
+        matrix.addmm_(part.up.to(matrix.dtype) * (part.scale / len(sources)), part.down.to(matrix.dtype))
+    return matrix

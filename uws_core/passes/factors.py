@@ -1,0 +1,194 @@
+"""The pass that keeps each model's own leading singular vectors of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uws_core.errors import UwsError
+from uws_core.nouns.factors import Factors
+from uws_core.nouns.gram import Members
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
+from uws_core.passes.centre import center_matrix, chosen, dense
+from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, opened, silent
+from uws_core.sources.base import Source
+
+# Up to this side the smaller Gram is solved whole; beyond, block power iteration is cheaper than `side^3`.
+EXACT_SIDE = 2048
+# The iteration carries this many directions more than it keeps and stops at this residual, relative to the largest.
+_SPARE = 16
+_RESIDUAL = 1e-5
+_MOST_STEPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Thin:
+    """One model's truncated decomposition: `left` (m, k), `right` (p, k), `singular` values, the worst residual."""
+
+    left: Tensor
+    right: Tensor
+    singular: Tensor
+    norm2: float
+    residual: float
+
+
+def factors(
+    collection: Collection,
+    layer: LayerKey | str,
+    *,
+    kept: int = 32,
+    about: str = "mean",
+    members: Members = None,
+    device: str = "auto",
+    budget: int = BUDGET,
+    report: Report | None = None,
+) -> Factors:
+    """Each chosen model's `kept` leading singular vectors on both sides, about `about`, in float32.
+
+    Exact where the smaller side has at most 2048 entries (an eigen-decomposition of the smaller Gram in float64, so a
+    singular value below 1e-8 of the largest reads as rounding) and for adapters about zero (thin QR); block power
+    iteration with a reported residual beyond. Price: `n (d side + side^3)` multiply-adds.
+
+    Raises:
+        UwsError: `kept` is not positive.
+    """
+    if kept < 1:
+        raise UwsError(f"factors keeps at least one direction; found kept={kept}")
+    key = layer_of(collection, layer)
+    picked = chosen(collection, key, members, about)
+    refs = [collection.refs[row] for row in picked.rows]
+    everything = [*refs, *([picked.center] if picked.center else [])]
+    with opened(everything, key, report=report or silent) as sources:
+        models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
+        found = _decomposed(
+            models, center, key, min(kept, *key.shape), about, device_of(device), budget, report or silent
+        )
+    labels = tuple(collection.labels[row] for row in picked.rows)
+    return _noun(key, labels, about, found)
+
+
+def _decomposed(
+    models: Sequence[Source],
+    center: Source | None,
+    key: LayerKey,
+    kept: int,
+    about: str,
+    device: torch.device,
+    budget: int,
+    report: Report,
+) -> list[_Thin | None]:
+    """One decomposition a model, None where its weights are not finite."""
+    thin = key.name in models[0].thin and about == "zero"
+    middle = None if thin else _finite_center(models, center, key, about, budget)
+    buffer = torch.empty((0,) if thin else key.shape, dtype=torch.float32)
+    found: list[_Thin | None] = []
+    for index, source in enumerate(models):
+        if middle is None:
+            found.append(_of_factors(source, key, kept))
+        else:
+            matrix = dense(source, key, into=buffer).sub_(middle)
+            found.append(_of_matrix(matrix.to(device), kept) if torch.isfinite(matrix).all() else None)
+        report((index + 1) / len(models), f"{key.short}: directions of {index + 1} of {len(models)} models")
+    return found
+
+
+def _finite_center(models: Sequence[Source], center: Source | None, key: LayerKey, about: str, budget: int) -> Tensor:
+    """The centre (m, p); where a model's NaN spoils the mean, the mean of the finite ones."""
+    middle = center_matrix(models, center, key, about=about, kind=torch.float32, budget=budget)
+    if about != "mean" or torch.isfinite(middle).all():
+        return middle
+    buffer = torch.empty(key.shape, dtype=torch.float32)
+    finite = [source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()]
+    return center_matrix(finite, center, key, about=about, kind=torch.float32, budget=budget)
+
+
+def _of_matrix(matrix: Tensor, kept: int) -> _Thin:
+    """The decomposition of a dense (m, p) matrix through the Gram of its smaller side."""
+    if matrix.shape[0] < matrix.shape[1]:
+        flipped = _of_matrix(matrix.T, kept)
+        return _Thin(flipped.right, flipped.left, flipped.singular, flipped.norm2, flipped.residual)
+    norm2 = float(torch.linalg.vector_norm(matrix, dtype=torch.float64).square())
+    if matrix.shape[1] > EXACT_SIDE:
+        right, singular, residual = _iterated(matrix, kept)
+    else:
+        wide = matrix.double()
+        values, vectors = torch.linalg.eigh(wide.T @ wide)
+        singular, right, residual = values.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :kept].float(), 0.0
+    left = matrix @ right / singular[:kept].clamp_min(torch.finfo(torch.float32).tiny).to(matrix.dtype)
+    return _Thin(left, right, singular, norm2, residual)
+
+
+def _iterated(matrix: Tensor, kept: int) -> tuple[Tensor, Tensor, float]:
+    """Block power iteration with Rayleigh-Ritz: right directions (p, kept), singular values, worst relative residual.
+
+    Source: Halko, Martinsson, Tropp 2011, algorithm 4.4.
+    """
+    start = torch.Generator(device="cpu").manual_seed(0)
+    width = min(kept + _SPARE, matrix.shape[1])
+    block = torch.linalg.qr(torch.randn(matrix.shape[1], width, generator=start).to(matrix)).Q
+    singular, residual = torch.zeros(kept, dtype=torch.float64), float("inf")
+    for _ in range(_MOST_STEPS):
+        image = matrix @ block
+        turn, values, vectors = torch.linalg.svd(image, full_matrices=False)
+        block = block @ vectors.T
+        back = matrix.T @ turn
+        singular = values[:kept].double()
+        largest = float(values[0]) or 1.0
+        residual = (
+            float(torch.linalg.vector_norm(back[:, :kept] - block[:, :kept] * values[:kept], dim=0).max()) / largest
+        )
+        if residual < _RESIDUAL:
+            break
+        block = torch.linalg.qr(back).Q
+    return block[:, :kept], singular, residual
+
+
+def _of_factors(source: Source, key: LayerKey, kept: int) -> _Thin | None:
+    """The exact decomposition of `scale * up @ down` from two thin QR factorisations, zeros beyond its rank."""
+    part = source.read(key.name)
+    if not isinstance(part, LowRank):
+        raise UwsError(f"{source.ref}: {key.name} is dense here and low-rank in other models")
+    if not (torch.isfinite(part.up).all() and torch.isfinite(part.down).all()):
+        return None
+    out_basis, out_part = torch.linalg.qr(part.up.double())
+    in_basis, in_part = torch.linalg.qr(part.down.double().T)
+    left, values, right = torch.linalg.svd(out_part @ in_part.T * part.scale, full_matrices=False)
+    rank = min(kept, values.numel())
+    singular = torch.zeros(min(key.shape), dtype=torch.float64)
+    singular[: values.numel()] = values
+    return _Thin(
+        torch.nn.functional.pad((out_basis @ left)[:, :rank], (0, kept - rank)),
+        torch.nn.functional.pad((in_basis @ right.T)[:, :rank], (0, kept - rank)),
+        singular,
+        float(values.square().sum()),
+        0.0,
+    )
+
+
+def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_Thin | None]) -> Factors:
+    first = next((part for part in found if part is not None), None)
+    if first is None:
+        raise UwsError(f"{key.name}: none of {len(found)} models has finite weights here")
+    empty = _Thin(first.left * 0, first.right * 0, first.singular * 0, 0.0, 0.0)
+    parts = [part or empty for part in found]
+    return Factors(
+        layer=key,
+        labels=labels,
+        about=about,
+        left=torch.stack([part.left.float() for part in parts]).cpu().numpy(),
+        right=torch.stack([part.right.float() for part in parts]).cpu().numpy(),
+        singular=torch.stack([part.singular for part in parts]).cpu().numpy(),
+        norm2=np.array([part.norm2 for part in parts]),
+        residual=np.array([part.residual for part in parts]),
+        complete=first.singular.numel() == min(key.shape),
+        usable=np.array([part is not None for part in found]),
+        left_out=tuple(
+            LeftOut(f"{label}, {key.short}", "weights are NaN or infinite here; not used in this layer")
+            for label, part in zip(labels, found, strict=True)
+            if part is None
+        ),
+    )

@@ -1,0 +1,116 @@
+"""What every pass needs before it starts: the layer, the opened models, a device and a number type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from uws_core.errors import LayerError, UwsError
+from uws_core.nouns.models import Collection, LayerKey, ModelRef
+from uws_core.sources import on_hub, open_source
+from uws_core.sources.ahead import fetch_ahead
+from uws_core.sources.base import Rows, Source
+
+Report = Callable[[float, str], None]
+# Opening a model that this process has not met waits for its headers.
+_OPENERS = 8
+BUDGET = 256 * 2**20
+
+_TYPES = {"single": torch.float32, "double": torch.float64}
+
+
+def silent(fraction: float, message: str) -> None:
+    """The report of a caller who wants none."""
+
+
+def layer_of(collection: Collection, layer: LayerKey | str) -> LayerKey:
+    """The collection's layer of that name.
+
+    Raises:
+        LayerError: it has none; the message names the nearest ones.
+    """
+    name = layer if isinstance(layer, str) else layer.name
+    found = collection.by_name.get(name)
+    if found is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, collection.by_name, n=3) or [key.name for key in collection.layers[:3]]
+        raise LayerError(f"{collection.name} has no layer {name!r}; it has {len(collection.layers)}, among them {near}")
+    return found
+
+
+@contextmanager
+def opened(
+    refs: Sequence[ModelRef], layer: LayerKey | None = None, *, rows: Rows = None, report: Report = silent
+) -> Iterator[list[Source]]:
+    """Every model, opened; a source holds no open file, so there may be ten thousand.
+
+    With `layer`, what lies on the Hub of it is fetched at once, before it is read in order. A model's files that were
+    exchanged meanwhile are noticed at the end: half of one and half of the other is no result.
+
+    Raises:
+        SourceError: a model cannot be opened, or changed since its commit was taken or while it was read.
+    """
+    with ExitStack() as stack:
+        sources = [stack.enter_context(source) for source in open_all(refs)]
+        if layer is not None:
+            fetch_ahead(sources, layer, rows=rows, report=report)
+        yield sources
+        for ref in refs:
+            if not on_hub(ref):
+                open_source(ref)
+
+
+def open_all(refs: Sequence[ModelRef]) -> list[Source]:
+    """The models in order, opened several at once where that may wait for a network."""
+    if not any(on_hub(ref) for ref in refs):
+        return [open_source(ref) for ref in refs]
+    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
+        return list(pool.map(open_source, refs))
+
+
+def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
+    """The type products are formed in: `single`, `double`, or for `auto` double only where weights are stored so.
+
+    Single precision with float64 sums over slabs keeps eigenvalues to 1e-6 of the largest, because the mean is
+    subtracted first; bfloat16 and float16 weights are exact in float32.
+    """
+    if precision == "auto":
+        stored = {_stored_type(source, layer) for source in sources}
+        return torch.float64 if torch.float64 in stored else torch.float32
+    if precision not in _TYPES:
+        raise UwsError(f"precision is auto, single or double; found {precision!r}")
+    return _TYPES[precision]
+
+
+def device_of(device: str) -> torch.device:
+    """The device that `device` names; `auto` is CUDA where there is one.
+
+    Raises:
+        UwsError: CUDA was asked for and is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UwsError("device='cuda' was asked for, this machine or this build of torch has none; use 'auto' or 'cpu'")
+    return torch.device(device)
+
+
+@contextmanager
+def full_single_precision() -> Iterator[None]:
+    """Float32 products in float32: no TF32, whose 10 mantissa bits would lose a difference of 1e-4 between models."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _stored_type(source: Source, layer: LayerKey) -> torch.dtype:
+    # Adapters are small and never stored in double: their products are formed in single precision.
+    row = None if layer.name in source.thin else source.read(layer.name, (0, 1))
+    return row.dtype if isinstance(row, torch.Tensor) else torch.float32

@@ -1,0 +1,149 @@
+"""Models against a subspace they were not part of: newcomers on every axis, and held-out groups on the side axes.
+
+On the models axis a stored Gram answers all about its own members; a newcomer needs its inner products with them.
+On a side axis the basis is that of the others' stacked rows (or columns), so the weights are read once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uws_core.errors import LayerError
+from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
+from uws_core.nouns.newcomer import Newcomer
+from uws_core.passes.centre import center_matrix, dense
+from uws_core.passes.opened import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
+from uws_core.sources import open_source
+from uws_core.sources.base import Source
+from uws_core.sources.slabs import slabs
+
+
+def comparable(collection: Collection, model: ModelRef) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...]]:
+    """The collection's layers that a model outside it has too, and what is missing, of another shape, or foreign.
+
+    Raises:
+        SourceError: the model cannot be opened.
+    """
+    with open_source(model) as source:
+        own = {layer.name: layer for layer in source.layers()}
+    shared = tuple(layer for layer in collection.layers if own.get(layer.name) == layer)
+    missing = [
+        LeftOut(layer.name, _why(layer, own.get(layer.name))) for layer in collection.layers if layer not in shared
+    ]
+    foreign = [LeftOut(name, f"{collection.name} has no such layer") for name in own if name not in collection.by_name]
+    return shared, (*missing, *foreign)
+
+
+def check_layer(source: Source, key: LayerKey) -> None:
+    """Refuses a model that lacks the layer or has it in another shape.
+
+    Raises:
+        LayerError: it does.
+    """
+    own = {layer.name: layer for layer in source.layers()}
+    if own.get(key.name) != key:
+        raise LayerError(f"{source.ref}: {key.name}: {_why(key, own.get(key.name))}")
+
+
+def newcomer(
+    collection: Collection,
+    layer: LayerKey | str,
+    model: ModelRef,
+    *,
+    gram: Gram,
+    label: str = "",
+    precision: str = "auto",
+    budget: int = BUDGET,
+    report: Report | None = None,
+) -> Newcomer:
+    """The row that a model outside the collection adds to its Gram of this layer: one pass over all models.
+
+    `gram` is the collection's own of this layer: its usable models make the mean. `label` names the newcomer; by
+    default its reference does. Price: `n d` weights read and as many multiply-adds.
+
+    Raises:
+        LayerError: the model lacks the layer, has it in another shape, or has NaN or infinity in it.
+        SourceError: a model cannot be read.
+    """
+    key = layer_of(collection, layer)
+    with_base = collection.base is not None and key.name in collection.base_layers
+    rows = np.flatnonzero(gram.usable)
+    refs = [collection.refs[row] for row in rows]
+    extra = [model, *([collection.base] if with_base and collection.base else [])]
+    with opened([*refs, *extra], key, report=report or silent) as sources, full_single_precision():
+        check_layer(sources[rows.size], key)
+        kind = number_type(precision, sources[: rows.size], key)
+        route = _by_models if key.name in sources[0].thin else _by_slabs
+        toward, own = route(sources, rows.size, key, kind=kind, budget=budget, report=report or silent)
+    if not (np.isfinite(toward).all() and np.isfinite(own).all()):
+        raise LayerError(f"{model}: weights are NaN or infinite in {key.name}; it cannot be compared there")
+    return _row(gram, rows, key, label or str(model), toward, own, with_base=with_base)
+
+
+def _row(
+    gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray, *, with_base: bool
+) -> Newcomer:
+    """The noun, moved from the slab means (rounded to the products' type) to the exact mean.
+
+    `toward` (n, t) holds the models' inner products with the newcomer, the base and the mean, `own` (t,) the
+    newcomer's; the mean of `toward` is what rounding moved the centre by.
+    """
+    moved = toward.mean(axis=0)
+    to_models = np.zeros(gram.n)
+    to_models[rows] = toward[:, 0] - moved[0]
+    return Newcomer(
+        model=label,
+        layer=key,
+        to_models=to_models,
+        to_center=float(own[-1] + moved[0] - moved[-1]),
+        norm2=float(own[0] - 2 * moved[0]),
+        to_base=float(own[1] - moved[0] - moved[1]) if with_base else float("nan"),
+    )
+
+
+def _by_slabs(
+    sources: Sequence[Source], n: int, key: LayerKey, *, kind: torch.dtype, budget: int, report: Report
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inner products (n, t) and (t,) with the newcomer, the base where there is one, and the mean, about the mean."""
+    toward, own = _zeros(sources, n)
+    for slab in slabs(sources, key, dtype=kind, budget=budget):
+        rows = slab.values.flatten(1)
+        mean = rows[:n].mean(dim=0)
+        rows -= mean
+        others = torch.cat([rows[n:], mean[None]])
+        toward += (rows[:n] @ others.T).double()
+        own += (others @ others[0]).double()
+        report(slab.stop / key.shape[0], f"{key.short}: {slab.stop} of {key.shape[0]} rows")
+    return toward.numpy(), own.numpy()
+
+
+def _by_models(
+    sources: Sequence[Source], n: int, key: LayerKey, *, kind: torch.dtype, budget: int, report: Report
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for adapters, one multiplied out at a time; an adapter's base is another thing and is not compared."""
+    toward, own = _zeros(sources, n)
+    mean = center_matrix(sources[:n], None, key, about="mean", kind=kind, budget=budget)
+    extra = [dense(source, key, into=torch.empty(key.shape, dtype=kind)).sub_(mean) for source in sources[n:]]
+    others = torch.stack([*extra, mean]).flatten(1)
+    own += (others @ others[0]).double()
+    buffer = torch.empty(key.shape, dtype=kind)
+    for index, source in enumerate(sources[:n]):
+        toward[index] = (others @ dense(source, key, into=buffer).sub_(mean).flatten()).double()
+        report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
+    return toward.numpy(), own.numpy()
+
+
+def _zeros(sources: Sequence[Source], n: int) -> tuple[Tensor, Tensor]:
+    count = len(sources) - n + 1
+    return torch.zeros(n, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
+
+
+def _why(expected: LayerKey, found: LayerKey | None) -> str:
+    if found is None:
+        return "the model does not have it"
+    return f"{expected.shape[0]} x {expected.shape[1]} was expected, the model has {found.shape[0]} x {found.shape[1]}"

@@ -1,0 +1,103 @@
+"""The same sums for adapters, whose updates `scale * up @ down` are never multiplied out.
+
+`<dW_i, dW_j> = s_i s_j sum((U_i^T U_j) * (D_i D_j^T))`: two products of `(sum r)^2 (m + p)` multiply-adds for all
+pairs at once, instead of `n m p` stored numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uws_core.errors import BudgetError, LayerError
+from uws_core.nouns.models import LayerKey, LowRank
+from uws_core.passes.moments import Moments
+from uws_core.passes.opened import Report
+from uws_core.sources.base import Source
+
+# Rank rows of one block of products; two float32 blocks of 1024 x 8000 are 64 MB.
+_BLOCK_ROWS = 1024
+
+
+def sums(
+    sources: Sequence[Source], layer: LayerKey, *, kind: torch.dtype, device: torch.device, budget: int, report: Report
+) -> Moments:
+    """The sums of the pass, with raw inner products in `gram` (about zero) and no moments beyond the second.
+
+    Raises:
+        LayerError: one model holds this layer as a dense matrix, the others as factors.
+        BudgetError: the factors of all models do not fit four times the budget.
+    """
+    parts = [_factors(source, layer) for source in sources]
+    _check_size(parts, layer, kind, budget)
+    finite = np.array([bool(torch.isfinite(part.up).all() and torch.isfinite(part.down).all()) for part in parts])
+    found = Moments(models=len(parts), finite=finite, kind=kind, device=device)
+    ups = torch.cat([_scaled(part, alive, kind) for part, alive in zip(parts, finite, strict=True)], dim=1).to(device)
+    downs = torch.cat([torch.nan_to_num(part.down.to(kind)) for part in parts]).to(device)
+    owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
+    found.gram = _inner_products(ups, downs, owner.to(device), len(parts), layer, report)
+    found.power1.index_add_(0, owner.to(device), ups.double().sum(0) * downs.double().sum(1))
+    # Cubes and fourth powers would need the product itself.
+    found.power3, found.power4, found.largest = (torch.full_like(found.largest, torch.nan) for _ in range(3))
+    found.non_finite = torch.tensor([_non_finite(part) for part in parts], dtype=torch.float64, device=device)
+    return found
+
+
+def _inner_products(ups: Tensor, downs: Tensor, owner: Tensor, n: int, layer: LayerKey, report: Report) -> Tensor:
+    """`(n, n)` float64 from up (m, R) and down (R, p), block of rank rows by block, only the pairs not met before."""
+    ranks = downs.shape[0]
+    gram = torch.zeros(n, n, dtype=torch.float64, device=ups.device)
+    starts = _block_starts(owner)
+    for start, stop in zip(starts, [*starts[1:], ranks], strict=True):
+        product = ups[:, start:stop].T @ ups[:, start:]
+        product *= downs[start:stop] @ downs[start:].T
+        columns = torch.zeros(stop - start, n, dtype=torch.float64, device=ups.device)
+        columns.index_add_(1, owner[start:], product.double())
+        block = torch.zeros(n, n, dtype=torch.float64, device=ups.device).index_add_(0, owner[start:stop], columns)
+        inside = torch.unique(owner[start:stop])
+        gram += block
+        later = torch.ones(n, dtype=torch.bool, device=ups.device)
+        later[inside] = False
+        later[: int(inside[0])] = False
+        gram[later] += block[:, later].T
+        report(stop / ranks, f"{layer.short}: {stop} of {ranks} adapter ranks")
+    return gram
+
+
+def _block_starts(owner: Tensor) -> list[int]:
+    """Where blocks of about `_BLOCK_ROWS` rank rows begin, never inside a model."""
+    first_rows = torch.cat(
+        [torch.zeros(1, dtype=torch.long, device=owner.device), (owner.diff() != 0).nonzero()[:, 0] + 1]
+    )
+    starts = [0]
+    for row in first_rows.tolist():
+        if row - starts[-1] >= _BLOCK_ROWS:
+            starts.append(row)
+    return starts
+
+
+def _factors(source: Source, layer: LayerKey) -> LowRank:
+    part = source.read(layer.name)
+    if not isinstance(part, LowRank):
+        raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
+    return part
+
+
+def _scaled(part: LowRank, alive: bool, kind: torch.dtype) -> Tensor:
+    return torch.nan_to_num(part.up.to(kind)) * (part.scale if alive else 0.0)
+
+
+def _non_finite(part: LowRank) -> int:
+    return int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())
+
+
+def _check_size(parts: Sequence[LowRank], layer: LayerKey, kind: torch.dtype, budget: int) -> None:
+    held = sum(part.up.numel() + part.down.numel() for part in parts) * kind.itemsize
+    if held > 4 * budget:
+        raise BudgetError(
+            f"{layer.name}: the factors of {len(parts)} adapters take {held / 2**20:.0f} MiB, the memory budget allows "
+            f"{4 * budget / 2**20:.0f} MiB; raise the budget or choose fewer models"
+        )

@@ -1,0 +1,114 @@
+"""Evidence that is kept: judged once for the same models, groups and settings, and found again in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+
+from uws_core import run
+from uws_core.analysis.evidence import evidence
+from uws_core.codec import evidence_bytes, evidence_from
+from uws_core.errors import StoreError
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.evidence import Evidence
+from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Collection
+from uws_core.store import Store, default_store
+
+Report = Callable[[float, str], None]
+
+# With fewer draws no test reaches 5 %; with more the numbers hardly move.
+DRAWS = (19, 39, 59, 99, 199, 499)
+USUAL_DRAWS = 99
+# One draw: a handful of small decompositions, and the three decompositions of all models that grow with their cube.
+_SECONDS_A_DRAW, _SECONDS_A_STEP = 6e-3, 1.3e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the claims are judged by: the models, one group label for each model of the collection, and the settings.
+
+    `members` are indices. `groups` None leaves it to the lineage; `kept` None is a quarter of the directions.
+    """
+
+    members: tuple[int, ...]
+    groups: tuple[Hashable, ...] | None = None
+    grouped_by: str = ""
+    kept: int | None = None
+    share: float = 0.9
+    draws: int = USUAL_DRAWS
+    seed: int = 0
+
+
+def judged(
+    collection: Collection,
+    layers: Sequence[str],
+    asked: Asked,
+    *,
+    store: Store | None = None,
+    grams: Sequence[Gram] | None = None,
+    report: Report | None = None,
+) -> Evidence:
+    """Every claim for one layer, or for several summed to one, from the store or judged now and stored.
+
+    `grams` are the layers' Grams where they are at hand; else they come from the store or a pass.
+
+    Raises:
+        NotEnoughModels: fewer than two usable models.
+        UwsError: whatever a pass raises.
+    """
+    place = store if store is not None else default_store()
+    found = known(collection, layers, asked, store=place)
+    if found is not None:
+        return found
+    every = list(grams) if grams is not None else list(run.scan(collection, layers, store=place))
+    found = evidence(
+        run.whole_network(every),
+        groups=asked.groups,
+        grouped_by=asked.grouped_by,
+        members=asked.members,
+        kept=asked.kept,
+        share=asked.share,
+        draws=asked.draws,
+        seed=asked.seed,
+        report=report,
+    )
+    with suppress(StoreError):
+        # A full disk costs only what is kept.
+        place.put(_key(collection, layers, asked), evidence_bytes(found))
+    return found
+
+
+def known(
+    collection: Collection, layers: Sequence[str], asked: Asked, *, store: Store | None = None
+) -> Evidence | None:
+    """The evidence if it has been judged before; reads no weights and draws nothing."""
+    place = store if store is not None else default_store()
+    raw = place.get(_key(collection, layers, asked))
+    if raw is not None:
+        with suppress(StoreError):
+            return evidence_from(raw)
+    return None
+
+
+def seconds(models: int, layers: int, draws: int) -> float:
+    """About how long it takes to judge so many layers."""
+    return layers * draws * (_SECONDS_A_DRAW + _SECONDS_A_STEP * models**3)
+
+
+def affordable(models: int, layers: int, draws: int, *, within: float) -> int:
+    """The most of `DRAWS`, at most `draws`, that so many layers can have in about `within` seconds.
+
+    It depends on sizes only, so that the same question has the same answer on every machine.
+    """
+    fit = [one for one in DRAWS if one <= draws and seconds(models, layers, one) <= within]
+    return max(fit, default=min(DRAWS[0], draws))
+
+
+def _key(collection: Collection, layers: Sequence[str], asked: Asked) -> str:
+    """The same for the same contents, models, groups and settings; other words of a claim are another claim."""
+    contents = [run.gram_key(collection, collection.by_name[name]) for name in layers]
+    told = repr((contents, asked, tuple(CLAIMS.values())))
+    return f"evidence/{contents[0].split('/')[1]}/{sha256(told.encode()).hexdigest()}"

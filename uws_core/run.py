@@ -1,0 +1,297 @@
+"""From what was asked to a stream of results: what the store has first, then what has to be computed.
+
+Only this process writes the store, so any `concurrent.futures.Executor` can do the work: threads here, a cluster's
+elsewhere. A work item carries names and numbers; a worker opens its own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from uws_core.codec import MATH_VERSION, factors_bytes, factors_from, gram_bytes, gram_from
+from uws_core.errors import Cancelled, LayerError, StoreError, UwsError
+from uws_core.nouns.factors import Factors
+from uws_core.nouns.gram import Axis, Gram
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.store import Store, default_store
+
+if TYPE_CHECKING:
+    from uws_core.passes.opened import Report
+
+_Noun = TypeVar("_Noun", Gram, Factors)
+Failed = Callable[[LayerKey, UwsError], None]
+Outcome = tuple[LayerKey, Gram | UwsError]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How a pass is run: none of it changes what is computed beyond the stated floor.
+
+    `device` is auto, cpu or cuda; `precision` auto, single or double; `budget` the bytes of slabs in memory.
+    """
+
+    device: str = "auto"
+    precision: str = "auto"
+    budget: int = 256 * 2**20
+
+
+def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -> str:
+    """The store's key of one Gram: contents of the models and the base, layer, precision, version of the numbers."""
+    base = collection.base.commit if collection.base is not None and layer.name in collection.base_layers else "-"
+    name = sha256(f"{layer.name}|{layer.shape}|{base}|{precision}".encode()).hexdigest()[:24]
+    return f"gram/{MATH_VERSION}/{collection.fingerprint}/{name}"
+
+
+def known(
+    collection: Collection,
+    layers: Iterable[LayerKey | str] | None = None,
+    *,
+    store: Store | None = None,
+    precision: str = "auto",
+) -> dict[str, Gram]:
+    """The Grams that the store already has, by layer name; reads no weights."""
+    place = store if store is not None else default_store()
+    found = {}
+    for layer in chosen_layers(collection, layers):
+        gram = _looked_up(place, collection, layer, precision)
+        if gram is not None:
+            found[layer.name] = gram
+    return found
+
+
+def scan(
+    collection: Collection,
+    layers: Iterable[LayerKey | str] | None = None,
+    *,
+    store: Store | None = None,
+    executor: Executor | None = None,
+    report: Report | None = None,
+    effort: Effort | None = None,
+    failed: Failed | None = None,
+) -> Iterator[Gram]:
+    """The Gram of every chosen layer (None is all), finished ones first; each is stored as soon as it is done.
+
+    `store` defaults to the user's own, so a second call reads no weights. With an `executor` layers are computed
+    side by side, large ones in blocks of rows, and yielded as they finish. A layer that cannot be read ends the scan,
+    unless `failed` takes its error: then the others go on, and a full disk costs only what is stored.
+
+    Raises:
+        LayerError: a layer the collection does not have.
+        UwsError: without `failed`, whatever `gram` raises.
+        Cancelled: `report` was told to stop; everything yielded so far is in the store.
+    """
+    place, effort = store if store is not None else default_store(), effort or Effort()
+    wanted = chosen_layers(collection, layers)
+    done = known(collection, wanted, store=place, precision=effort.precision)
+    progress = _Progress(wanted, report or (lambda fraction, message: None))
+    for layer in wanted:
+        if layer.name in done:
+            yield done[layer.name]
+            progress.finished(layer)
+    rest = [layer for layer in wanted if layer.name not in done]
+    for layer, found in _computed(collection, rest, effort, progress, executor):
+        problem = found if isinstance(found, UwsError) else _put(place, collection, layer, effort.precision, found)
+        if problem is not None:
+            if failed is None:
+                raise problem
+            failed(layer, problem)
+        progress.finished(layer)
+        if isinstance(found, Gram):
+            yield found
+
+
+def side(
+    collection: Collection,
+    layer: LayerKey | str,
+    *,
+    axis: Axis | str,
+    members: Sequence[int] | None = None,
+    about: str = "mean",
+    unit: bool = False,
+    store: Store | None = None,
+    report: Report | None = None,
+    effort: Effort | None = None,
+) -> Gram:
+    """The side Gram of a layer over `members`, from the store or by a pass; kept under the chosen models' contents.
+
+    Raises:
+        UwsError: whatever `side_gram` raises.
+    """
+
+    def compute(key: LayerKey, effort: Effort) -> Gram:
+        from uws_core.passes.side import side_gram
+
+        return side_gram(
+            collection, key, axis=axis, members=members, about=about, unit=unit, report=report, **_options(effort)
+        )
+
+    said = f"side/{Axis(axis)}/{about}/{unit}"
+    return _kept(collection, layer, said, members, store, effort, compute, (gram_bytes, gram_from))
+
+
+def directions(
+    collection: Collection,
+    layer: LayerKey | str,
+    *,
+    kept: int = 32,
+    about: str = "mean",
+    members: Sequence[int] | None = None,
+    store: Store | None = None,
+    report: Report | None = None,
+    effort: Effort | None = None,
+) -> Factors:
+    """Each chosen model's own leading directions, from the store or by a pass; kept under the models' contents.
+
+    Raises:
+        UwsError: whatever `factors` raises.
+    """
+
+    def compute(key: LayerKey, effort: Effort) -> Factors:
+        from uws_core.passes.factors import factors
+
+        return factors(
+            collection,
+            key,
+            kept=kept,
+            about=about,
+            members=members,
+            report=report,
+            device=effort.device,
+            budget=effort.budget,
+        )
+
+    return _kept(
+        collection, layer, f"factors/{kept}/{about}", members, store, effort, compute, (factors_bytes, factors_from)
+    )
+
+
+def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:
+    """The collection's layers named in `layers`, in the collection's order; None is all but factor views.
+
+    Raises:
+        LayerError: names that the collection does not have, all of them.
+    """
+    if layers is None:
+        return tuple(layer for layer in collection.layers if not layer.factor)
+    names = {layer if isinstance(layer, str) else layer.name for layer in layers}
+    unknown = sorted(names - set(collection.by_name))
+    if unknown:
+        raise LayerError(
+            f"{collection.name} has {len(collection.layers)} layers, but none called {', '.join(unknown[:5])}"
+        )
+    return tuple(layer for layer in collection.layers if layer.name in names)
+
+
+def whole_network(grams: Sequence[Gram]) -> Gram:
+    """The layers' Grams added: the Gram of the network as one long vector."""
+    total = grams[0]
+    for gram in grams[1:]:
+        total = total + gram
+    return total
+
+
+def _kept(
+    collection: Collection,
+    layer: LayerKey | str,
+    said: str,
+    members: Sequence[int] | None,
+    store: Store | None,
+    effort: Effort | None,
+    compute: Callable[[LayerKey, Effort], _Noun],
+    codec: tuple[Callable[[_Noun], bytes], Callable[[bytes], _Noun]],
+) -> _Noun:
+    """A result of one layer and a subset of the models, from the store or computed and stored."""
+    place, effort, (pack, unpack) = store if store is not None else default_store(), effort or Effort(), codec
+    (key,) = chosen_layers(collection, [layer])
+    chosen = tuple(range(len(collection))) if members is None else tuple(int(row) for row in members)
+    where = f"{gram_key(collection, key, effort.precision)}/{said}/{_digest(chosen)}"
+    raw = place.get(where)
+    if raw is not None:
+        with suppress(StoreError):
+            labels = tuple(collection.labels[row] for row in chosen)
+            # The same contents may stand in another folder under other names.
+            return replace(unpack(raw), labels=labels)
+    found = compute(key, effort)
+    place.put(where, pack(found))
+    return found
+
+
+def _options(effort: Effort) -> dict[str, Any]:
+    return {"device": effort.device, "precision": effort.precision, "budget": effort.budget}
+
+
+def _digest(members: Sequence[int]) -> str:
+    return sha256(",".join(map(str, members)).encode()).hexdigest()[:16]
+
+
+def _looked_up(store: Store, collection: Collection, layer: LayerKey, precision: str) -> Gram | None:
+    raw = store.get(gram_key(collection, layer, precision))
+    if raw is None:
+        return None
+    try:
+        gram = gram_from(raw)
+    except StoreError:
+        return None
+    # The same contents may stand in another folder under other names.
+    return replace(gram, labels=collection.labels) if gram.n == len(collection) else None
+
+
+def _put(store: Store, collection: Collection, layer: LayerKey, precision: str, gram: Gram) -> StoreError | None:
+    try:
+        store.put(gram_key(collection, layer, precision), gram_bytes(gram))
+    except StoreError as error:
+        return error
+    return None
+
+
+def _computed(
+    collection: Collection, layers: Sequence[LayerKey], effort: Effort, progress: _Progress, executor: Executor | None
+) -> Iterator[Outcome]:
+    """Each layer with its Gram or its error: one after the other here, or as the executor's workers finish."""
+    if executor is not None:
+        from uws_core.passes.spread import spread
+
+        options = _options(effort)
+        yield from spread(collection, layers, executor, options=options, budget=effort.budget, beat=progress.beside)
+        return
+    for layer in layers:
+        try:
+            found: Gram | UwsError = _work(collection, layer, effort, progress.inside(layer))
+        except Cancelled:
+            raise
+        except UwsError as error:
+            found = error
+        yield layer, found
+
+
+def _work(collection: Collection, layer: LayerKey, effort: Effort, report: Report | None = None) -> Gram:
+    """One work item. torch is imported here, by the worker, not by a page that only looks results up."""
+    from uws_core.passes.gram import gram
+
+    return gram(collection, layer, report=report, **_options(effort))
+
+
+class _Progress:
+    """The fraction of all weights behind us."""
+
+    def __init__(self, layers: Sequence[LayerKey], report: Callable[[float, str], None]) -> None:
+        self._total = max(sum(layer.entries for layer in layers), 1)
+        self._behind = 0
+        self._report = report
+
+    def finished(self, layer: LayerKey) -> None:
+        self._behind += layer.entries
+        self._report(min(self._behind / self._total, 1.0), layer.short)
+
+    def beside(self, entries: int, message: str) -> None:
+        """So many weights are done in layers that are not."""
+        self._report(min((self._behind + entries) / self._total, 1.0), message)
+
+    def inside(self, layer: LayerKey) -> Report:
+        """The report of one layer's pass, as part of the whole."""
+        return lambda fraction, message: self._report((self._behind + fraction * layer.entries) / self._total, message)

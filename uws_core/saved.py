@@ -1,0 +1,224 @@
+"""Collections as files that another machine opens: which models at which commits, their attributes, and the query.
+
+A `*.uws.toml` holds names and numbers only, no weights. Models of the Hub stand there by commit; models on a disk by
+their path beside the file, with the digest of their content, so that the same files elsewhere are the same collection.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from uws_core.errors import ExportError, UnreadableFile
+from uws_core.nouns.models import Collection, LeftOut, ModelRef, Value
+
+SUFFIX: Final = ".uws.toml"
+FORMAT: Final = 1
+# Ten thousand models with a dozen attributes take 5 MB.
+LONGEST: Final = 50_000_000
+# Where the built-in collections lie: inside the package, wherever that is.
+_PACKAGE: Final = Path(__file__).parent
+# TOML knows no other control characters than these, and JSON escapes all but the last.
+_DELETE: Final = "\x7f"
+# How a layer is called of which the first rows are compared.
+_ROWS: Final = re.compile(r"\[:\d+\]$")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A collection file: its models by label in order, and what was known of them; paths are absolute."""
+
+    name: str
+    models: Mapping[str, ModelRef]
+    table: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    base: ModelRef | None = None
+    query: str = ""
+    fingerprint: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    # Whether layers that differ in their number of rows were compared in the rows they share.
+    common_rows: bool = False
+
+
+def save(collection: Collection, path: Path, *, query: str = "") -> None:
+    """Writes a collection file; it appears whole or not at all.
+
+    Raises:
+        ExportError: it cannot be written there.
+    """
+    text = saved_text(collection, beside=path.absolute().parent, query=query)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8", newline="\n")
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ExportError(f"{path}: the collection cannot be saved: {error.strerror or error}") from error
+
+
+def saved_text(collection: Collection, *, beside: Path | None = None, query: str = "") -> str:
+    """The text of a collection file; models in or below the folder `beside` are named relative to it."""
+    lines = [
+        f"# {len(collection)} models of one architecture; no weights. Open it with uws_core.collect, or on the page.",
+        f"format = {FORMAT}",
+        f"name = {_text(collection.name)}",
+        f"fingerprint = {_text(collection.fingerprint)}",
+        *([f"query = {_text(query)}"] if query else []),
+        *(["common_rows = true"] if any(_ROWS.search(layer.name) for layer in collection.layers) else []),
+        f"columns = [{', '.join(_text(name) for name in collection.table)}]",
+    ]
+    if collection.base:
+        lines += ["", "[base]", *_place(collection.base, beside)]
+    for i, (label, ref) in enumerate(zip(collection.labels, collection.refs, strict=True)):
+        known = {name: column[i] for name, column in collection.table.items() if column[i] is not None}
+        lines += ["", "[[model]]", f"label = {_text(label)}", *_place(ref, beside)]
+        if known:
+            lines.append("attributes = { " + ", ".join(f"{_text(k)} = {_value(v)}" for k, v in known.items()) + " }")
+    for note in collection.left_out:
+        lines += ["", "[[left_out]]", f"what = {_text(note.what)}", f"reason = {_text(note.reason)}"]
+    return "\n".join(lines) + "\n"
+
+
+def read_saved(path: Path) -> Saved:
+    """What a collection file says; nothing else is opened.
+
+    Raises:
+        UnreadableFile: missing, too large, no such file, or of a later format; the message names the place in it.
+    """
+    try:
+        if path.stat().st_size > LONGEST:
+            raise UnreadableFile(f"{path}: a collection file has at most {LONGEST:,} bytes")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnreadableFile(f"{path}: no collection file: {error}") from error
+    try:
+        return parse_saved(text, beside=path.absolute().parent)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{path}: {error}") from error
+
+
+def parse_saved(text: str, *, beside: Path) -> Saved:
+    """What the text of a collection file says; relative paths start at the folder `beside`.
+
+    Raises:
+        UnreadableFile: it is none, and where it stops being one.
+    """
+    try:
+        found = tomllib.loads(text)
+    # Brackets nested thousands deep end in RecursionError.
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UnreadableFile(f"no TOML: {str(error)[:200]}") from error
+    version = found.get("format")
+    if version != FORMAT:
+        raise UnreadableFile(f"format is {str(version)[:20]!r}, expected {FORMAT}; a later version may have made it")
+    rows = _rows(found, "model")
+    models = {
+        _string(row, "label", f"model {i + 1}"): _ref(row, beside, f"model {i + 1}") for i, row in enumerate(rows)
+    }
+    if len(models) != len(rows) or not rows:
+        raise UnreadableFile(f"{len(rows)} models with {len(models)} different labels; expected one label a model")
+    base = found.get("base")
+    return Saved(
+        name=_string(found, "name", "the file"),
+        models=models,
+        table=_table(found, rows),
+        base=_ref(base, beside, "base") if isinstance(base, dict) else None,
+        query=_string(found, "query", "the file", default=""),
+        fingerprint=_string(found, "fingerprint", "the file", default=""),
+        left_out=tuple(
+            LeftOut(_string(row, "what", "left_out"), _string(row, "reason", "left_out"))
+            for row in _rows(found, "left_out")
+        ),
+        common_rows=found.get("common_rows") is True,
+    )
+
+
+# --- writing
+
+
+def _text(text: str) -> str:
+    """A TOML string: JSON's escapes are TOML's, except for one character and for halves of a pair."""
+    whole = text.encode("utf-8", "replace").decode()
+    return json.dumps(whole, ensure_ascii=False).replace(_DELETE, "\\u007f")
+
+
+def _value(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "nan" if math.isnan(value) else f"{'-' if value < 0 else ''}inf"
+    return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _place(ref: ModelRef, beside: Path | None) -> list[str]:
+    """Where a model is: on the Hub, in the package, or on a disk."""
+    path = Path(ref.repo)
+    if not path.is_absolute():
+        where = f"hub = {_text(ref.repo)}"
+    elif path.is_relative_to(_PACKAGE):
+        where = f"shipped = {_text(path.relative_to(_PACKAGE).as_posix())}"
+    elif beside and path.is_relative_to(beside):
+        where = f"path = {_text(path.relative_to(beside).as_posix())}"
+    else:
+        where = f"path = {_text(str(path))}"
+    return [where, f"commit = {_text(ref.commit)}", *([f"part = {_text(ref.part)}"] if ref.part else [])]
+
+
+# --- reading
+
+
+def _rows(found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = found.get(key, [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UnreadableFile(f"{key} is no list of tables")
+    return rows
+
+
+def _string(row: Mapping[str, Any], key: str, where: str, *, default: str | None = None) -> str:
+    value = row.get(key, default)
+    if not isinstance(value, str):
+        raise UnreadableFile(f"{where}: expected a text {key!r}, found {str(value)[:40]!r}")
+    return value
+
+
+def _ref(row: Mapping[str, Any], beside: Path, where: str) -> ModelRef:
+    kinds = [kind for kind in ("hub", "shipped", "path") if kind in row]
+    if len(kinds) != 1:
+        raise UnreadableFile(f"{where}: expected one of hub, shipped and path, found {kinds or 'none'}")
+    place, commit = _string(row, kinds[0], where), _string(row, "commit", where)
+    if not _COMMIT.fullmatch(commit):
+        raise UnreadableFile(f"{where}: expected a commit of 40 hexadecimal digits, found {commit[:60]!r}")
+    part = _string(row, "part", where, default="")
+    if kinds[0] == "hub":
+        if Path(place).is_absolute():
+            raise UnreadableFile(f"{where}: {place[:60]!r} is no repository name")
+        return ModelRef(place, commit, part)
+    return ModelRef(_path(place, beside, shipped=kinds[0] == "shipped", where=where), commit, part)
+
+
+def _path(place: str, beside: Path, *, shipped: bool, where: str) -> str:
+    """An absolute path without `..`: what lies beside the file, in the package, or where it says."""
+    home = _PACKAGE if shipped else beside
+    path = Path(os.path.normpath(home / place))
+    if "\0" in place or (shipped and not path.is_relative_to(_PACKAGE)):
+        raise UnreadableFile(f"{where}: {place[:60]!r} is no path of a model")
+    return str(path)
+
+
+def _table(found: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
+    columns = found.get("columns", [])
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise UnreadableFile("columns is no list of texts")
+    known = [row.get("attributes", {}) for row in rows]
+    for i, cells in enumerate(known):
+        if not isinstance(cells, dict) or not all(isinstance(v, str | int | float | bool) for v in cells.values()):
+            raise UnreadableFile(f"model {i + 1}: attributes are texts, numbers, true and false by name")
+    names = dict.fromkeys([*columns, *(name for cells in known for name in cells)])
+    return {name: tuple(cells.get(name) for cells in known) for name in names}

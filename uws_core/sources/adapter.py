@@ -1,0 +1,295 @@
+"""An adapter's updates as layers: `scale * up @ down`, thin factors that are never multiplied out.
+
+Adapters of PEFT, kohya's trainer, diffusers and ComfyUI are read; every key is used or listed with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Self
+
+from uws_core.errors import LayerError, UnreadableFile, UnsupportedFormat
+from uws_core.nouns.loader import Fate, KeyFate, LoaderReport, ScaleFound
+from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
+from uws_core.sources.adapter_config import Settings, settings_in_notes, settings_of
+from uws_core.sources.adapter_forms import MOST_RANKS, Form, Sized, form_of
+from uws_core.sources.adapter_keys import Key, Role, is_telling, parsed
+from uws_core.sources.base import Rows
+from uws_core.sources.header import FLOATS, as_layer
+from uws_core.sources.names import first_rows
+from uws_core.sources.tensors import Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Roles that are listed, not compared.
+_LISTED: Final[Mapping[Role, str]] = {
+    Role.MAGNITUDE: "DoRA's magnitudes: the low-rank part is compared as it is before they rescale it",
+    Role.BIAS: "an update of a vector, not of a matrix",
+    Role.BASE: "the base model's own weights, saved with the adapter",
+    Role.OTHER: "of a method that is no product of small matrices",
+}
+
+
+class SeveralAdapters(UnsupportedFormat):
+    """One file holds several adapters; `names` says which, and a part `file:name` or `:name` picks one."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
+
+
+@dataclass(slots=True)
+class _Update:
+    """The keys of one module's update by role, and once they are understood its form and size."""
+
+    module: str
+    keys: dict[Role, str] = field(default_factory=dict)
+    form: Form | None = None
+    sized: Sized | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A layer that is one stored tensor: its key, and the m x p that it is seen as."""
+
+    key: str
+    layer: LayerKey
+
+
+def is_adapter(tensors: Tensors) -> bool:
+    """Whether the tensors are an adapter's, told by the configuration beside them or by their names."""
+    return bool(tensors.config) or any(map(is_telling, tensors.spans))
+
+
+class Adapter:
+    """One adapter; see `Source`. Layers are named as in the base model, factor views `name:A` and `name:B`."""
+
+    format = "adapter"
+
+    def __init__(self, ref: ModelRef, tensors: Tensors) -> None:
+        self.ref = ref
+        self._tensors = tensors
+        self._own = settings_of(tensors.config) if tensors.config else None
+        self._by_component = settings_in_notes(tensors.metadata)
+        self._fates: dict[str, KeyFate] = {}
+        self._updates: dict[str, _Update] = {}
+        self._plain: dict[str, _Plain] = {}
+        self._keys = {name: parsed(name, peft=self._own is not None) for name in tensors.spans}
+        self._sort(ref.part.partition(":")[2])
+        for update in list(self._updates.values()):
+            self._understand(update)
+        if not self._updates:
+            raise UnsupportedFormat(f"{self._where()} describes an adapter, but no update that is understood is there")
+        self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
+        self.thin = frozenset(self._updates)
+        self.transposed = self.thin if self._own and self._own.transposed else frozenset[str]()
+        unused = tuple(LeftOut(one.key, one.why) for one in self._fates.values() if one.fate is not Fate.USED)
+        self.left_out = (*(LeftOut(self._where(), note) for note in self._notes()), *unused)
+
+    def layers(self) -> tuple[LayerKey, ...]:
+        """The updates, weights saved whole, and then the factor views."""
+        updates = [LayerKey(name, update.sized.shape) for name, update in self._updates.items() if update.sized]
+        return (*updates, *(plain.layer for plain in self._plain.values()))
+
+    def find(self, layer: str) -> LayerKey | None:
+        """The layer of that name, or the first rows of one, or None."""
+        own, count = first_rows(layer)
+        found = next((key for key in self.layers() if key.name in (layer, own)), None)
+        if found is None or found.name == layer or count is None:
+            return found
+        return LayerKey(layer, (count, found.shape[1])) if 0 < count <= found.shape[0] else None
+
+    def digest(self) -> str:
+        """The commit of this adapter on disk; its configuration counts, since it sets the scale."""
+        return self._tensors.digest()
+
+    def stored_bytes(self, layer: str) -> int:
+        """The bytes that reading the whole layer moves."""
+        if layer in self._plain:
+            return self._tensors.span(self._plain[layer].key).nbytes
+        return sum(self._tensors.span(key).nbytes for key in self._update(layer).keys.values())
+
+    def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
+        """Rows of a stored matrix, or an update's factors (rows of `up`, all of `down`); see `Source.read`."""
+        part = self.find(layer)
+        if part is not None and part.name not in (*self._plain, *self._updates):
+            layer, rows = first_rows(layer)[0], _within(part, rows)
+        if layer in self._plain:
+            plain = self._plain[layer]
+            return self._tensors.read(plain.key, plain.layer.shape, rows, into=into)
+        update = self._update(layer)
+        form, sized = update.form, update.sized
+        if form is None or sized is None:
+            raise LayerError(f"{layer} was left out")
+        start, stop = rows or (0, sized.shape[0])
+        if not 0 <= start <= stop <= sized.shape[0]:
+            raise LayerError(f"{layer} has rows 0 to {sized.shape[0]}; {start} to {stop} were asked for")
+        up, down = form.factors(lambda role: self._part(update, role, exact=form.stored), self._shapes(update))
+        if self._is_turned(form, layer):
+            up, down = down.T, up.T
+        return LowRank(up[start:stop], down, self._scale(layer, update)[0])
+
+    def report(self) -> LoaderReport:
+        """What became of every key, and every scale. Price: one small read a module that stores its alpha."""
+        scales = []
+        for name, update in self._updates.items():
+            scale, where = self._scale(name, update)
+            scales.append(ScaleFound(name, update.sized.rank if update.sized else 0, scale, where))
+        order = {key: i for i, key in enumerate(self._tensors.spans)}
+        fates = tuple(sorted(self._fates.values(), key=lambda one: order[one.key]))
+        return LoaderReport(str(self.ref), self.format, self.dialects, fates, tuple(scales), self._notes())
+
+    def _sort(self, chosen: str) -> None:
+        """Every key to its module, or to the list of what is not used."""
+        adapters = sorted({key.adapter for key in self._keys.values() if key and key.adapter})
+        if chosen not in adapters and (chosen or len(adapters) > 1):
+            found = ", ".join(adapters[:5]) or "none with a name"
+            raise SeveralAdapters(f"{len(adapters)} adapters in one file ({found}); name one as part ':name'", adapters)
+        for name, key in self._keys.items():
+            if key is None:
+                self._list(name, Fate.UNKNOWN, "no trainer known here writes such a name")
+            elif key.adapter and chosen and key.adapter != chosen:
+                self._list(name, Fate.IGNORED, f"it belongs to the adapter {key.adapter}")
+            else:
+                self._place(name, key)
+
+    def _place(self, name: str, key: Key) -> None:
+        if key.role in _LISTED:
+            self._list(name, Fate.IGNORED, _LISTED[key.role])
+        elif key.role in (Role.WEIGHT, Role.DIFF):
+            self._keep_plain(name, key)
+        else:
+            update = self._updates.setdefault(key.layer, _Update(key.module))
+            if key.role in update.keys:
+                self._list(name, Fate.UNMATCHED, f"a second {key.role} of {key.module}; the first is used")
+            else:
+                update.keys[key.role] = name
+
+    def _keep_plain(self, name: str, key: Key) -> None:
+        """A tensor that is a layer as it stands: a weight trained whole, or a full update."""
+        span, layer = self._tensors.span(name), key.layer
+        found = as_layer(layer, span.dtype, span.shape)
+        if isinstance(found, LeftOut):
+            self._list(name, Fate.IGNORED, found.reason)
+        elif layer in self._plain:
+            self._list(name, Fate.UNMATCHED, f"a second weight of {layer}; the first is used")
+        else:
+            self._plain[layer] = _Plain(name, found)
+            whole = "a weight trained whole beside the updates"
+            self._list(name, Fate.USED, whole if key.role is Role.WEIGHT else f"a {key.role}, not in factors")
+
+    def _understand(self, update: _Update) -> None:
+        """The form and size of one module's update; where there is none, every key is listed with the reason."""
+        layer = f"{update.module}.weight"
+        shapes = self._shapes(update)
+        form = form_of(shapes)
+        sized = form.size(shapes) if form else None
+        problem = self._problem(update, form, sized)
+        if problem or form is None or sized is None:
+            del self._updates[layer]
+            for name in update.keys.values():
+                self._list(name, Fate.UNMATCHED, problem)
+            return
+        if self._is_turned(form, layer):
+            sized = Sized((sized.shape[1], sized.shape[0]), sized.rank, sized.of)
+        update.form, update.sized = form, sized
+        for role, name in update.keys.items():
+            self._list(name, Fate.USED, f"{role} of {layer} ({form.name})")
+        if layer in self._plain:
+            whole = self._plain.pop(layer)
+            self._list(whole.key, Fate.IGNORED, "its layer also has a low-rank update, which is compared")
+        if form.stored:
+            self._add_views(layer, update)
+
+    def _problem(self, update: _Update, form: Form | None, sized: Sized | None) -> str:
+        parts = [role for role in update.keys if role is not Role.ALPHA]
+        types = {self._tensors.span(update.keys[role]).dtype for role in parts}
+        if not types <= FLOATS:
+            return f"the parts of {update.module} are {', '.join(sorted(types))}, not floating point"
+        if form is None:
+            return f"{update.module} has {', '.join(parts) or 'a scale'} and not what belongs to it, or an empty matrix"
+        shapes = ", ".join(f"{role} {self._shapes(update)[role]}" for role in parts)
+        if sized is None:
+            return f"the parts of {update.module} do not fit each other: {shapes}"
+        if sized.rank > MOST_RANKS and not form.stored:
+            return f"the {form.name} of {update.module} would take {sized.rank} ranks, at most {MOST_RANKS} are formed"
+        if (settings := self._settings(update.module)) and settings.of_experts(update.module):
+            return f"{update.module} updates a stack of experts, not one matrix"
+        return ""
+
+    def _add_views(self, layer: str, update: _Update) -> None:
+        """`name:A` (r x p) and `name:B` (m x r), as they are stored: without scale, and not turned."""
+        for side, roles in (("A", (Role.DOWN, Role.EMBED_DOWN)), ("B", (Role.UP, Role.EMBED_UP))):
+            key = next(update.keys[role] for role in roles if role in update.keys)
+            shape = self._tensors.span(key).shape
+            view = LayerKey(f"{layer}:{side}", (shape[0], math.prod(shape[1:])))
+            self._plain[view.name] = _Plain(key, view)
+
+    def _shapes(self, update: _Update) -> dict[Role, tuple[int, ...]]:
+        return {role: self._tensors.span(name).shape for role, name in update.keys.items()}
+
+    def _part(self, update: _Update, role: Role, *, exact: bool) -> Tensor:
+        """One part in its stored shape: in its own type where it is handed on, else in one that can be multiplied."""
+        import torch
+
+        key = update.keys[role]
+        shape = self._tensors.span(key).shape
+        values = self._tensors.read(key, (shape[0], math.prod(shape[1:]))).view(shape)
+        return values if exact or values.dtype == torch.float64 else values.float()
+
+    def _scale(self, layer: str, update: _Update) -> tuple[float, str]:
+        """The factor before `up @ down` and where it was found: an alpha beside the matrices, settings, or nowhere."""
+        of = update.sized.of if update.sized else None
+        if Role.ALPHA in update.keys:
+            alpha = self._alpha(update.keys[Role.ALPHA])
+            if of is None:
+                return 1.0, "its matrices are whole, so its alpha is not divided by a rank"
+            return alpha / of, f"{update.keys[Role.ALPHA]} {alpha:g} / rank {of}"
+        if settings := self._settings(update.module):
+            return settings.scale(update.module, of)
+        return 1.0, "no alpha and no configuration was found"
+
+    def _alpha(self, key: str) -> float:
+        alpha = self._tensors.number(key)
+        if not math.isfinite(alpha):
+            raise UnreadableFile(f"{key} is {alpha}, a finite number was expected")
+        return alpha
+
+    def _settings(self, module: str) -> Settings | None:
+        return self._own or self._by_component.get(module.partition(".")[0])
+
+    def _is_turned(self, form: Form, layer: str) -> bool:
+        settings = self._own
+        return form.turned or (form.stored and settings is not None and settings.transposed)
+
+    def _update(self, layer: str) -> _Update:
+        if layer not in self._updates:
+            raise LayerError(f"{self.ref.repo} has no layer {layer!r}; it has {len(self._updates) + len(self._plain)}")
+        return self._updates[layer]
+
+    def _list(self, key: str, fate: Fate, why: str) -> None:
+        self._fates[key] = KeyFate(key, fate, why)
+
+    def _notes(self) -> tuple[str, ...]:
+        every = [self._own] if self._own else list(self._by_component.values())
+        return tuple(dict.fromkeys(note for settings in every for note in settings.notes))
+
+    def _where(self) -> str:
+        return self._own.where if self._own else "the file"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *stop: object) -> None:
+        """Nothing is held open."""
+
+
+def _within(part: LayerKey, rows: Rows) -> Rows:
+    """The rows of a layer's first rows, all of them by default."""
+    start, stop = rows or (0, part.shape[0])
+    if not 0 <= start <= stop <= part.shape[0]:
+        raise LayerError(f"{part.name} has rows 0 to {part.shape[0]}; {start} to {stop} were asked for")
+    return start, stop

@@ -1,0 +1,87 @@
+"""What every weight file looks like from the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+from uws_core.nouns.loader import LoaderReport
+from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A half-open range of output rows; None is all of them.
+Rows = tuple[int, int] | None
+
+
+class Source(Protocol):
+    """One model, opened: its layers by name, each readable in part, nothing read before it is asked for.
+
+    A source holds no open file between calls, so ten thousand can be open at once. Usable as a context manager.
+    """
+
+    ref: ModelRef
+    # "checkpoint" for whole weights, "adapter" for updates of a base.
+    format: str
+    # Whose names an adapter's keys are in: peft, kohya, diffusers, comfyui.
+    dialects: tuple[str, ...]
+    # The layers that are read as thin factors.
+    thin: frozenset[str]
+    # The layers that are stored as inputs x outputs, so that the sides `in` and `out` are each other's.
+    transposed: frozenset[str]
+    # Tensors that are no layers (vectors, scalars, unknown dtypes), each with the reason.
+    left_out: tuple[LeftOut, ...]
+
+    def layers(self) -> tuple[LayerKey, ...]:
+        """The layers that can be compared, in the order of the file."""
+        ...
+
+    def find(self, layer: str) -> LayerKey | None:
+        """The layer that a name means here, or None; a base may name its layers with other leading components."""
+        ...
+
+    def digest(self) -> str:
+        """A digest of header, size and a 4 KiB sample of every tensor: the commit of a model on disk."""
+        ...
+
+    def report(self) -> LoaderReport:
+        """What became of every key of the files."""
+        ...
+
+    def stored_bytes(self, layer: str) -> int:
+        """The bytes that reading the whole layer moves."""
+        ...
+
+    def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
+        """Rows `(stop - start, p)` of a layer in its stored dtype, or the thin factors of an adapter's layer.
+
+        With `into`, a contiguous tensor of that shape, a dense layer is written there, cast to its dtype, and `into` is
+        returned: no second buffer.
+
+        Raises:
+            LayerError: no such layer.
+            UnreadableFile: the bytes are not there.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *stop: object) -> None: ...
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """A source that has all of a network, so that a model can be put together again and its size counted."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor by name, layers and others, in its own shape and stored dtype."""
+        ...
+
+    def put(self, state: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state with these layers (m x p) in place of its own, each in the shape and dtype it is stored in."""
+        ...
+
+    def entries(self) -> int:
+        """How many numbers all tensors hold together; nothing but the header is read."""
+        ...

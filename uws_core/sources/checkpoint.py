@@ -1,0 +1,153 @@
+"""A model whose tensors are its weights as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING, Self
+
+from uws_core.errors import LayerError
+from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
+from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
+from uws_core.sources import float8
+from uws_core.sources.base import Rows
+from uws_core.sources.header import FLOATS, TensorSpan, as_layer
+from uws_core.sources.names import first_rows, inputs_first, nearest, unwrapped
+from uws_core.sources.tensors import Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Checkpoint:
+    """Every matrix of a checkpoint as a layer, named without what compilers and parallel trainers add; see `Source`.
+
+    Eight-bit weights are read times their scale, in float32.
+    """
+
+    format = "checkpoint"
+    dialects: tuple[str, ...] = ()
+    thin: frozenset[str] = frozenset()
+
+    def __init__(self, ref: ModelRef, tensors: Tensors) -> None:
+        self.ref = ref
+        self._tensors = tensors
+        # Layer to stored name, and eight-bit weight to the name of its scale, both as they are stored.
+        self._stored: dict[str, str] = {}
+        self._scales: dict[str, str] = {}
+        self._layers: dict[str, LayerKey] = {}
+        notes = {}
+        for name, span in tensors.spans.items():
+            found = self._seen(name, span)
+            if isinstance(found, LayerKey) and found.name in self._layers:
+                found = LeftOut(name, f"{self._stored[found.name]} has the same name without its wrapper, and is used")
+            if isinstance(found, LayerKey):
+                self._layers[found.name], self._stored[found.name] = found, name
+            else:
+                notes[name] = found
+        self.left_out = tuple(note for name, note in notes.items() if name not in self._scales.values())
+        self.transposed = inputs_first({name: key.shape for name, key in self._layers.items()})
+
+    def layers(self) -> tuple[LayerKey, ...]:
+        """The layers in the order of the file."""
+        return tuple(self._layers.values())
+
+    def find(self, layer: str) -> LayerKey | None:
+        """The layer of that name, the first rows of one, or the only one with other leading components."""
+        own, count = (layer, None) if layer in self._layers else first_rows(layer)
+        name = nearest(own, self._layers)
+        if name is None:
+            return None
+        m, p = self._layers[name].shape
+        return LayerKey(layer, (m if count is None else count, p)) if count is None or 0 < count <= m else None
+
+    def digest(self) -> str:
+        """The commit of this model on disk."""
+        return self._tensors.digest()
+
+    def report(self) -> LoaderReport:
+        """What became of every key."""
+        notes = {note.what: note.reason for note in self.left_out}
+        scales = {scale: name for name, scale in self._scales.items()}
+        fates = []
+        for name in self._tensors.spans:
+            if name in notes:
+                fates.append(KeyFate(name, Fate.IGNORED, notes[name]))
+            else:
+                why = f"the scale of {scales[name]}" if name in scales else "a layer as it stands"
+                fates.append(KeyFate(name, Fate.USED, why))
+        return LoaderReport(str(self.ref), self.format, (), tuple(fates))
+
+    def stored_bytes(self, layer: str) -> int:
+        """The bytes that reading the whole layer moves."""
+        key, whole = self._located(layer)
+        stored = self._stored[whole.name]
+        scale = self._scales.get(stored)
+        own = self._tensors.span(stored).nbytes * key.shape[0] // whole.shape[0]
+        return own + (self._tensors.span(scale).nbytes if scale else 0)
+
+    def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
+        """Rows of a layer; see `Source.read`."""
+        key, whole = self._located(layer)
+        stored = self._stored[whole.name]
+        start, stop = rows or (0, key.shape[0])
+        if not 0 <= start <= stop <= key.shape[0]:
+            raise LayerError(f"{layer} has rows 0 to {key.shape[0]}; {start} to {stop} were asked for")
+        if self._tensors.span(stored).dtype in float8.TYPES:
+            scale = self._scales.get(stored, "")
+            return float8.read(self._tensors, stored, scale, whole.shape, (start, stop), into)
+        return self._tensors.read(stored, whole.shape, (start, stop), into=into)
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of a readable type under its stored name; eight-bit weights times their scale. See `Whole`."""
+        layers = {stored: name for name, stored in self._stored.items()}
+        found = {}
+        for stored, span in self._tensors.spans.items():
+            if span.dtype in FLOATS and stored not in self._scales.values():
+                found[stored] = self._tensors.read(stored, (1, prod(span.shape))).reshape(span.shape)
+            elif stored in layers:
+                found[stored] = self.read(layers[stored]).reshape(span.shape)
+        return found
+
+    def put(self, state: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The state with these layers in it; see `Whole.put`."""
+        changed = dict(state)
+        for name, value in layers.items():
+            key, whole = self._located(name)
+            stored = self._stored[whole.name]
+            tensor = changed[stored].clone()
+            tensor.view(whole.shape)[: key.shape[0]] = value.to(tensor.dtype)
+            changed[stored] = tensor
+        return changed
+
+    def entries(self) -> int:
+        """How many numbers all tensors hold together."""
+        return sum(prod(span.shape) for span in self._tensors.spans.values())
+
+    def _seen(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
+        if span.dtype not in float8.TYPES:
+            found = as_layer(name, span.dtype, span.shape)
+            return found if isinstance(found, LeftOut) else LayerKey(unwrapped(name), found.shape)
+        found = as_layer(name, "F32", span.shape)
+        if isinstance(found, LeftOut):
+            return found
+        scale = float8.companion(name, self._tensors.spans)
+        if problem := float8.problem(found.shape, self._tensors.spans.get(scale)):
+            return LeftOut(name, problem)
+        if scale:
+            self._scales[name] = scale
+        return LayerKey(unwrapped(name), found.shape)
+
+    def _located(self, layer: str) -> tuple[LayerKey, LayerKey]:
+        """A layer, or the part of one, that is asked for, and the stored one that it is or lies in."""
+        found = self.find(layer)
+        name = layer if layer in self._layers else nearest(first_rows(layer)[0], self._layers)
+        if found is None or name is None:
+            raise LayerError(f"{self.ref.repo} has no layer {layer!r}; it has {len(self._layers)}")
+        return found, self._layers[name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *stop: object) -> None:
+        """Nothing is held open."""

@@ -1,0 +1,157 @@
+"""Which models lie in a folder, told from names alone: a file each, or a model folder each."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from uws_core.errors import UnreadableFile
+from uws_core.nouns.models import LeftOut
+from uws_core.sources.pickled import INDEX as PICKLED_INDEX
+from uws_core.sources.pickled import MARK
+from uws_core.sources.pickled import SUFFIXES as PICKLED
+from uws_core.sources.shards import INDEX, SUFFIX, USUAL, foreign_reason, is_numbered
+
+# `runs/task/seed/checkpoint-500` is as deep as trainers go.
+DEEPEST: Final = 4
+# Ten thousand models of a dozen files; a whole disk named by mistake is noticed within seconds.
+MOST_ENTRIES: Final = 200_000
+# What marks a folder as one model, beside its weights.
+CARDS: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
+# What trainers save beside a model: state to go on training, no weights to compare.
+STATE: Final = re.compile(r"^(optimizer|scheduler|scaler|rng_state.*|training_args|trainer_state.*)\.(pt|pth|bin)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model by its place and the name that the folder gives it, relative and without a suffix."""
+
+    path: Path
+    label: str
+    part: str = ""
+
+
+def models_in(folder: Path, *, pickled: bool = False) -> tuple[tuple[Found, ...], tuple[LeftOut, ...]]:
+    """The models in a folder in natural order (`m2` before `m10`), and the weights found there that are not read.
+
+    With `pickled`, torch's own files are models too where no safetensors are; they are never otherwise.
+
+    Raises:
+        UnreadableFile: the folder cannot be listed, or holds far more files than a collection has.
+    """
+    try:
+        found = list(_Walk(folder, pickled=pickled).models(folder, 0))
+    except OSError as error:
+        raise UnreadableFile(f"{folder}: {error.strerror or error}") from error
+    models = [one for one in found if isinstance(one, Found)]
+    taken = Counter(one.label for one in models)
+    models = [
+        # A file `a.safetensors` beside a folder `a`: the file keeps its suffix.
+        replace(one, label=one.path.relative_to(folder).as_posix()) if taken[one.label] > 1 else one
+        for one in models
+    ]
+    models.sort(key=lambda one: natural(one.label))
+    return tuple(models), tuple(one for one in found if isinstance(one, LeftOut))
+
+
+def natural(name: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    """A sort key that reads runs of digits as numbers and letters without case."""
+    pieces = re.split(r"(\d+)", name.casefold())
+    return tuple((0, int(x), "") if x.isdecimal() else (1, 0, x) for x in pieces if x), name
+
+
+class _Walk:
+    """One search of a folder: every real folder is entered once, so a circle of links ends."""
+
+    def __init__(self, root: Path, *, pickled: bool) -> None:
+        self.root = root
+        self.pickled = pickled
+        self.entered: set[Path] = set()
+        self.entries = 0
+
+    def models(self, folder: Path, depth: int) -> Iterator[Found | LeftOut]:
+        """The models and the foreign weights in `folder` and below."""
+        files, folders = self.listed(folder)
+        weights = [name for name in files if name.endswith(SUFFIX)]
+        if _is_model(files, weights, at_root=depth == 0):
+            yield Found(folder, self.label(folder))
+        else:
+            yield from (Found(folder / name, self.label(folder / name.removesuffix(SUFFIX))) for name in weights)
+            yield from self.foreign(folder, files, at_root=depth == 0)
+        # Below a model folder lie its own earlier checkpoints; only the folder that was asked for is searched for them.
+        if depth == 0 or not _is_model(files, weights, at_root=False):
+            for name in folders:
+                yield from self.below(folder / name, depth + 1)
+        else:
+            yield from self.nested(folder, folders)
+
+    def below(self, folder: Path, depth: int) -> Iterator[Found | LeftOut]:
+        """What lies in a sub-folder, unless it is too deep, was entered before, or may not be read."""
+        real = folder.resolve()
+        if real in self.entered:
+            yield LeftOut(self.label(folder), "it is a link to a folder that was searched already")
+            return
+        if depth > DEEPEST:
+            yield LeftOut(self.label(folder), f"it lies more than {DEEPEST} folders deep and was not searched")
+            return
+        try:
+            yield from self.models(folder, depth)
+        except OSError as error:
+            yield LeftOut(self.label(folder), f"the folder cannot be listed: {error.strerror or error}")
+
+    def foreign(self, folder: Path, files: list[str], *, at_root: bool) -> Iterator[Found | LeftOut]:
+        """Weights in formats that are not read, or are by request; what trainers save to go on training is none."""
+        weights = [name for name in files if foreign_reason(name) and not STATE.match(name)]
+        own = [name for name in weights if self.pickled and name.endswith(PICKLED)]
+        index = [name for name in files if self.pickled and name.endswith(PICKLED_INDEX)]
+        whole = index or (own if len(own) == 1 and (not at_root or not CARDS.isdisjoint(files)) else [])
+        if whole:
+            yield Found(folder, self.label(folder), f"{whole[0]}{MARK}")
+        for name in weights:
+            if name not in own:
+                yield LeftOut(self.label(folder / name), foreign_reason(name) or "")
+            elif not whole:
+                yield Found(folder / name, self.label((folder / name).with_suffix("")), MARK)
+
+    def nested(self, folder: Path, folders: list[str]) -> Iterator[LeftOut]:
+        """Models inside a model."""
+        for name in folders:
+            if any(file.suffix == SUFFIX for file in (folder / name).iterdir()):
+                reason = f"it lies inside the model {self.label(folder)}; open that folder to compare them"
+                yield LeftOut(self.label(folder / name), reason)
+
+    def listed(self, folder: Path) -> tuple[list[str], list[str]]:
+        """The visible files and folders by name in natural order; links are followed, none of them twice."""
+        self.entered.add(folder.resolve())
+        paths = sorted((path for path in folder.iterdir() if not path.name.startswith(".")), key=_by_name)
+        self.entries += len(paths)
+        if self.entries > MOST_ENTRIES:
+            raise UnreadableFile(
+                f"{self.root}: more than {MOST_ENTRIES:,} files lie in it and below; name a folder nearer to the models"
+            )
+        return [path.name for path in paths if path.is_file()], [path.name for path in paths if path.is_dir()]
+
+    def label(self, path: Path) -> str:
+        """A path as it is shown: relative to the folder that was asked for."""
+        return self.root.name if path == self.root else path.relative_to(self.root).as_posix()
+
+
+def _is_model(files: list[str], weights: list[str], *, at_root: bool) -> bool:
+    """Whether the safetensors of a folder make up one model.
+
+    In the folder that was asked for, that takes more than a usual name among others: a card, an index or shards.
+    """
+    if any(name.endswith(INDEX) for name in files) or (weights and all(map(is_numbered, weights))):
+        return True
+    usual, card = any(name in USUAL for name in weights), not CARDS.isdisjoint(files)
+    if len(weights) == 1:
+        return not at_root or usual or card
+    return usual and (card or not at_root)
+
+
+def _by_name(path: Path) -> tuple[tuple[tuple[int, int, str], ...], str]:
+    return natural(path.name)

@@ -1,0 +1,100 @@
+"""Models on this machine's disk: one safetensors file, or a folder with one, with shards, or with an adapter."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+from uws_core.errors import OutsideRoot, UnreadableFile
+from uws_core.sources.blob import Blob, FileBlob, read_header
+from uws_core.sources.header import Header
+from uws_core.sources.shards import SUFFIX, layout_of, safe_name
+from uws_core.sources.tensors import ADAPTER, CONFIG, Tensors, open_tensors
+
+# Path, size, times of last change of content and of entry: while they stand, what was read in this process is current.
+Stamp = tuple[str, int, int, int]
+# A file written twice within one tick of its clock keeps its times, so a younger one is read anew.
+_SETTLED_NS: Final = 2_000_000_000
+
+# A header of 300 tensors takes about 150 kB once parsed.
+_KEPT_HEADERS: Final = 1024
+
+
+def files_of(path: Path, part: str = "") -> Mapping[str, Blob]:
+    """The files of a model by relative name: all of a folder's and of its sub-folder `part`, or the one file.
+
+    Raises:
+        UnreadableFile: nothing is there.
+    """
+    try:
+        if path.is_file():
+            beside = (
+                [path.with_name(CONFIG)] if path.name.startswith(ADAPTER) and path.with_name(CONFIG).is_file() else []
+            )
+            return {file.name: FileBlob(file) for file in (path, *beside)}
+        names = list(path.iterdir())
+        inner = path / part if (path / part).is_dir() else (path / part).parent
+        if inner != path:
+            names += inner.iterdir()
+        return {file.relative_to(path).as_posix(): FileBlob(file) for file in sorted(names) if file.is_file()}
+    except OSError as error:
+        raise UnreadableFile(f"{path}: {error.strerror or error}") from error
+
+
+def tensors_at(path: Path, part: str = "") -> Tensors:
+    """The tensors of the model at `path`; headers already read in this process are not read again.
+
+    Raises:
+        SourceError: nothing readable is there; see `open_tensors`.
+    """
+    files = files_of(path, safe_name(part) if part else "")
+    layout = layout_of(files.keys(), path.name if path.is_file() else part)
+    found = open_tensors(files, layout, header=_header)
+    if layout.index:
+        _check_inside(path, found)
+    return found
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a path is a safetensors file by name."""
+    return path.name.endswith(SUFFIX) and not path.name.startswith(".")
+
+
+def stamps(tensors: Tensors) -> tuple[Stamp, ...]:
+    """What a file system knows of the files, to notice a change without reading them."""
+    return tuple(_stamp(blob) for blob in tensors.blobs)
+
+
+def _check_inside(path: Path, tensors: Tensors) -> None:
+    """Shards named by an index must lie in the folder, also through links; a Hub cache links to its own `blobs`."""
+    root = path.resolve()
+    allowed = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
+    for blob in tensors.blobs:
+        target = Path(blob.path).resolve() if isinstance(blob, FileBlob) else root
+        if not any(target.is_relative_to(place) for place in allowed):
+            raise OutsideRoot(f"{blob.name}: the index leads through a link to {target}, outside {root}")
+
+
+def settled(stamps: Sequence[Stamp]) -> bool:
+    """Whether a further change of these files would show in their stamps."""
+    return time.time_ns() - max(max(stamp[2:]) for stamp in stamps) > _SETTLED_NS
+
+
+def _stamp(blob: Blob) -> Stamp:
+    if not isinstance(blob, FileBlob):
+        return (blob.name, blob.size, 0, 0)
+    seen = blob.path.stat()
+    return (str(blob.path), seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def _header(blob: Blob) -> Header:
+    stamp = _stamp(blob)
+    return _header_at(stamp) if settled([stamp]) else read_header(blob)
+
+
+@lru_cache(maxsize=_KEPT_HEADERS)
+def _header_at(stamp: Stamp) -> Header:
+    return read_header(FileBlob(Path(stamp[0])))

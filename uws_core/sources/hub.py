@@ -1,0 +1,209 @@
+"""Models on the Hub, opened without downloading them: `owner/name@revision` becomes a commit, files become ranges.
+
+A repository is one more place that offers files: headers and indexes are read first, a few kB a model, then exactly the
+bytes of the layers that are asked for. Headers are kept in memory; what was read is kept on disk, up to `UWS_HUB_KEEP`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from typing import Final
+
+from huggingface_hub import cached_assets_path, snapshot_download
+
+from uws_core.errors import HubError, UnsupportedFormat
+from uws_core.nouns.hub import HubListing, HubModel, HubQuery
+from uws_core.nouns.models import ModelRef
+from uws_core.nouns.sizes import bytes_from
+from uws_core.sources import hub_models
+from uws_core.sources.blob import Blob
+from uws_core.sources.hub_client import HubClient
+from uws_core.sources.hub_errors import TOKEN_VARIABLE
+from uws_core.sources.hub_files import HubFiles
+from uws_core.sources.hub_models import Report
+from uws_core.sources.shards import SUFFIX, layout_of
+from uws_core.sources.slices import Slices
+from uws_core.sources.tensors import Tensors, open_tensors
+
+# How many bytes read from the Hub are kept on disk, such as 20GiB; 0 keeps none.
+KEEP_VARIABLE: Final = "UWS_HUB_KEEP"
+# A layer of 4096 x 4096 in bfloat16 of 250 models.
+KEEP: Final = "8GiB"
+# A model's headers take about 150 kB once parsed.
+_OPEN_MODELS: Final = 2048
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+# Raised when what is kept of a model gets another form.
+_ABOUT: Final = 1
+# Files that every new repository has.
+_BARE: Final = frozenset({".gitattributes", ".gitignore", "README.md", "LICENSE"})
+
+
+def client() -> HubClient:
+    """The process's client, for the endpoint and the token that the environment names now."""
+    return _client(os.environ.get("HF_ENDPOINT", ""), os.environ.get(TOKEN_VARIABLE, ""))
+
+
+def find(query: HubQuery | str, *, report: Report | None = None) -> HubListing:
+    """The models that a query asks for, as a table before anything of them is read.
+
+    Raises:
+        HubError: the query asks for nothing or is no query, or the Hub cannot be reached.
+    """
+    try:
+        asked = HubQuery.parse(query) if isinstance(query, str) else query
+    except ValueError as error:
+        raise HubError(f"this is no query: {error}") from error
+    listing = hub_models.find(client(), asked, report=report)
+    for model in listing.models:
+        _note(client(), model)
+    return listing
+
+
+def look_up(ref: ModelRef) -> HubModel:
+    """What the Hub tells of one model; a commit that was listed or looked up before takes no request.
+
+    Raises:
+        HubError: gated, private, missing, without that revision, unreachable; the message says which.
+    """
+    here = client()
+    found = here.models.get((ref.repo, ref.commit)) or _kept(here, ref) or hub_models.look_up(here, ref)
+    _note(here, found)
+    return replace(found, part=ref.part)
+
+
+def at_commit(ref: ModelRef) -> ModelRef:
+    """The reference with the commit that its revision names now, and the name the repository has now.
+
+    Raises:
+        HubError: see `look_up`.
+    """
+    return look_up(ref).ref
+
+
+def files_of(ref: ModelRef) -> Mapping[str, Blob]:
+    """The files of a model at a commit by name; whole ones from the client's cache where they were downloaded.
+
+    Raises:
+        HubError: see `look_up`.
+    """
+    model = look_up(ref)
+    if _BARE.issuperset(model.files):
+        raise HubError("empty: the repository holds no files but its description")
+    return HubFiles(client(), model, slices())
+
+
+def tensors_at(ref: ModelRef) -> Tensors:
+    """The tensors of a model at a commit; headers are read once a process. Price: a request a file, seldom two.
+
+    Raises:
+        SourceError: the repository is empty, holds no safetensors, or cannot be read.
+    """
+    return _tensors(client(), ref)
+
+
+def download(refs: Sequence[ModelRef], *, report: Report | None = None) -> None:
+    """Downloads weights whole into the client's own cache, where reading finds them from then on.
+
+    Raises:
+        HubError: one cannot be had, and which; those before it stay.
+    """
+    here = client()
+    for index, ref in enumerate(refs):
+        if report:
+            report(index / len(refs), f"{ref.repo}: model {index + 1} of {len(refs)}")
+        model = look_up(ref)
+        call = partial(
+            snapshot_download,
+            model.repo,
+            revision=model.commit,
+            allow_patterns=_needed(model),
+            endpoint=here.endpoint,
+            token=here.token_or_no,
+        )
+        try:
+            here.ask(call, repo=ref.repo, revision=ref.commit)
+        except HubError as error:
+            raise HubError(f"{ref.repo}: {error}") from error
+    _tensors.cache_clear()
+
+
+def _needed(model: HubModel) -> list[str]:
+    """The files that reading a model opens: weights, index and configurations."""
+    layout = layout_of(model.files, model.part)
+    weights = [name for name in model.files if name.endswith(SUFFIX)] if layout.index else list(layout.files)
+    return [*weights, *(name for name in model.files if name == layout.index or name.endswith("config.json"))]
+
+
+def _note(here: HubClient, model: HubModel) -> None:
+    """Remember a model by its commit, under the name it was asked by too; a branch may move, so that is not kept.
+
+    On disk only what everybody may see: whether a token still opens the others is for the Hub to say.
+    """
+    plain = replace(model, part="")
+    if (model.repo, model.commit) in here.models:
+        return
+    for name in filter(None, (model.repo, model.asked_as)):
+        here.models[name, model.commit] = plain
+    if model.open_to_all and model.commit and (kept := slices()):
+        text = json.dumps(asdict(plain)).encode()
+        kept.keep(_about(here, model.repo, model.commit), 0, memoryview(text), size=len(text))
+
+
+def _kept(here: HubClient, ref: ModelRef) -> HubModel | None:
+    """What was kept of a model at a full commit, which cannot have changed; damaged is not kept."""
+    kept = slices()
+    key = _about(here, ref.repo, ref.commit)
+    size = kept.size(key) if kept and _COMMIT.fullmatch(ref.commit) else None
+    if kept is None or size is None:
+        return None
+    target = bytearray(size)
+    if kept.fill(key, 0, memoryview(target)):
+        return None
+    found = json.loads(target)
+    return HubModel(**found | {"files": tuple(found["files"]), "tags": tuple(found["tags"])})
+
+
+def _about(here: HubClient, repo: str, commit: str) -> str:
+    return f"{here.endpoint} {repo} {commit} about {_ABOUT}"
+
+
+@lru_cache(maxsize=4)
+def _client(endpoint: str, token: str) -> HubClient:
+    return HubClient(endpoint=endpoint or None, token=token or None)
+
+
+@lru_cache(maxsize=_OPEN_MODELS)
+def _tensors(here: HubClient, ref: ModelRef) -> Tensors:
+    files = files_of(ref)
+    try:
+        return open_tensors(files, layout_of(files.keys(), ref.part))
+    except UnsupportedFormat as error:
+        raise UnsupportedFormat(f"{error}; nothing was downloaded") from error
+
+
+def slices() -> Slices | None:
+    """Where bytes that were read are kept, or None when none are.
+
+    Raises:
+        HubError: `UWS_HUB_KEEP` is no amount of bytes.
+    """
+    return _slices(os.environ.get(KEEP_VARIABLE) or KEEP)
+
+
+@lru_cache(maxsize=4)
+def _slices(text: str) -> Slices | None:
+    """A folder inside the one that the client has for what other programs keep."""
+    try:
+        limit = bytes_from(text)
+    except ValueError as error:
+        raise HubError(f"{KEEP_VARIABLE}: {error}") from error
+    if not limit:
+        return None
+    folder = cached_assets_path("uws", namespace="hub", subfolder="slices")
+    folder.chmod(0o700)
+    return Slices(folder, limit)

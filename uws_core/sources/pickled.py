@@ -1,0 +1,139 @@
+"""Weights in torch's own pickled files, read only where the reference says so, through the weights-only loader.
+
+Opening a pickle can run whatever its author wrote into it. The weights-only loader refuses all but tensors and plain
+containers, and files are mapped, not copied; yet safetensors remain the format to prefer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from uws_core.errors import LayerError, OutsideRoot, UnreadableFile, UnsupportedFormat
+from uws_core.sources.base import Rows
+from uws_core.sources.blob import FileBlob, torch_dtypes
+from uws_core.sources.header import TensorSpan
+from uws_core.sources.shards import placed
+from uws_core.sources.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt")
+# At the end of a reference's part, it says that somebody chose to read a pickled file.
+MARK: Final = "?pickled"
+INDEX: Final = ".bin.index.json"
+# Under which name trainers keep the weights among other things.
+_INSIDE: Final = ("state_dict", "model_state_dict", "model", "module", "params", "params_ema")
+
+
+class PickledTensors(Tensors):
+    """The tensors of pickled files, mapped into memory; see `Tensors`."""
+
+    def __init__(self, values: Mapping[str, Tensor], files: Mapping[str, FileBlob], config: bytes) -> None:
+        names = {dtype: name for name, dtype in torch_dtypes().items()}
+        spans = {
+            name: TensorSpan(
+                name, names.get(value.dtype, str(value.dtype)), tuple(value.shape), 0, value.numel() * value.itemsize
+            )
+            for name, value in values.items()
+        }
+        super().__init__(
+            MappingProxyType(spans), MappingProxyType({}), tuple(files.values()), MappingProxyType({}), config
+        )
+        object.__setattr__(self, "_values", dict(values))
+
+    def read(self, name: str, view: tuple[int, int], rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
+        """Rows of a tensor seen as a `view[0] x view[1]` matrix; see `Tensors.read`."""
+        self.span(name)
+        start, stop = rows or (0, view[0])
+        if not 0 <= start <= stop <= view[0]:
+            raise LayerError(f"{name} has rows 0 to {view[0]}; {start} to {stop} were asked for")
+        if into is not None and tuple(into.shape) != (stop - start, view[1]):
+            raise LayerError(f"{name}: rows {start} to {stop} are {stop - start} x {view[1]}, not {tuple(into.shape)}")
+        part = self._value(name).reshape(view)[start:stop]
+        return part.clone() if into is None else into.copy_(part)
+
+    def number(self, name: str) -> float:
+        """The one entry of a tensor; see `Tensors.number`."""
+        if self._value(name).numel() != 1:
+            raise LayerError(f"{name} is of shape {self.span(name).shape}, a single number was expected")
+        return float(self._value(name).item())
+
+    def digest(self) -> str:
+        """Digests layout, a 4 KiB sample of every tensor, and the configuration; see `Tensors.digest`."""
+        import torch
+
+        found = hashlib.sha256()
+        for name, span in self.spans.items():
+            value = self._value(name).reshape(-1)
+            count = SAMPLE // value.itemsize
+            start = max(0, (value.numel() - count) // 2)
+            found.update(repr((name, span.dtype, span.shape)).encode())
+            found.update(value[start : start + count].contiguous().view(torch.uint8).numpy().tobytes())
+        found.update(self.config)
+        return found.hexdigest()[:40]
+
+    def _value(self, name: str) -> Tensor:
+        self.span(name)
+        values: dict[str, Tensor] = self._values  # type: ignore[attr-defined]
+        return values[name].detach()
+
+
+def tensors_at(path: Path, file: str = "") -> Tensors:
+    """The tensors of the pickled model at `path`: the file itself, or `file` (weights or their index) in the folder.
+
+    Raises:
+        OutsideRoot: the index leads out of the folder.
+        UnreadableFile: damaged, missing, or holding more than tensors.
+        UnsupportedFormat: an old format that cannot be mapped, or no tensors by name.
+    """
+    folder, name = (path, file) if path.is_dir() else (path.parent, path.name)
+    try:
+        files = {name: FileBlob(folder / name)}
+        if name.endswith(INDEX):
+            there = {entry.name for entry in folder.iterdir()}
+            index = (folder / name).read_bytes()
+            files = {one: FileBlob(folder / one) for one in placed(index, names=there, suffix=".bin")}
+    except OSError as error:
+        raise UnreadableFile(f"{name}: {error.strerror or error}") from error
+    root = folder.resolve()
+    if outside := [one for one in files if len(files) > 1 and not (folder / one).resolve().is_relative_to(root)]:
+        raise OutsideRoot(f"{outside[0]}: the index leads through a link out of {root}")
+    values: dict[str, Tensor] = {}
+    for one in files:
+        values |= _loaded(folder / one)
+    config = folder / CONFIG
+    told = config.read_bytes()[:LONGEST_CONFIG] if name.startswith(ADAPTER) and config.is_file() else b""
+    return PickledTensors(values, files, told)
+
+
+def _loaded(path: Path) -> dict[str, Tensor]:
+    import torch
+
+    try:
+        found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except RuntimeError as error:
+        if "mmap can only be used" in str(error):
+            raise UnsupportedFormat(f"{path.name}: torch's format from before 2020; save it as safetensors") from error
+        raise UnreadableFile(f"{path.name}: it cannot be read: {str(error)[:200]}") from error
+    # The unpickler meets hostile bytes with almost any exception; none of them is a reason to stop.
+    except Exception as error:
+        raise UnreadableFile(f"{path.name}: the weights-only loader refuses it: {str(error)[:200]}") from error
+    for inner in _INSIDE:
+        if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
+            found = found[inner]
+    tensors = found.items() if isinstance(found, Mapping) else ()
+    named = {str(name): value for name, value in tensors if isinstance(value, torch.Tensor) and _plain(value)}
+    if not named:
+        raise UnsupportedFormat(f"{path.name}: no tensors by name are in it")
+    return named
+
+
+def _plain(value: Tensor) -> bool:
+    import torch
+
+    return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized

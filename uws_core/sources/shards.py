@@ -1,0 +1,178 @@
+"""Which files hold a model's tensors: decided from names and an index alone, the same on a disk and on the Hub.
+
+An index is written by whoever made the model, so every name in it is a claim: only plain names of files that stand in
+the same folder are followed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
+
+SUFFIX: Final = ".safetensors"
+INDEX: Final = ".safetensors.index.json"
+# An index names every tensor once; a million of them take about 100 MB.
+LONGEST_INDEX: Final = 100_000_000
+# What trainers call the one weights file of a model, most telling first.
+USUAL: Final = (
+    "model.safetensors", "adapter_model.safetensors", "diffusion_pytorch_model.safetensors",
+    "pytorch_lora_weights.safetensors", "pytorch_model.safetensors",
+)  # fmt: skip
+_NUMBERED = re.compile(r"^(.*)-(\d{5,6})-of-(\d{5,6})\.safetensors$")
+# Formats of weights that are not read, with the way out.
+FOREIGN: Final[Mapping[str, str]] = {
+    ".gguf": "GGUF weights are quantised in blocks and not read; use the checkpoint they were converted from",
+    ".bin": "a pickled file can run code when opened, so it is read only when asked for; convert it to safetensors",
+    ".pt": "a pickled file can run code when opened, so it is read only when asked for; convert it to safetensors",
+    ".pth": "a pickled file can run code when opened, so it is read only when asked for; convert it to safetensors",
+    ".ckpt": "a pickled file can run code when opened, so it is read only when asked for; convert it to safetensors",
+    ".h5": "Keras files are not read; save the model as safetensors",
+    ".msgpack": "Flax files are not read; save the model as safetensors",
+    ".onnx": "ONNX files are not read; save the model as safetensors",
+    ".npz": "numpy archives are not read; save the tensors as safetensors",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The files of one model: the weights, and the index that says which tensor lies where, when there is one."""
+
+    files: tuple[str, ...]
+    index: str = ""
+
+
+def layout_of(names: Collection[str], part: str = "") -> Layout:
+    """The weights among the file `names` of one model folder; `part` picks one file or one sub-folder.
+
+    Raises:
+        OutsideRoot: `part` leaves the folder.
+        UnreadableFile: a numbered shard is missing, or `part` names nothing.
+        UnsupportedFormat: no safetensors, or several with no way to tell which is the model.
+    """
+    part = safe_name(part) if part else ""
+    if part in names and part.endswith(INDEX):
+        return Layout((), part)
+    if part in names and not part.endswith(SUFFIX):
+        raise UnsupportedFormat(foreign_reason(part) or f"{part} is no safetensors file")
+    if part.endswith(SUFFIX):
+        if part not in names:
+            raise UnreadableFile(f"{part} is not there")
+        return Layout((part,))
+    here = sorted(name for name in names if _folder(name) == part)
+    indexes = [name for name in here if name.endswith(INDEX)]
+    if len(indexes) > 1:
+        raise UnsupportedFormat(f"{len(indexes)} indexes, so several models: {_some(indexes)}; name one of them")
+    if indexes:
+        return Layout((), indexes[0])
+    return Layout(_without_index([name for name in here if name.endswith(SUFFIX)], here))
+
+
+def placed(
+    index: bytes, *, names: Collection[str], folder: str = "", suffix: str = SUFFIX
+) -> dict[str, tuple[str, ...]]:
+    """The tensors that an index says lie in each file, by file, in the order of the file names.
+
+    Raises:
+        OutsideRoot: a file name that is absolute, climbs, or stands in another folder.
+        UnreadableFile: no such JSON, or a file that is not there.
+    """
+    weight_map = _weight_map(index)
+    outside = sorted({file for file in weight_map.values() if not _plain(file, suffix)})
+    if outside:
+        raise OutsideRoot(f"the index names files outside the model's folder: {_some(outside)}; it was not followed")
+    prefix = f"{folder}/" if folder else ""
+    missing = sorted({file for file in weight_map.values() if prefix + file not in names})
+    if missing:
+        raise UnreadableFile(f"the index names files that are not there: {_some(missing)}")
+    by_file: dict[str, list[str]] = {}
+    for tensor, file in weight_map.items():
+        by_file.setdefault(prefix + file, []).append(tensor)
+    return {file: tuple(by_file[file]) for file in sorted(by_file)}
+
+
+def safe_name(name: str) -> str:
+    """`name` if it is a relative posix path that stays below its folder.
+
+    Raises:
+        OutsideRoot: absolute, climbing with `..`, with a drive, a backslash or a control character.
+    """
+    path = PurePosixPath(name)
+    bad = path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not name.isprintable()
+    if bad or path.as_posix() != name:
+        raise OutsideRoot(f"{name[:80]!r} is not a plain relative path inside the model's folder")
+    return name
+
+
+def foreign_reason(name: str) -> str | None:
+    """Why a weights file of another format is not read, or None for what holds no weights."""
+    return FOREIGN.get(PurePosixPath(name).suffix.lower())
+
+
+def is_numbered(name: str) -> bool:
+    """Whether a file is one shard of several by name."""
+    return _NUMBERED.match(name) is not None
+
+
+def _without_index(weights: list[str], here: list[str]) -> tuple[str, ...]:
+    if len(weights) == 1:
+        return tuple(weights)
+    for name in weights:
+        if PurePosixPath(name).name in USUAL:
+            return (name,)
+    if weights and (numbered := _numbered(weights)):
+        return numbered
+    if weights:
+        raise UnsupportedFormat(
+            f"{len(weights)} safetensors files and no index that joins them: {_some(weights)}; name one of them"
+        )
+    reasons = sorted({reason for name in here if (reason := foreign_reason(name))})
+    raise UnsupportedFormat("; ".join(reasons) or "no safetensors file is there")
+
+
+def _numbered(weights: list[str]) -> tuple[str, ...]:
+    """All of `x-00001-of-00003.safetensors` ...; empty when the files are named otherwise."""
+    found = [match for name in weights if (match := _NUMBERED.match(name))]
+    if len(found) != len(weights) or len({(match[1], match[3]) for match in found}) != 1:
+        return ()
+    if len(found) != int(found[0][3]):
+        raise UnreadableFile(f"{len(found)} of {int(found[0][3])} shards are there: {_some(weights)}")
+    return tuple(weights)
+
+
+def _weight_map(index: bytes) -> dict[str, str]:
+    if len(index) > LONGEST_INDEX:
+        raise UnreadableFile(f"the index has {len(index):,} bytes, at most {LONGEST_INDEX:,} are read")
+    try:
+        found = json.loads(index)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFile(f"the index is not JSON: {str(error)[:200]}") from error
+    weight_map = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UnreadableFile("the index has no weight_map table")
+    if not all(isinstance(file, str) for file in weight_map.values()):
+        raise UnreadableFile("the index's weight_map holds something other than file names")
+    return weight_map
+
+
+def _plain(file: str, suffix: str) -> bool:
+    """Whether a shard's name is one weights file of the index's own folder."""
+    try:
+        return "/" not in safe_name(file) and file.endswith(suffix)
+    except OutsideRoot:
+        return False
+
+
+def _folder(name: str) -> str:
+    parent = PurePosixPath(name).parent.as_posix()
+    return "" if parent == "." else parent
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name[:80]) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,116 @@
+"""Every model's rows of one layer, slab after slab, in memory that is allocated once.
+
+One slab is computed on while the next is read: two buffers, filled in turn by a small pool of reader threads. A budget
+decides how many rows a slab has; nothing else grows with the size of a layer or the number of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from uws_core.errors import BudgetError, LayerError
+from uws_core.nouns.models import LayerKey
+from uws_core.sources.base import Rows, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Reading from the page cache is a copy and takes cores from the products; a network source reads ahead by itself.
+READERS = 2
+# More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
+_ENOUGH = 64 * 2**20
+_GOOD_READ = 256 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """Rows `start` to `stop` of a layer of every model: `values` is (n, stop - start, p) and may be overwritten."""
+
+    start: int
+    stop: int
+    values: Tensor
+
+
+def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
+    """How many rows of `n` models fit twice into `budget` bytes; no more than reading well needs, at most all.
+
+    Raises:
+        BudgetError: not even one row does; the message says how much one row needs.
+    """
+    m, p = layer.shape
+    one_row = 2 * n * p * item_bytes
+    if one_row > budget:
+        raise BudgetError(
+            f"{layer.name}: one row of {n} models takes {one_row / 2**20:.0f} MiB (twice, to read ahead), the memory "
+            f"budget is {budget / 2**20:.0f} MiB; raise the budget to at least that or choose fewer models"
+        )
+    enough = 2 * max(_ENOUGH, n * _GOOD_READ)
+    return min(m, max(1, min(budget, enough) // one_row))
+
+
+def at_once(sources: Sequence[Source], layer: LayerKey, *, dtype: torch.dtype, budget: int) -> Tensor | None:
+    """A dense layer of every model in one tensor (n, m, p), or None where that is more than `budget`."""
+    n, (m, p) = len(sources), layer.shape
+    if n * m * p * dtype.itemsize > budget:
+        return None
+    block = _buffer(n, m, p, dtype, pin=False)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
+        for done in _fill(pool, sources, layer, (0, m), block):
+            done.result()
+    return block
+
+
+def slabs(
+    sources: Sequence[Source],
+    layer: LayerKey,
+    *,
+    dtype: torch.dtype,
+    budget: int,
+    pin: bool = False,
+    rows: Rows = None,
+) -> Iterator[Slab]:
+    """The slabs of a dense layer, in row order, every model in the order of `sources`, cast to `dtype`.
+
+    `pin` locks the buffers' pages so that copies to a CUDA device run beside its work; with `rows` only these are read.
+
+    Raises:
+        BudgetError: not even one row of every model fits.
+        SourceError: a model cannot be read; the first one met is named.
+    """
+    first, last = rows or (0, layer.shape[0])
+    height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget)
+    ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
+    buffers = [_buffer(len(sources), height, layer.shape[1], dtype, pin) for _ in ranges[:2]]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
+        ahead = _fill(pool, sources, layer, ranges[0], buffers[0])
+        for index, (start, stop) in enumerate(ranges):
+            for done in ahead:
+                done.result()
+            if index + 1 < len(ranges):
+                ahead = _fill(pool, sources, layer, ranges[index + 1], buffers[(index + 1) % 2])
+            yield Slab(start, stop, buffers[index % 2][:, : stop - start])
+
+
+def _buffer(n: int, rows: int, p: int, dtype: torch.dtype, pin: bool) -> Tensor:
+    return torch.empty((n, rows, p), dtype=dtype, pin_memory=pin)
+
+
+def _fill(
+    pool: ThreadPoolExecutor, sources: Sequence[Source], layer: LayerKey, rows: tuple[int, int], buffer: Tensor
+) -> list[Future[None]]:
+    """Begin to read one slab: each thread takes a run of models."""
+    start, stop = rows
+    share = -(-len(sources) // READERS)
+
+    def read(first: int) -> None:
+        for index in range(first, min(first + share, len(sources))):
+            target = buffer[index, : stop - start]
+            if not isinstance(sources[index].read(layer.name, (start, stop), into=target), torch.Tensor):
+                raise LayerError(f"{sources[index].ref}: {layer.name} is low-rank here and dense in other models")
+
+    return [pool.submit(read, first) for first in range(0, len(sources), share)]

@@ -1,0 +1,149 @@
+"""Bytes that were read from the Hub, kept on this machine's disk so that they are read once: bytes only, bounded.
+
+A file that was read in part is a folder; every slice of it is a file whose name says where it lies and what its check
+sum is. Slices appear by rename and are only ever added or removed whole, so threads and processes may share a folder,
+and a damaged slice is a missing one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_SLICE = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})")
+_SIZE = "size-"
+# Room is made down to this share of the limit, so that it is not made for every slice.
+_KEPT: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class _Slice:
+    """Bytes `[start, stop)` of a file and their check sum."""
+
+    start: int
+    stop: int
+    sum: str
+    path: Path
+
+
+class Slices:
+    """A folder of slices of at most `limit` bytes; the least recently used go first."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._total: int | None = None
+        # How often room was made: what was here before may be gone.
+        self.cleared = 0
+
+    def bytes_kept(self) -> int:
+        """The bytes of all slices."""
+        return sum(size for _, size, _ in self._all())
+
+    def size(self, key: str) -> int | None:
+        """The size of the whole file, if it was noted."""
+        for name in _names(self._home(key)):
+            if name.startswith(_SIZE) and name.removeprefix(_SIZE).isdecimal():
+                return int(name.removeprefix(_SIZE))
+        return None
+
+    def fill(self, key: str, start: int, target: memoryview) -> list[tuple[int, int]]:
+        """Writes what is kept of the bytes from `start` on into `target`; returns the ranges that are missing."""
+        missing: list[tuple[int, int]] = []
+        at, stop = start, start + len(target)
+        for part in self._slices(key):
+            if part.stop <= at or part.start >= stop:
+                continue
+            data = _whole(part)
+            if data is None:
+                continue
+            if part.start > at:
+                missing.append((at, part.start))
+                at = part.start
+            end = min(stop, part.stop)
+            target[at - start : end - start] = data[at - part.start : end - part.start]
+            at = end
+        return [*missing, (at, stop)] if at < stop else missing
+
+    def keep(self, key: str, start: int, data: memoryview, *, size: int) -> None:
+        """Keeps bytes from `start` on of a file of `size` bytes. A full or read-only disk is logged and kept out of."""
+        if len(data) > self.limit // 4:
+            return
+        home = self._home(key)
+        name = f"{start}-{start + len(data)}-{zlib.crc32(data):08x}"
+        try:
+            home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            (home / f"{_SIZE}{size}").touch()
+            unfinished = home / f".{name}-{os.getpid()}-{threading.get_ident()}"
+            unfinished.write_bytes(data)
+            unfinished.replace(home / name)
+        except OSError as error:
+            log.warning("bytes read from the Hub cannot be kept in %s: %s", self.folder, error)
+            return
+        self._make_room(len(data))
+
+    def _make_room(self, added: int) -> None:
+        with self._lock:
+            if self._total is None or self._total + added > self.limit:
+                found = sorted(self._all())
+                self._total = sum(size for _, size, _ in found)
+                self.cleared += self._total > self.limit
+                for _, size, path in found if self._total > self.limit else []:
+                    if self._total <= self.limit * _KEPT:
+                        break
+                    path.unlink(missing_ok=True)
+                    self._total -= size
+            else:
+                self._total += added
+
+    def _all(self) -> Iterator[tuple[float, int, Path]]:
+        """Time of last use, size and path of every slice."""
+        for path in self.folder.glob("*/*"):
+            with suppress(OSError):
+                if not path.name.startswith(_SIZE):
+                    seen = path.stat()
+                    yield seen.st_mtime, seen.st_size, path
+
+    def _slices(self, key: str) -> list[_Slice]:
+        """The slices of a file in the order of their bytes."""
+        home = self._home(key)
+        matches = [match for name in _names(home) if (match := _SLICE.fullmatch(name))]
+        found = [_Slice(int(m[1]), int(m[2]), m[3], home / m[0]) for m in matches]
+        return sorted(found, key=lambda one: one.start)
+
+    def _home(self, key: str) -> Path:
+        # A digest: a name from outside is never joined into a path.
+        return self.folder / sha256(key.encode()).hexdigest()[:40]
+
+
+def _names(home: Path) -> list[str]:
+    try:
+        return os.listdir(home)  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _whole(part: _Slice) -> bytes | None:
+    """The bytes of a slice if they are what was written; a damaged one is removed."""
+    try:
+        data = part.path.read_bytes()
+        if f"{zlib.crc32(data):08x}" == part.sum:
+            os.utime(part.path)
+            return data
+        part.path.unlink(missing_ok=True)
+    except OSError:
+        # Removed by another process to make room.
+        return None
+    return None

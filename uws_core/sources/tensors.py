@@ -1,0 +1,138 @@
+"""The named tensors of one model, over one file or many, wherever the files lie."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from uws_core.errors import LayerError, UnreadableFile
+from uws_core.nouns.models import LayerKey
+from uws_core.sources.base import Rows
+from uws_core.sources.blob import Blob, read_header, read_rows, torch_dtypes
+from uws_core.sources.header import BITS, Header, TensorSpan
+from uws_core.sources.shards import Layout, placed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The bytes of each tensor that its digest sees, from its middle: one page of a disk.
+SAMPLE: Final = 4096
+# What PEFT calls an adapter's weights, and what it writes beside them.
+ADAPTER: Final = "adapter_model"
+CONFIG: Final = "adapter_config.json"
+# A longer configuration is refused where it is understood.
+LONGEST_CONFIG: Final = 10_000_001
+
+HeaderReader = Callable[[Blob], Header]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Every tensor by name, in the order of files and bytes, with the file it lies in."""
+
+    spans: Mapping[str, TensorSpan]
+    homes: Mapping[str, Blob]
+    blobs: tuple[Blob, ...]
+    # The notes in the files' headers, and the adapter configuration that lies beside them; empty when there is none.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    config: bytes = b""
+
+    def span(self, name: str) -> TensorSpan:
+        """The tensor of that name.
+
+        Raises:
+            LayerError: there is none.
+        """
+        if name not in self.spans:
+            raise LayerError(f"no tensor {name!r} among the {len(self.spans)} that are stored")
+        return self.spans[name]
+
+    def read(self, name: str, view: tuple[int, int], rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
+        """Rows of a tensor seen as a `view[0] x view[1]` matrix; see `Source.read`.
+
+        Raises:
+            LayerError: no such tensor, or rows outside it.
+            UnreadableFile: the bytes are not there.
+        """
+        span = self.span(name)
+        start, stop = rows or (0, view[0])
+        if not 0 <= start <= stop <= view[0]:
+            raise LayerError(f"{name} has rows 0 to {view[0]}; {start} to {stop} were asked for")
+        if into is not None and tuple(into.shape) != (stop - start, view[1]):
+            raise LayerError(f"{name}: rows {start} to {stop} are {stop - start} x {view[1]}, not {tuple(into.shape)}")
+        return read_rows(self.homes[name], span, LayerKey(name, view), (start, stop), into=into)
+
+    def number(self, name: str) -> float:
+        """The one entry of a tensor that is a single number, of any type.
+
+        Raises:
+            LayerError: it has more than one.
+        """
+        import torch
+
+        span = self.span(name)
+        if span.nbytes * 8 != BITS[span.dtype] or span.dtype not in torch_dtypes():
+            raise LayerError(f"{name} is {span.dtype} of shape {span.shape}, a single number was expected")
+        raw = self.homes[name].read(span.start, span.stop)
+        return float(torch.frombuffer(raw, dtype=torch_dtypes()[span.dtype]).item())
+
+    def digest(self) -> str:
+        """Digests size, layout, a 4 KiB sample of every tensor, and the configuration; no path, time or file name."""
+        found = hashlib.sha256()
+        for name, span in self.spans.items():
+            home = self.homes[name]
+            found.update(repr((name, span.dtype, span.shape, span.start, home.size)).encode())
+            start = span.start + max(0, (span.nbytes - SAMPLE) // 2)
+            found.update(home.read(start, min(start + SAMPLE, span.stop)))
+        found.update(self.config)
+        return found.hexdigest()[:40]
+
+
+def open_tensors(files: Mapping[str, Blob], layout: Layout, *, header: HeaderReader = read_header) -> Tensors:
+    """The tensors that `layout` finds among the `files` of one model. Price: one or two small reads a file.
+
+    Raises:
+        OutsideRoot: the index leads out of the folder.
+        UnreadableFile: a file is damaged or missing, or does not hold what the index says.
+    """
+    folder = (layout.index or layout.files[0]).rpartition("/")[0]
+    if layout.index:
+        index = files[layout.index]
+        by_file = placed(bytes(index.read(0, index.size)), names=files.keys(), folder=folder)
+        found = _joined([(files[name], tensors) for name, tensors in by_file.items()], header)
+    else:
+        found = _joined([(files[name], None) for name in layout.files], header)
+    config = files.get(f"{folder}/{CONFIG}" if folder else CONFIG)
+    if config is None or not all(PurePosixPath(blob.name).name.startswith(ADAPTER) for blob in found.blobs):
+        return found
+    return replace(found, config=bytes(config.read(0, min(config.size, LONGEST_CONFIG))))
+
+
+def _joined(parts: Sequence[tuple[Blob, Sequence[str] | None]], header: HeaderReader) -> Tensors:
+    spans: dict[str, TensorSpan] = {}
+    homes: dict[str, Blob] = {}
+    metadata: dict[str, str] = {}
+    for blob, expected in parts:
+        read = _read(blob, header)
+        found = read.spans
+        metadata |= read.metadata
+        if expected is not None and (absent := [name for name in expected if name not in found]):
+            raise UnreadableFile(f"{blob.name}: the index expects {absent[0]!r} here, the file does not hold it")
+        # A tensor in a shard that the index places elsewhere, or nowhere, is still a tensor of the file.
+        if twice := [name for name in found if name in spans]:
+            raise UnreadableFile(f"{blob.name}: {twice[0]!r} also stands in {homes[twice[0]].name}")
+        spans |= found
+        homes |= dict.fromkeys(found, blob)
+    blobs = tuple(blob for blob, _ in parts)
+    return Tensors(MappingProxyType(spans), MappingProxyType(homes), blobs, MappingProxyType(metadata))
+
+
+def _read(blob: Blob, header: HeaderReader) -> Header:
+    try:
+        return header(blob)
+    except UnreadableFile as error:
+        raise UnreadableFile(f"{blob.name}: {error}") from error

@@ -1,0 +1,271 @@
+"""The parts of the angles page: every pair at once, and one pair in full."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.charts import angle_tables as table_charts
+from uws_core.charts import angles as charts
+from uws_core.charts.angle_tables import Measure
+from uws_core.charts.style import Look
+from uws_core.export import Provenance
+from uws_core.frames import angles as frames
+from uws_core.frames.angles import HELP
+from uws_core.nouns.angles import Angles, AngleTable, Order
+from uws_core.nouns.chance import NullBand
+from uws_core.nouns.models import Collection
+from uws_core.nouns.views import AnglesQuery
+from uws_core.ui import state
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels import page
+from uws_core.ui.panels.page import Number
+from uws_core.ui.pick import angles as pick
+from uws_core.ui.serve import angles as serve
+from uws_core.ui.serve.angles import Seen
+
+DEFINITIONS: Mapping[str, str] = {
+    "Principal angles": "theta_i = arccos of the singular values of Q_S^T Q_T for orthonormal bases of the two: "
+    "0 where they share a direction, 90 degrees where nothing of one is in the other. (Björck and Golub 1973)",
+    "Overlap": "The mean of cos^2 theta_i: which part of one subspace lies in the other.",
+    "Chance": "Two random subspaces of k and k' directions in D dimensions overlap by max(k, k') / D on average; their "
+    "angles are drawn from the multivariate beta law, A (A + B)^-1 with Wishart A and B. (Absil, Edelman, Koev 2006)",
+    "A model's directions": "The leading singular vectors of its layer about the chosen centre: right ones are "
+    "directions of the inputs, left ones of the outputs.",
+    "Shared directions": "Of a group or half: the leading eigenvectors of the Gram of its models about their own mean: "
+    "on the models axis in R^d, on the side axes those of all their rows (in) or columns (out).",
+    "Shuffled labels": "The same groups with the models shuffled among them: low and high are 2.5 and 97.5 % points "
+    "of the mean overlap of different groups; p is two-sided.",
+    "Floor": "Angles below the floor of their Gram or of stored directions (about 1e-5 degrees) read 0.",
+}
+FIGURE = "angles"
+MEASURES: Mapping[str, Measure] = {
+    "mean": table_charts.MEAN,
+    "largest": table_charts.LARGEST,
+    "overlap": table_charts.OVERLAP,
+}
+# Beyond it a browser shows a table slowly; the export has every row.
+MOST_ROWS = 2_000
+
+
+def place(query: AnglesQuery, collection: Collection) -> str:
+    """What is looked at, in words."""
+    if query.view == "layers":
+        return f"{len(query.layers)} layers"
+    return f"`{collection.by_name[query.layers[0]].short}`"
+
+
+def numbers(seen: Seen) -> list[Number]:
+    """The numbers beside the answer, each with its formula and what chance gives."""
+    table, level = seen.table, seen.level
+    chance = "" if np.isnan(level.overlap) else f"chance: {level.overlap:.2g}"
+    if table is None:
+        overlaps = [one.overlap for one in seen.splits]
+        middle = float(np.median([one.mean_degrees for one in seen.splits]))
+        return [
+            Number("Overlap", f"{np.median(overlaps):.2g}", HELP["overlap"], chance),
+            Number("Mean angle", f"{middle:.0f}°", HELP["mean_degrees"], f"chance: {level.mean_degrees:.0f}°"),
+            Number("Splits", str(len(overlaps)), "Random splits of the models in two halves."),
+        ]
+    apart = np.triu_indices(table.g, 1)
+    if not apart[0].size or np.isnan(table.overlap[apart]).all():
+        return []
+    found = [
+        Number("Overlap", f"{np.nanmedian(table.overlap[apart]):.2g}", HELP["overlap"], chance),
+        Number(
+            "Mean angle",
+            f"{np.nanmedian(table.mean_degrees[apart]):.0f}°",
+            HELP["mean_degrees"],
+            f"chance: {level.mean_degrees:.0f}°",
+        ),
+        Number("Pairs", f"{int((~np.isnan(table.overlap[apart])).sum())}", "Pairs that can be compared."),
+    ]
+    if seen.band is not None:
+        between = seen.band.between
+        shuffled = f"shuffled: {between.low:.2g} to {between.high:.2g}"
+        found.append(Number("p", f"{seen.band.p_between:.2g}", "Two-sided, against shuffled labels.", shuffled))
+    return found
+
+
+def pairs_figure(
+    seen: Seen, query: AnglesQuery, collection: Collection, source: Provenance, *, chosen: tuple[int, int]
+) -> None:
+    """Every pair as a cell, in the order that is asked for; a click looks at the pair."""
+    table, measure = _table(seen), MEASURES[pick.measure()]
+    groups = _groups(query, collection)
+    order = _order(seen, groups)
+    chance = getattr(seen.level, measure.name)
+    figures.figure(
+        f"{query.view.capitalize()} by {query.view}: {measure.title}",
+        partial(_heatmap, table, order, measure, chance, chosen, groups, pick.fitted()),
+        seen.frame(),
+        source,
+        alt=f"Heatmap of the {measure.title} of every pair. {source.caption}",
+        key=FIGURE,
+        on_select=partial(_choose, table.labels),
+    )
+    if table.g > table_charts.MOST_CELLS:
+        st.caption(f"{table.g} rows are pooled on screen; the export has every pair.")
+    elif table.g <= table_charts.MOST_TARGETS:
+        st.caption("Click a cell to look at its pair.")
+
+
+def halves_figure(seen: Seen, source: Provenance) -> None:
+    """The angles of every random split."""
+    figures.figure(
+        "Angles between random halves",
+        partial(_halves, seen.frame()),
+        seen.frame(),
+        source,
+        alt=f"Principal angles between random halves. {source.caption}",
+        key="halves",
+    )
+
+
+def nearest(table: AngleTable) -> tuple[int, int]:
+    """The two different rows that overlap most: the first pair worth a look."""
+    overlap = np.where(np.isnan(table.overlap), -1.0, table.overlap)
+    np.fill_diagonal(overlap, -2.0)
+    left, right = np.unravel_index(int(overlap.argmax()), overlap.shape)
+    return (int(left), int(right)) if left != right else (0, 1)
+
+
+def pair(angles: Angles, band: NullBand, names: tuple[str, str], source: Provenance) -> None:
+    """One pair in full: its angles against chance, and every direction with every other."""
+    if not angles.k:
+        st.caption("One of the two has no direction of its own here.")
+        return
+    frame = frames.pair(angles, band)
+    said = f"{names[0]} and {names[1]}: mean angle {angles.mean_degrees:.3g}°, overlap {angles.overlap:.2g}, "
+    said += f"chance {angles.chance:.2g}."
+    told = replace(source, name=f"angles {names[0]} {names[1]}", caption=said)
+    st.caption(said)
+    figures.figure(
+        "Angles of the pair",
+        partial(_pair, frame, float(np.degrees(angles.floor))),
+        frame,
+        told,
+        alt=f"Principal angles of the pair in degrees, against random subspaces. {said}",
+        key="pair",
+    )
+    figures.figure(
+        "Direction by direction",
+        partial(_cosines, frames.cosines(angles), names),
+        frames.cosines(angles),
+        told,
+        alt=f"Squared cosines of every direction of {names[0]} with every direction of {names[1]}",
+        key="cosines",
+    )
+    for note in angles.notes:
+        st.caption(f"{note}.")
+
+
+def rows_table(seen: Seen, query: AnglesQuery, collection: Collection, chosen: tuple[int, int]) -> None:
+    """Every row with its nearest; choosing two looks at their pair."""
+    table = _table(seen)
+    attributes = {}
+    if query.view == "models":
+        rows = list(query.members)
+        attributes = {
+            name: [column[row] for row in rows] for name, column in collection.table.items() if name != "name"
+        }
+    frame = frames.subspaces(table, attributes)
+    with st.expander(f"{query.view.capitalize()} ({table.g} rows)", icon=":material/table_rows:", key="angles.rows"):
+        st.caption("Choose two rows to look at their pair.")
+        st.dataframe(
+            frame,
+            hide_index=True,
+            column_config=page.configs(frame, HELP),
+            alt=f"Every one of the {query.view} with its nearest",
+            key=f"angles.table.{query.view}",
+            on_select=partial(_rows, table.labels, query.view),
+            selection_mode="multi-row",
+        )
+
+
+def pairs_table(seen: Seen) -> None:
+    """The pairs that overlap most."""
+    frame = seen.frame()
+    if seen.table is not None:
+        frame = frame.sort("overlap", descending=True, nulls_last=True).head(MOST_ROWS)
+    page.table(frame, HELP, label="Pairs, nearest first" if seen.table is not None else "Angles")
+
+
+def views(query: AnglesQuery, names: tuple[str, str] | None) -> dict[str, str | list[str]]:
+    """What the page's own switches say, for the address of an export."""
+    said: dict[str, str | list[str]] = {"view": query.view, "measure": pick.measure(), "order": pick.order()}
+    if names is not None:
+        said["pair"] = list(names)
+    return said
+
+
+def _table(seen: Seen) -> AngleTable:
+    if seen.table is None:
+        raise ValueError("Random halves have no table of pairs")
+    return seen.table
+
+
+def _groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...] | None:
+    name = state.current().group
+    return serve.groups_of(collection, name, query.members) if query.view == "models" else None
+
+
+def _order(seen: Seen, groups: Sequence[str] | None) -> Order:
+    """The order asked for; without a group the order of the list."""
+    table = _table(seen)
+    if pick.order() == "likeness" and seen.order is not None:
+        return seen.order
+    rows = list(range(table.g))
+    if pick.order() == "group" and groups is not None:
+        known = list(dict.fromkeys(groups))
+        rows = sorted(rows, key=lambda row: known.index(groups[row]))
+    return Order(np.array(rows, dtype=np.intp), np.empty((0, 4)), np.empty((0, 4)))
+
+
+def _choose(labels: Sequence[str]) -> None:
+    """The clicked cell's pair is looked at; a selection that went away with its figure changes nothing."""
+    picked = st.session_state.get(f"figure.{FIGURE}") or {}
+    points = picked.get("selection", {}).get("points", [])
+    places = [point.get("customdata") for point in points if isinstance(point.get("customdata"), list)]
+    if places and len(places[0]) == 2 and all(0 <= int(row) < len(labels) for row in places[0]):
+        pick.look_at(*(labels[int(row)] for row in places[0]))
+
+
+def _rows(labels: Sequence[str], view: str) -> None:
+    picked = st.session_state.get(f"angles.table.{view}") or {}
+    rows = picked.get("selection", {}).get("rows", [])
+    if len(rows) == 2 and all(0 <= row < len(labels) for row in rows):
+        pick.look_at(*(labels[row] for row in rows))
+
+
+def _heatmap(
+    table: AngleTable,
+    order: Order,
+    measure: Measure,
+    chance: float,
+    chosen: tuple[int, int],
+    groups: Sequence[str] | None,
+    fit: bool,
+    look: Look,
+) -> go.Figure:
+    return table_charts.heatmap(
+        table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, fit=fit, look=look
+    )
+
+
+def _halves(frame: pl.DataFrame, look: Look) -> go.Figure:
+    return charts.halves(frame, look=look)
+
+
+def _pair(frame: pl.DataFrame, floor: float, look: Look) -> go.Figure:
+    return charts.pair(frame, floor_degrees=floor, look=look)
+
+
+def _cosines(frame: pl.DataFrame, names: tuple[str, str], look: Look) -> go.Figure:
+    return charts.cosines(frame, names=names, look=look)

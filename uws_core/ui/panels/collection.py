@@ -1,0 +1,143 @@
+"""The parts of the collection page: the path box, the models, and the layers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+import streamlit as st
+
+from uws_core.errors import UwsError
+from uws_core.frames import collection as frames
+from uws_core.nouns.models import Collection
+from uws_core.nouns.query import Query
+from uws_core.ui import folders, state, tokens
+from uws_core.ui.catalogue import catalogue, read_again
+from uws_core.ui.panels import page
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve import collection as serve
+
+_PATH, _PROBLEM = "collection.path", "collection.problem"
+_HEIGHT = 300
+
+
+def path_box(selection: Selection) -> None:
+    """A box for the path of a folder, what is wrong with it, and a way to read the open one again."""
+    roots = ", ".join(str(root) for root in folders.roots())
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            "Open a folder of your own",
+            key=_PATH,
+            placeholder="path/to/checkpoints",
+            width=420,
+            help=f"A folder with one safetensors file a model, or one folder a model; attributes in `models.csv`. "
+            f"Folders below {roots} can be opened; name others in UWS_ROOTS when you start the app.",
+        )
+        if st.button("Open", key="collection.open"):
+            _open(str(st.session_state.get(_PATH, "")))
+        if catalogue().path(selection.collection) is not None:
+            st.button("Read again", on_click=read_again, help="Read the open folder anew: files changed.")
+    wrong = st.session_state.pop(_PROBLEM, "")
+    if wrong:
+        page.problem(wrong)
+
+
+def models(selection: Selection, collection: Collection) -> None:
+    """The models with their attributes, filters and a search; picked rows become the chosen models."""
+    chosen = set(selection.members_in(collection))
+    frame = frames.models(collection).with_row_index("row")
+    frame = frame.with_columns(pl.Series("chosen", [i in chosen for i in range(len(collection))]))
+    shown = _filtered(frame, collection, selection.collection)
+    st.caption(_by_group(selection, collection) or f"{shown.height} of {len(collection)} models shown")
+    table = shown.select("model", "chosen", pl.exclude("model", "chosen", "row"))
+    event = st.dataframe(
+        table,
+        key=f"collection.models.{selection.collection}",
+        on_select="rerun",
+        selection_mode="multi-row",
+        hide_index=True,
+        height=_HEIGHT,
+        column_config=page.configs(table, {**frames.HELP, "chosen": "Whether the model is in the selection."}),
+        alt=f"Models of {collection.name} with their attributes",
+    )
+    picked = [int(row) for row in shown["row"].gather(event.selection.rows)]
+    _use_models(selection, collection, picked, [int(row) for row in shown["row"]])
+
+
+def layers(selection: Selection, collection: Collection, query: Query) -> pl.DataFrame:
+    """The layers with place, shape, scree and rank; picked rows become the chosen layers. The table is returned."""
+    frame = serve.layers(collection, query)
+    config = page.configs(frame, frames.HELP)
+    config["scree"] = st.column_config.BarChartColumn(help=frames.HELP["scree"], y_min=0.0)
+    event = st.dataframe(
+        frame,
+        key=f"collection.layers.{selection.collection}",
+        on_select="rerun",
+        selection_mode="multi-row",
+        hide_index=True,
+        height=_HEIGHT,
+        column_config=config,
+        alt=f"Layers that the models of {collection.name} share",
+    )
+    names = [str(name) for name in frame["layer"].gather(event.selection.rows)]
+    with st.container(horizontal=True):
+        label = _use(len(names), "layer")
+        st.button(label, on_click=state.steer, kwargs={"layers": tuple(names)}, disabled=not names, key="use.layers")
+        if selection.layers:
+            st.button("Use all layers", on_click=state.steer, kwargs={"layers": ()}, key="use.all.layers")
+    return frame
+
+
+def _open(text: str) -> None:
+    try:
+        with st.spinner("Reading the models' headers"):
+            name = catalogue().add(text)
+    except UwsError as error:
+        st.session_state[_PROBLEM] = str(error)
+        return
+    state.steer(collection=name)
+    st.rerun()
+
+
+def _filtered(frame: pl.DataFrame, collection: Collection, here: str) -> pl.DataFrame:
+    """The rows that the search and the filters leave."""
+    columns = tokens.group_columns(collection)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        sought = st.text_input("Search", key=f"collection.search.{here}", placeholder="name or value", width=220)
+        with st.popover("Filter", icon=":material/filter_list:", disabled=not columns, key="collection.filter"):
+            kept = {
+                name: st.multiselect(name, tokens.groups_of(collection.table[name]), key=f"collection.{here}.{name}")
+                for name in columns
+            }
+    for name, values in kept.items():
+        if values:
+            frame = frame.filter(pl.col(name).cast(pl.String).is_in(values))
+    if sought:
+        words = pl.concat_str(pl.exclude("row", "chosen").cast(pl.String), separator="\n", ignore_nulls=True)
+        frame = frame.filter(words.str.to_lowercase().str.contains(sought.lower(), literal=True))
+    return frame
+
+
+def _use_models(selection: Selection, collection: Collection, picked: list[int], shown: list[int]) -> None:
+    with st.container(horizontal=True):
+        label = _use(len(picked), "model")
+        some = {"members": tokens.tokens_for(collection, picked)}
+        st.button(label, on_click=state.steer, kwargs=some, disabled=not picked, key="use.models")
+        if 0 < len(shown) < len(collection):
+            every = {"members": tokens.tokens_for(collection, shown)}
+            st.button(f"Use the {len(shown)} shown", on_click=state.steer, kwargs=every, key="use.shown")
+        if selection.members:
+            st.button("Use all models", on_click=state.steer, kwargs={"members": ()}, key="use.all.models")
+
+
+def _use(count: int, noun: str) -> str:
+    return f"Use {count} picked {noun}" + ("" if count == 1 else "s") if count else f"Use picked {noun}s"
+
+
+def _by_group(selection: Selection, collection: Collection) -> str:
+    """How many of the chosen models each value of the group attribute has."""
+    if not selection.group:
+        return ""
+    column = collection.table[selection.group]
+    counts = Counter(str(column[i]) for i in selection.members_in(collection))
+    return f"by {selection.group}: " + ", ".join(f"{value} {count}" for value, count in counts.items())

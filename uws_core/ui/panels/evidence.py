@@ -1,0 +1,265 @@
+"""The parts of the evidence page: the table of claims, the chosen claim in full, and every layer at a glance."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.answers import evidence as answers
+from uws_core.charts import evidence as charts
+from uws_core.charts import evidence_layers as layer_charts
+from uws_core.charts import overview as overview_charts
+from uws_core.charts.overview import Measure
+from uws_core.charts.style import Look
+from uws_core.errors import NotEnoughModels
+from uws_core.export import Provenance
+from uws_core.frames import evidence as frames
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.evidence import Evidence, Finding, Verdict
+from uws_core.nouns.models import Collection
+from uws_core.nouns.views import EvidenceQuery
+from uws_core.ui import state
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels import page
+from uws_core.ui.panels.page import Number
+from uws_core.ui.pick import evidence as pick
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve import evidence as serve
+from uws_core.ui.serve.evidence import Network
+
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_types import ColumnConfig
+
+DEFINITIONS: Mapping[str, str] = {
+    "Verdict": "holds: beyond chance (p at most 0.05) by at least a tenth of what is possible. weak: beyond chance, by "
+    "less. chance: no more than chance gives. cannot tell: the data cannot decide.",
+    "Over layers": "A claim passes in a layer at a false discovery rate of 5 % over all layers; it holds over the "
+    "layers when it passes in at least half of them and half of these are not weak. (Benjamini and Hochberg 1995)",
+    "Groups": "From the attribute under Group by in the sidebar; without one, the groups of the lineage.",
+    "z and p": f"{frames.HELP['z']} p = {frames.HELP['p']}",
+    **{about.title: f"{about.definition} ({about.source})" for about in CLAIMS.values()},
+}
+TABLE, OVERVIEW = "evidence.claims", "evidence.network"
+_Z = Measure("z", "z for the claim", ".0f", diverging=True)
+
+
+def numbers(verdicts: Sequence[Verdict]) -> list[Number]:
+    """How many claims have which verdict."""
+    counts, words = Counter(verdicts), DEFINITIONS["Verdict"]
+    return [Number(f"{charts.MARKS[one]} {one.value}", str(counts[one]), words) for one in Verdict]
+
+
+def claims_table(frame: pl.DataFrame) -> None:
+    """One row a claim; choosing one shows it below. `frame` is that of one layer or that over layers."""
+    shown = frame.with_columns(
+        pl.Series("verdict", [f"{charts.MARKS[Verdict(one)]} {one}" for one in frame["verdict"]]),
+        *(
+            pl.Series(name, [answers.number(*cell) for cell in frame.select(name, "claim").iter_rows()])
+            for name in ("value", "chance")
+        ),
+        pl.Series("z", [answers.score(z) for z in frame["z"]]),
+    )
+    if "p" in frame.columns:
+        tests = [("" if p is None else f"{p:.2g}") for p in frame["p"]]
+        shown = shown.with_columns(pl.Series("p", tests), pl.col("effect") * 100)
+    passed = "discoveries" in frame.columns
+    if passed:
+        said = [f"{d} of {t}" if t else "" for d, t in frame.select("discoveries", "tested").iter_rows()]
+        shown = shown.with_columns(pl.Series("passed", said))
+    st.dataframe(
+        shown,
+        hide_index=True,
+        height="content",
+        # The verdict first: on a narrow screen the claims fill the rest.
+        column_order=("verdict", "title", *(("passed",) if passed else ()), "value", "chance", "z",
+                      *(() if passed else ("p", "effect")), "reason"),
+        column_config=_columns(),
+        alt="Every claim with its number, what chance gives, and the verdict",
+        key=TABLE,
+        on_select=partial(_row, tuple(frame["claim"])),
+        selection_mode="single-row",
+    )  # fmt: skip
+
+
+def claim(finding: Finding, found: Evidence, query: EvidenceQuery, source: Provenance) -> None:
+    """One claim in full: why the verdict, the number among draws of chance, and what belongs to it alone."""
+    st.markdown(f"**{charts.MARKS[finding.verdict]} {page.plain(answers.why(finding))}**")
+    definition(finding.claim)
+    if finding.samples.size:
+        figures.figure(
+            "Among draws of chance",
+            partial(_draws, finding),
+            frames.draws(finding),
+            source,
+            alt=f"Histogram of what chance gives, with the models as a line. {answers.why(finding)}",
+            key="draws",
+        )
+    if finding.claim == "determined" and found.determined is not None:
+        frame = frames.determined(found.determined)
+        alt = "Davis-Kahan bound against the number of directions"
+        figures.figure("Up to which k", partial(_determined, frame), frame, source, alt=alt, key="determined")
+    if finding.claim == "saturates":
+        growth(query, found, source)
+
+
+def definition(key: str) -> None:
+    """What the claim's number is, what it is compared with, and where that comes from."""
+    about = CLAIMS[key]
+    st.caption(
+        f"{page.plain(about.statistic)}: {page.plain(about.definition)} Chance: {page.plain(about.chance)}. "
+        f"Source: {page.plain(about.source)}."
+    )
+
+
+def growth(query: EvidenceQuery, found: Evidence, source: Provenance) -> None:
+    """How the numbers change with the number of models."""
+    if found.n > serve.MOST_GROWING:
+        st.caption(f"Growth with the number of models takes minutes for {found.n} models; the report has it.")
+        return
+    try:
+        seen = serve.growth(query, found.kept)
+    except NotEnoughModels as error:
+        st.caption(page.plain(str(error)))
+        return
+    frame = frames.curve(seen)
+    name = st.segmented_control(
+        "Against the number of models",
+        list(charts.NAMES),
+        default="effective_rank",
+        required=True,
+        key="evidence.growth",
+        format_func=lambda key: charts.NAMES[key],
+    )
+    statistic = str(name or "effective_rank")
+    figures.figure(
+        f"{charts.NAMES[statistic].capitalize()} against the number of models",
+        partial(_curve, frame, statistic),
+        frame,
+        source,
+        alt=f"{charts.NAMES[statistic]} for random subsets of growing size. {seen.outlook}",
+        key="growth",
+    )
+    st.caption(page.plain(f"{seen.outlook[:1].upper()}{seen.outlook[1:]}."))
+
+
+def network(seen: Network, key: str, source: Provenance, *, chosen: str, asked: int) -> None:
+    """The chosen claim in every layer: depth by module, and the number over chance; clicking a cell chooses a layer."""
+    frame = frames.by_layer(seen.layers)
+    part = frame.filter(pl.col("claim") == key)
+    if part["z"].is_not_null().any():
+        figures.figure(
+            "All layers: z for the claim",
+            partial(_overview, part.with_columns(pl.col("z").clip(-999, 999)), chosen),
+            part,
+            source,
+            alt="Heatmap of z by block and module",
+            key=OVERVIEW,
+            on_select=_choose_cell,
+        )
+    if part["value"].is_not_null().any():
+        title = "Layer by layer, over chance"
+        draw = partial(_layers, frame, key)
+        alt = f"{CLAIMS[key].statistic} in every layer, over what chance gives"
+        figures.figure(title, draw, part, source, alt=alt, key="evidence.layers")
+    else:
+        st.caption("No layer has a number for this claim.")
+    if seen.draws < asked:
+        st.caption(f"{len(seen.layers)} layers have {seen.draws} draws each instead of {asked}, to end in time.")
+
+
+def glance(seen: Network, source: Provenance) -> None:
+    """Every claim in every layer."""
+    frame = frames.by_layer(seen.layers)
+    alt = "Verdict of every claim in every layer; the table below says the same in words"
+    figures.figure("Every claim in every layer", partial(_verdicts, frame), frame, source, alt=alt, key="verdicts")
+
+
+def source(name: str, caption: str, selection: Selection, collection: Collection, query: EvidenceQuery) -> Provenance:
+    """Where the figures of this page come from."""
+    origin = figures.origin(
+        name,
+        caption,
+        page="evidence",
+        selection=selection,
+        collection=collection,
+        layers=query.layers,
+        columns=frames.HELP,
+    )
+    return figures.viewed(origin, pick.views())
+
+
+def place(query: EvidenceQuery, collection: Collection) -> str:
+    """What is judged, in words."""
+    if len(query.layers) == 1:
+        return f"`{collection.by_name[query.layers[0]].short}`"
+    return f"{len(query.layers)} layers" + ("" if query.each else " taken as one")
+
+
+def _columns() -> dict[str, ColumnConfig]:
+    config, told = st.column_config, frames.HELP
+    return {
+        "title": config.TextColumn("Claim", width="large", help=told["title"]),
+        "verdict": config.TextColumn("Verdict", help=told["verdict"]),
+        "passed": config.TextColumn("Passed", alignment="right", help=told["discoveries"]),
+        "value": config.TextColumn("Value", alignment="right", help=told["value"]),
+        "chance": config.TextColumn("Chance", alignment="right", help=told["chance"]),
+        "z": config.TextColumn("z", alignment="right", help=told["z"]),
+        "p": config.TextColumn("p", alignment="right", help=told["p"]),
+        "effect": config.ProgressColumn(
+            "Beyond chance", min_value=0.0, max_value=100.0, format="%.0f %%", help=told["effect"]
+        ),
+        "reason": config.TextColumn("Why", width="large", help=told["reason"]),
+    }
+
+
+def _row(keys: Sequence[str]) -> None:
+    """The chosen row's claim is looked at."""
+    rows = (st.session_state.get(TABLE) or {}).get("selection", {}).get("rows", [])
+    if rows and 0 <= rows[0] < len(keys):
+        pick.look_at(keys[rows[0]])
+
+
+def _choose_cell() -> None:
+    """The clicked cell's layer becomes the chosen one; a selection that went away with its figure changes nothing."""
+    picked = st.session_state.get(f"figure.{OVERVIEW}") or {}
+    names = [point.get("customdata") for point in picked.get("selection", {}).get("points", [])]
+    name = names[0][0] if names and isinstance(names[0], list) and names[0] else names[0] if names else None
+    if isinstance(name, str):
+        state.steer(layer=name)
+
+
+def _draws(finding: Finding, look: Look) -> go.Figure:
+    return charts.draws(finding, look=look)
+
+
+def _determined(frame: pl.DataFrame, look: Look) -> go.Figure:
+    return charts.determined(frame, look=look)
+
+
+def _curve(frame: pl.DataFrame, statistic: str, look: Look) -> go.Figure:
+    return charts.curve(frame, statistic=statistic, look=look)
+
+
+def _verdicts(frame: pl.DataFrame, look: Look) -> go.Figure:
+    drawn = charts.verdicts(frame, look=look)
+    titles = [CLAIMS[key].title for key in CLAIMS if key in set(frame["claim"])]
+    # Whole titles would leave no room for the cells on a narrow screen.
+    words = ["<br>".join(wrap(title, 30)) for title in titles]
+    drawn.update_yaxes(tickvals=titles, ticktext=words, tickfont_size=10)
+    drawn.update_layout(height=150 + 38 * len(titles))
+    return drawn
+
+
+def _overview(frame: pl.DataFrame, chosen: str, look: Look) -> go.Figure:
+    return overview_charts.overview(frame, measure=_Z, chosen=chosen, look=look)
+
+
+def _layers(frame: pl.DataFrame, key: str, look: Look) -> go.Figure:
+    return layer_charts.layers(frame, key, look=look)

@@ -1,0 +1,184 @@
+"""The groups of the lineage page, copies and odd ones, the map of models, and what columns explain of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.analysis.model_map import neighbours
+from uws_core.charts import lineage as charts
+from uws_core.charts.style import Look
+from uws_core.export import Provenance
+from uws_core.frames import lineage as frames
+from uws_core.nouns.models import Collection, Value
+from uws_core.ui import state, tokens
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels import page
+from uws_core.ui.pick import lineage as pick
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve.lineage import Seen
+
+FOUND = "group found here"
+ALONE = "alone"
+ONE_GROUP = "All models are in one group"
+# More reasons than this are read in the table.
+_MOST_REASONS = 5
+# More groups than this are not told apart by colour.
+_MOST_COLOURED = 9
+_MOST_VALUES = charts.MOST_COLOURS
+
+
+def groups(seen: Seen, selection: Selection, collection: Collection) -> None:
+    """The groups, and buttons that choose one of them, or one model of each, on every page."""
+    family = seen.family
+    frame = frames.groups(family)
+    st.markdown("**Groups**")
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        names = {number: _size(number, int(models)) for number, models in frame.select("group", "models").iter_rows()}
+        group = st.selectbox("Group", list(names), format_func=lambda number: names[number], width=150, key="kin.group")
+        _use(
+            "Use this group",
+            tokens.tokens_for(collection, [int(row) for row in family.of_group(group - 1)]),
+            why=_why_not(seen, group),
+            key="kin.use",
+        )
+        _use(
+            "Use one of each group",
+            tokens.tokens_for(collection, [int(row) for row in family.one_each]),
+            why="" if seen.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
+            key="kin.each",
+        )
+        if selection.members:
+            st.button("Use all models", on_click=state.steer, kwargs={"members": ()}, key="kin.all")
+    st.dataframe(
+        frame,
+        hide_index=True,
+        height=215,
+        column_order=("group", "models", "representative", "mean_cosine", "share"),
+        column_config=page.configs(frame, frames.HELP, percent=("share",)),
+        alt="Groups of models, the largest first",
+    )
+
+
+def odd(seen: Seen) -> None:
+    """Copies and whatever looks odd, each with the reason in words."""
+    family = seen.family
+    found, copies = frames.suspects(family), frames.duplicates(family)
+    st.markdown("**Copies and odd ones**")
+    if found.is_empty() and copies.is_empty():
+        st.caption("None: no two models are nearly the same, and no model stands apart from the others.")
+    for one in family.suspects[:_MOST_REASONS]:
+        st.markdown(f"**{page.plain(one.model)}**, {one.kind}: {page.plain(one.reason)}")
+    if found.height:
+        page.table(found, frames.HELP, label="Odd ones")
+    if copies.height:
+        config = page.configs(copies, frames.HELP)
+        st.dataframe(copies, hide_index=True, column_config=config, alt="Pairs of models that are nearly the same")
+
+
+def model_map(seen: Seen, selection: Selection, source: Provenance) -> None:
+    """The models as points along their leading components, coloured by an attribute."""
+    offered = {name: name for name, values in columns(seen).items() if _colours(values)}
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+        colour = pick.colour(offered, selection)
+        key = f"kin.model.{selection.collection}"
+        chosen = st.selectbox(
+            "Model",
+            seen.family.labels,
+            key=key,
+            width=190,
+            help="It gets a ring, and its nearest models are named below. Clicking a point chooses it too.",
+        )
+    # In the order of the strip over the cosines, so that a value has one colour in both.
+    frame = frames.points(seen.points, columns(seen)).sort(pl.col(colour).cast(pl.String), nulls_last=True)
+    figures.figure(
+        "Map of models, about their mean",
+        partial(_model_map, frame, tuple(seen.points.shares), colour, chosen),
+        frame,
+        named(source, "map", without=tuple(seen.table)),
+        alt=f"Models as points along their first two components, coloured by {colour}",
+        key="map",
+        on_select=partial(_choose_point, key),
+    )
+    near = neighbours(seen.family, chosen, count=5)
+    words = ", ".join(f"{page.plain(name)} {cosine:.2f}" for name, cosine in near)
+    bold = f"**{page.plain(chosen)}**"
+    st.caption(f"Nearest to {bold}, with cosines: {words}." if near else f"{bold} has no direction here.")
+
+
+def attributes(seen: Seen, source: Provenance) -> None:
+    """Which column of the models table explains the groups and the components."""
+    if not seen.table:
+        st.caption("No column of a models table to compare with: put a `models.csv` beside the models.")
+        return
+    frame = frames.explained(seen.explained)
+    if frame["explained"].is_not_null().any():
+        title = "What each column explains of each component"
+        draw = partial(_explained, frame)
+        figures.figure(title, draw, frame, named(source, "explained"), alt=f"Heatmap: {title}", key="explained")
+    overlap = frames.overlaps(seen.overlaps).with_columns(pl.col("note").fill_null(""))
+    st.markdown("**Which column explains the groups**")
+    config = page.configs(overlap, frames.HELP)
+    st.dataframe(overlap, hide_index=True, column_config=config, alt="Agreement of each column with the groups")
+
+
+def named(source: Provenance, part: str, *, without: tuple[str, ...] = ()) -> Provenance:
+    """Where one figure of the page comes from, under a name of its own; `without` are columns of the models table."""
+    told = {name: text for name, text in source.columns.items() if name not in without}
+    return replace(source, name=f"{source.name} {part}", columns=told)
+
+
+def columns(seen: Seen) -> dict[str, list[Value]]:
+    """What can colour the models: the groups found, then the table's columns; one value a model of the lineage."""
+    sizes = seen.family.sizes
+    own: list[Value] = [_group_name(int(group), int(sizes[group])) for group in seen.family.groups]
+    return {FOUND: own} | {name: list(values) for name, values in seen.table.items()}
+
+
+def _choose_point(key: str) -> None:
+    """The clicked point's model becomes the chosen one."""
+    picked = st.session_state.get("figure.map") or {}
+    points = picked.get("selection", {}).get("points", [])
+    if points and isinstance(points[0].get("customdata"), str):
+        st.session_state[key] = points[0]["customdata"]
+
+
+def _use(label: str, members: tuple[str, ...], *, why: str, key: str) -> None:
+    st.button(label, on_click=state.steer, kwargs={"members": members}, disabled=bool(why), help=why or None, key=key)
+
+
+def _why_not(seen: Seen, group: int) -> str:
+    """Why one group is no choice of its own, or nothing."""
+    if seen.family.sizes.size == 1:
+        return ONE_GROUP
+    return "One model alone has nothing to be compared with" if seen.family.sizes[group - 1] < 2 else ""
+
+
+def _size(number: int, models: int) -> str:
+    return f"{number}: {models} model" + ("" if models == 1 else "s")
+
+
+def _group_name(group: int, size: int) -> str:
+    if size == 1:
+        return ALONE
+    return _size(group + 1, size) if group < _MOST_COLOURED else "a smaller group"
+
+
+def _colours(values: list[Value]) -> bool:
+    """Whether values can be told apart by colour: a few names, or a quantity."""
+    known = [value for value in values if value is not None]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    return bool(known) and (numbers or len(Counter(known)) <= _MOST_VALUES)
+
+
+def _model_map(frame: pl.DataFrame, shares: tuple[float, ...], colour: str, chosen: str, look: Look) -> go.Figure:
+    return charts.model_map(frame, shares=shares, colour=colour, chosen=chosen, look=look)
+
+
+def _explained(frame: pl.DataFrame, look: Look) -> go.Figure:
+    return charts.explained(frame, look=look)

@@ -1,0 +1,118 @@
+"""The parts of a page around its figures: head, numbers, problems, and what is folded under them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+import streamlit as st
+
+from uws_core.frames.collection import left_out as left_out_frame
+from uws_core.nouns.models import LeftOut
+from uws_core.ui import state
+
+if TYPE_CHECKING:
+    from streamlit.elements.lib.column_types import ColumnConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number with its name and its formula; `note` is a second line, mostly what chance gives."""
+
+    name: str
+    value: str
+    formula: str
+    note: str = ""
+
+
+def head(title: str, question: str) -> None:
+    """The page's title and the one question it answers."""
+    st.title(title, anchor=False)
+    st.caption(question)
+
+
+def answer(text: str) -> None:
+    """The answer in words, before everything else."""
+    st.subheader(text, anchor=False)
+
+
+def numbers(items: Sequence[Number]) -> None:
+    """A row of numbers, each with its formula as help; they wrap on a narrow screen."""
+    with st.container(horizontal=True, gap="medium"):
+        for item in items:
+            with st.container(width=118, gap=None):
+                st.metric(item.name, item.value, help=item.formula)
+                if item.note:
+                    st.caption(item.note)
+
+
+def problem(text: str, *, way_out: str = "", steer: Mapping[str, object] | None = None) -> None:
+    """What went wrong and a button that gets out of it; `steer` is what the button chooses."""
+    with st.container(border=True):
+        st.markdown(f":material/info: {plain(text)}")
+        if way_out and steer is not None:
+            st.button(way_out, on_click=_steer, kwargs=dict(steer), key=f"way.{way_out}")
+
+
+def left_out(items: Sequence[LeftOut]) -> None:
+    """Everything that is not compared, folded, with the count in the label."""
+    with st.expander(f"Left out ({len(items)})", icon=":material/filter_alt_off:"):
+        if not items:
+            st.caption("Nothing: every tensor of every model is compared.")
+            return
+        st.dataframe(
+            left_out_frame(items),
+            hide_index=True,
+            column_config={"what": st.column_config.TextColumn(width="medium")},
+            alt="What is not compared, and why",
+        )
+
+
+def table(
+    frame: pl.DataFrame, columns: Mapping[str, str], *, label: str = "Table", percent: Sequence[str] = ()
+) -> None:
+    """The numbers behind the figures, folded; each column explains itself."""
+    with st.expander(f"{label} ({frame.height} rows)", icon=":material/table_rows:"):
+        st.dataframe(frame, hide_index=True, column_config=configs(frame, columns, percent=percent), alt=label)
+
+
+def configs(frame: pl.DataFrame, columns: Mapping[str, str], *, percent: Sequence[str] = ()) -> dict[str, ColumnConfig]:
+    """Column settings from the frame's own help texts: the formula as a tooltip, and sensible digits."""
+    found: dict[str, ColumnConfig] = {}
+    for name, kind in frame.schema.items():
+        told = columns.get(name)
+        if kind.is_float():
+            form = "percent" if name in percent else "%.4g"
+            found[name] = st.column_config.NumberColumn(help=told, format=form)
+        elif kind.is_integer():
+            found[name] = st.column_config.NumberColumn(help=told, format="%d")
+        else:
+            found[name] = st.column_config.Column(help=told)
+    return found
+
+
+def facts(title: str, items: Mapping[str, str]) -> None:
+    """Names and values, one under the other; values are shown as they are."""
+    st.subheader(title, anchor=False)
+    for name, value in items.items():
+        st.markdown(f"**{name}**  \n{plain(value)}")
+
+
+def definitions(items: Mapping[str, str]) -> None:
+    """Formulas with their sources, folded."""
+    with st.expander("Definitions", icon=":material/function:"):
+        for name, text in items.items():
+            st.markdown(f"**{name}** {text}")
+
+
+def _steer(**fields: object) -> None:
+    state.steer(**fields)
+
+
+def plain(text: str) -> str:
+    """Text from outside, shown as it is: no link, picture or formula can be made of it."""
+    for mark in "\\`*_{}[]<>()#+!|$~:":
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", "  \n")

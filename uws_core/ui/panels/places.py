@@ -1,0 +1,176 @@
+"""Where collections come from: built in, a folder, the Hub, an upload, or one that was saved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Final
+
+import polars as pl
+import streamlit as st
+
+from uws_core.collection import fingerprint
+from uws_core.errors import UwsError
+from uws_core.nouns.models import Collection
+from uws_core.saved import SUFFIX, saved_text
+from uws_core.ui import shelf, state
+from uws_core.ui.panels import collection as panels
+from uws_core.ui.panels import hub, page
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve import places
+from uws_core.zoo.demo import DEMOS, PREFIX
+
+_TABS: Final = ("Built-in", "Folder", "Hub", "Upload", "Saved")
+_UPLOAD, _UPLOAD_NAME, _SAVE_NAME, _KEPT, _PROBLEM = (
+    "upload.files",
+    "upload.name",
+    "save.name",
+    "saved.kept",
+    "places.problem",
+)
+_HEIGHT = 180
+
+
+def show(selection: Selection) -> None:
+    """One tab for every place a collection can come from."""
+    wrong = st.session_state.pop(_PROBLEM, "")
+    if wrong:
+        page.problem(wrong)
+    built_in, folder, on_hub, upload, saved = st.tabs(_TABS)
+    with built_in:
+        _built_in()
+    with folder:
+        panels.path_box(selection)
+    with on_hub:
+        hub.show()
+    with upload:
+        _upload()
+    with saved:
+        _saved(selection)
+
+
+def save_box(selection: Selection, collection: Collection) -> None:
+    """A box that keeps the chosen models as a collection of their own, and one that hands its file out."""
+    members = selection.members_in(collection)
+    if not members:
+        return
+    with st.popover("Save as a collection", icon=":material/bookmark_add:", key="save"):
+        st.caption(f"Names and commits of the {len(members)} chosen models with their attributes; no weights.")
+        name = st.text_input("Name", value=collection.name[:80], key=f"{_SAVE_NAME}.{collection.fingerprint}")
+        part = subset(collection, members, name.strip() or "models")
+        # No callback: its arguments would be those of the run before, without the name that was just typed.
+        if st.button("Save", key="save.keep"):
+            _keep(part)
+        st.download_button(
+            f"Download {SUFFIX}",
+            saved_text(part),
+            file_name=f"{shelf.id_for(part.name).removeprefix(shelf.SAVED)}{SUFFIX}",
+            mime="application/toml",
+            key="save.download",
+            help="Opens on another machine: on its Upload tab, or with uws_core.collect.",
+        )
+
+
+def subset(collection: Collection, members: tuple[int, ...], name: str) -> Collection:
+    """Some models of a collection, in order, as a collection of their own."""
+    refs = tuple(collection.refs[i] for i in members)
+    return replace(
+        collection,
+        name=name,
+        refs=refs,
+        labels=tuple(collection.labels[i] for i in members),
+        table={key: tuple(column[i] for i in members) for key, column in collection.table.items()},
+        fingerprint=fingerprint(refs),
+    )
+
+
+def _built_in() -> None:
+    demos = list(DEMOS.values())
+    frame = pl.DataFrame({"collection": [one.title for one in demos], "what it shows": [one.about for one in demos]})
+    event = st.dataframe(
+        frame,
+        key="built.in",
+        on_select="rerun",
+        selection_mode="single-row",
+        hide_index=True,
+        height=_HEIGHT,
+        column_config={"collection": st.column_config.TextColumn(width="medium")},
+        alt="Built-in collections",
+    )
+    rows = event.selection.rows
+    chosen = {"collection": PREFIX + demos[rows[0]].name} if rows else {}
+    st.button("Open", key="built.in.open", on_click=state.steer, kwargs=chosen, disabled=not rows)
+
+
+def _upload() -> None:
+    files = st.file_uploader(
+        f"Safetensors files, a model each, or one collection file ({SUFFIX})",
+        type=["safetensors", "toml"],
+        accept_multiple_files=True,
+        key=_UPLOAD,
+        help="They are kept in a folder of this app on the machine it runs on, until the collection is removed.",
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input("Name of the collection", value="uploaded models", key=_UPLOAD_NAME, width=280)
+        st.button("Open", key="upload.open", on_click=_take_uploads, disabled=not files, type="primary")
+
+
+def _saved(selection: Selection) -> None:
+    kept = {one.id: one for one in shelf.listed()}
+    if not kept:
+        st.caption(
+            "Nothing is saved yet. What you open from the Hub or upload is; so is what you save below the models."
+        )
+        return
+    names = list(kept)
+    chosen = st.selectbox(
+        "Saved collection",
+        names,
+        index=names.index(selection.collection) if selection.collection in kept else 0,
+        # Of its own for every open collection, so that opening one also chooses it here.
+        key=f"{_KEPT}.{selection.collection}",
+        format_func=lambda name: f"{kept[name].title} ({_day(kept[name].when)})" if name in kept else name,
+    )
+    if chosen not in kept:
+        return
+    with st.container(horizontal=True):
+        st.button("Open", key="saved.open", on_click=state.steer, kwargs={"collection": chosen}, type="primary")
+        st.download_button(
+            f"Download {SUFFIX}",
+            kept[chosen].path.read_bytes(),
+            file_name=kept[chosen].path.name,
+            mime="application/toml",
+            key="saved.download",
+        )
+        with st.popover("Remove", icon=":material/delete:"):
+            st.caption("Takes the file away, and with it uploaded weights that no other collection names.")
+            st.button("Remove it", key="saved.remove", on_click=_remove, args=(chosen,))
+
+
+def _keep(part: Collection) -> None:
+    try:
+        state.steer(collection=shelf.keep(part))
+    except UwsError as error:
+        st.session_state[_PROBLEM] = str(error)
+    st.rerun()
+
+
+def _remove(name: str) -> None:
+    shelf.remove(name)
+
+
+def _take_uploads() -> None:
+    """Open what was uploaded: a collection file by itself, or models."""
+    files = [(file.name, file.getvalue()) for file in st.session_state.get(_UPLOAD) or ()]
+    tables = [file for file in files if file[0].endswith(".toml")]
+    try:
+        if tables and len(files) > 1:
+            raise UwsError(f"{len(files)} files, among them a collection file: upload that one by itself")
+        name = str(st.session_state.get(_UPLOAD_NAME, "")).strip() or "uploaded models"
+        state.steer(collection=places.open_file(*files[0]) if tables else places.open_uploads(files, name))
+    except UwsError as error:
+        st.session_state[_PROBLEM] = str(error)
+
+
+def _day(when: float) -> str:
+    return datetime.fromtimestamp(when, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,191 @@
+"""The parts of the reconstruction page: errors against k, model by model, and against size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.analysis.accounting import storage
+from uws_core.charts import reconstruction as charts
+from uws_core.charts.style import Look, percent
+from uws_core.errors import LayerError
+from uws_core.export import Provenance
+from uws_core.frames import reconstruction as frames
+from uws_core.frames.reconstruction import HELP
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.models import Collection
+from uws_core.nouns.storage import Storage
+from uws_core.nouns.views import RebuildQuery
+from uws_core.ui.panels import errand as errand_panel
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels import page
+from uws_core.ui.panels.page import Number
+from uws_core.ui.pick import reconstruction as pick
+from uws_core.ui.serve import errands
+from uws_core.ui.serve import reconstruction as serve
+from uws_core.ui.serve.reconstruction import Rebuilt
+
+DEFINITIONS: Mapping[str, str] = {
+    "Error": "|W - rebuilt|^2 / |W - c|^2 with the reference c: 100 % is the reference itself, above it is worse. "
+    "Several layers: the squares are added before the ratio is taken.",
+    "Unseen models": "The subspace comes from the models of the other groups only: with K = V diag(lambda) V^T their "
+    "Gram about their mean and x the inner products of the held-out model with them, direction j captures "
+    "(V_j^T x)^2 / lambda_j.",
+    "In sample": "The same with a subspace that saw the model. It reaches 0 at n - 1 directions, whatever they are.",
+    "Mean only": "The mean of the others in the model's place: no direction at all.",
+    "Random directions": "A random subspace of k directions captures k / D of what the mean leaves, on average.",
+    "Own SVD": "The model's own truncated SVD about the reference, at as many stored numbers as its coefficients and "
+    "its share of the basis take. (Eckart and Young 1936)",
+    "Stored numbers": "models: k d + n k; in: k p + n k m; out: k m + n k p; the mean d once. Layers m x p, d = m p.",
+    "Ceiling": "n - 1 directions are all there are on the models axis; on the side axes all m or p of them.",
+}
+PERCENT = ("subspace", "in_sample", "own_svd", "random", "mean_only", "nothing", "low", "middle", "high")
+WORST = 5
+
+
+def place(query: RebuildQuery, collection: Collection) -> str:
+    """What is rebuilt, in words."""
+    if len(query.layers) == 1:
+        return f"`{collection.by_name[query.layers[0]].short}`"
+    return f"{len(query.layers)} layers"
+
+
+def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
+    """What k directions take to store."""
+    mean = query.about == "mean"
+    return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=len(query.members))
+
+
+def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
+    """The numbers beside the answer, each with its formula and what it must be read against."""
+    row = frames.at(found.together, k)
+    middle = {name: row[name].median() for name in frames.LINES}
+
+    def shown(name: str) -> str:
+        value = middle[name]
+        return "unknown" if not isinstance(value, float) else percent(value)
+
+    return [
+        Number("Unseen models", shown("subspace"), HELP["subspace"], f"random: {shown('random')}"),
+        Number("Mean only", shown("mean_only"), HELP["mean_only"], "no direction"),
+        Number("In sample", shown("in_sample"), HELP["in_sample"], "saw the model"),
+        Number("Own SVD", shown("own_svd"), HELP["own_svd"], "as many numbers"),
+        Number("Times smaller", f"{kept.ratio:.3g}", HELP["ratio"], f"{kept.shared:,} numbers"),
+    ]
+
+
+def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k: int) -> None:
+    """The error against k with its companions."""
+    curve, models = frames.curve(found.together), frames.errors(found.together)
+    figures.figure(
+        "Error against directions kept",
+        partial(_errors, curve, models, k, found.ceiling, pick.log_scale(), _axis_name(query)),
+        models,
+        source,
+        alt=f"Squared error of rebuilt models by number of directions. {source.caption}",
+        key="errors",
+    )
+
+
+def models_figure(found: Rebuilt, collection: Collection, source: Provenance, *, k: int) -> None:
+    """Every model by k, or by layer where there are several; the worst first."""
+    if len(found.layers) == 1:
+        frame, by, title = frames.errors(found.together), "k", "Model by model"
+    else:
+        named = {collection.by_name[name].short: items for name, items in found.layers.items()}
+        frame, by, title = frames.by_layer(named, k), "layer", f"Model by model and layer by layer, at k = {k}"
+    worst = frames.at(found.together, k).head(WORST)
+    figures.figure(
+        title,
+        partial(_models, frame, by, k),
+        frame,
+        source,
+        alt=f"Heatmap of the error of every model by {by}",
+        key="models",
+    )
+    told = [f"{name} ({percent(error)})" for name, error in worst.select("model", "subspace").iter_rows() if error]
+    if told:
+        st.caption(f"Worst at k = {k}: {', '.join(told)}.")
+
+
+def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance, *, k: int) -> None:
+    """The error against size, on every axis whose errors are known; what is not is offered."""
+    whole, other = pick.whole(), 0
+    if whole:
+        try:
+            other = serve.other_numbers(query)
+        except LayerError as error:
+            st.caption(f"{error}.")
+            whole = False
+    frame = frames.sizes(serve.sizes(query, _axes(query, collection), other=other))
+    figures.figure(
+        "Error against size",
+        partial(_sizes, frame, whole, k),
+        frame,
+        source,
+        alt="Error of unseen models against how many times smaller they become, by axis",
+        key="sizes",
+    )
+    st.caption("Further right is smaller, further down is nearer to the model; numbers at the marks are k.")
+
+
+def tables(found: Rebuilt, k: int) -> None:
+    """The models at k, the worst first, and the curves."""
+    page.table(frames.at(found.together, k), HELP, label=f"Models at k = {k}, the worst first", percent=PERCENT)
+    page.table(frames.curve(found.together), HELP, label="Curves", percent=PERCENT)
+
+
+def newcomer_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *, k: int) -> None:
+    """One model from outside on the same lines."""
+    curve, models = frames.curve([one]), frames.errors([one])
+    figures.figure(
+        f"{one.model}: error against directions kept",
+        partial(_errors, curve, models, k, one.ceiling, pick.log_scale(), _axis_name(query)),
+        models,
+        source,
+        alt=f"Squared error of a model that is not in the collection. {source.caption}",
+        key="newcomer",
+    )
+
+
+def _axes(query: RebuildQuery, collection: Collection) -> list[str]:
+    """The query's axis, and the others as far as they are known; a button for those that are not."""
+    ready = [query.axis]
+    for axis in Axis:
+        if axis.value == query.axis:
+            continue
+        about = query.about if axis is Axis.MODELS else "mean"
+        errand = serve.errand(_on(query, axis.value, about), collection)
+        if errand is None or errand_panel.panel(errand, errands.attend(errand, asked=False)):
+            ready.append(axis.value)
+    return [axis.value for axis in Axis if axis.value in ready]
+
+
+def _on(query: RebuildQuery, axis: str, about: str) -> RebuildQuery:
+    return replace(query, axis=axis, about=about)
+
+
+def _axis_name(query: RebuildQuery) -> str:
+    words = {Axis.MODELS: "models axis", Axis.IN: "input directions", Axis.OUT: "output directions"}
+    centre = "the others' mean" if query.about == "mean" else query.about
+    return f"directions kept ({words[Axis(query.axis)]}, about {centre})"
+
+
+def _errors(
+    curve: pl.DataFrame, models: pl.DataFrame, k: int, ceiling: int, log: bool, axis_name: str, look: Look
+) -> go.Figure:
+    return charts.errors(curve, models, k=k, ceiling=ceiling, log=log, axis_name=axis_name, look=look)
+
+
+def _models(frame: pl.DataFrame, by: str, k: int, look: Look) -> go.Figure:
+    return charts.models(frame, by=by, k=k, look=look)
+
+
+def _sizes(frame: pl.DataFrame, whole: bool, k: int, look: Look) -> go.Figure:
+    return charts.sizes(frame, whole=whole, k=k, look=look)

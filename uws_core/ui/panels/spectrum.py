@@ -1,0 +1,209 @@
+"""The parts of the spectrum page: its numbers, its two curves, and the overview of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from math import isfinite
+
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.charts import overview as overview_charts
+from uws_core.charts import spectrum as charts
+from uws_core.charts.style import Look, percent
+from uws_core.export import Provenance
+from uws_core.frames.spectrum import HELP
+from uws_core.nouns.models import Collection
+from uws_core.nouns.query import Query
+from uws_core.ui import state
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels.page import Number
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve import spectrum as serve
+from uws_core.ui.serve.spectrum import Seen
+
+DEFINITIONS: Mapping[str, str] = {
+    "Points and centre": "Every model's layer is one point with d = m p coordinates; the centre is subtracted before "
+    "anything is squared. This is the models axis: k directions mean k numbers a model and layer.",
+    "Axes in and out": "All rows (in) or all columns (out) of all centred models are the points: the modes of the "
+    "HOSVD, a principal component analysis over the p inputs or the m outputs. k directions mean k m or k p numbers a "
+    "model and layer. (De Lathauwer, De Moor and Vandewalle 2000; arXiv 2512.05117, Algorithm 1)",
+    "Noise on the side axes": "Same strengths: every centred model keeps its own singular values and gets random "
+    "directions, 20 draws. Equal strengths: independent entries, with the Marchenko-Pastur edge.",
+    "Variance": "The eigenvalues of the n x n inner products of the centred models; not divided by n. "
+    "At most n - 1 are not zero about the mean: the ceiling. (Jolliffe 2002, section 3.5)",
+    "Rank at a share": "The fewest directions whose variances sum to that share of the total; "
+    '"more than k" where no more than k were kept.',
+    "Effective rank": "exp(-sum p log p) over the shares p. (Roy and Vetterli 2007)",
+    "Noise of the same strengths": "Every model keeps its distance from the centre and gets a random direction: "
+    "D R D with R Wishart of d degrees of freedom, drawn by Bartlett's decomposition. (Bartlett 1933; Horn 1965)",
+    "Noise of equal strengths": "The same with equal distances; its bulk ends at (1 + sqrt((n-1)/d))^2 times the mean "
+    "variance. (Marchenko and Pastur 1967)",
+    "z and p": "z = (seen - mean of the draws) / their standard deviation; p = (1 + draws at least as large) / "
+    "(1 + draws), one-sided. The band holds 95 % of the draws.",
+    "Above noise": "Leading directions that stand above the band, counted until the first that does not. (Horn 1965)",
+    "Floor": "Shares at or below it are rounding of the pass, about 1e-7 of the largest in single precision; greyed.",
+}
+MEASURES: Mapping[str, overview_charts.Measure] = {
+    "rank": overview_charts.RANK,
+    "effective rank": overview_charts.EFFECTIVE_RANK,
+    "z": overview_charts.Z,
+}
+OVERVIEW_KEY = "overview"
+
+
+def numbers(seen: Seen, query: Query) -> list[Number]:
+    """The numbers beside the answer, each with its formula and what noise gives."""
+    share = query.share
+    beyond = None if seen.band is None else seen.band.concentration(share)
+    noise = "" if seen.band is None else f"noise: {seen.band.rank(share).middle:.0f}"
+    single = seen.items[0].spectrum if len(seen.items) == 1 else None
+    found = [Number(f"Rank at {100 * share:g} %", str(seen.rank(share)), HELP["rank"], noise)] if not seen.lines else []
+    if single is not None:
+        found.append(Number("Effective rank", f"{single.effective_rank:.1f}", HELP["effective_rank"]))
+    if not seen.lines:
+        first = float(seen.frame["share"][0]) if seen.frame.height else 0.0
+        found.append(Number("First direction", percent(first), HELP["first_share"]))
+    if seen.band is not None and beyond is not None:
+        found.append(Number("Above noise", str(seen.band.above), HELP["above"], f"of {seen.ceiling} directions"))
+        z = f"{beyond.z:.1f}" if isfinite(beyond.z) else "beyond any draw"
+        found.append(
+            Number("z", z, "Share of the leading directions against noise: " + HELP["z"], f"p = {beyond.p:.2g}")
+        )
+    else:
+        found.append(Number("Ceiling", str(seen.ceiling), HELP["ceiling"], f"{len(query.members)} models"))
+    return found
+
+
+def curves(seen: Seen, query: Query, source: Provenance, *, log: bool) -> None:
+    """Scree and running sum side by side, under each other on a narrow screen."""
+    left, right = st.columns(2, gap="medium")
+    caption = f"{query.axis} axis, about {_centre(query)}{', unit norm' if query.unit else ''}"
+    with left:
+        figures.figure(
+            "Share of each direction",
+            partial(_scree, seen, log, f"direction ({caption})"),
+            seen.frame,
+            source,
+            alt=f"Scree plot: share of the variance by direction. {source.caption}",
+            key="scree",
+        )
+    with right:
+        figures.figure(
+            "Share carried together",
+            partial(_cumulative, seen, query.share, f"directions kept ({caption})"),
+            seen.frame,
+            source,
+            alt=f"Cumulative share of the variance by number of directions. {source.caption}",
+            key="cumulative",
+        )
+
+
+def overview(frame: pl.DataFrame, source: Provenance, *, measure: str, chosen: str) -> None:
+    """The network as depth by module; clicking a cell chooses its layer."""
+    figures.figure(
+        f"All layers, models axis: {MEASURES[measure].title}",
+        partial(_overview, frame, measure, chosen),
+        frame,
+        source,
+        alt=f"Heatmap of {measure} by block and module",
+        key=OVERVIEW_KEY,
+        on_select=_choose_cell,
+    )
+    st.caption("Click a cell to choose its layer; the table below holds every number.")
+
+
+def source(
+    name: str, caption: str, selection: Selection, collection: Collection, query: Query, seen: Seen
+) -> Provenance:
+    """Where the figures of this page come from."""
+    return figures.origin(
+        name,
+        caption,
+        page="spectrum",
+        selection=selection,
+        collection=collection,
+        layers=query.layers,
+        left_out=seen.left_out,
+        columns=HELP,
+    )
+
+
+def place(query: Query, collection: Collection) -> str:
+    """What is shown, for titles and file names."""
+    if len(query.layers) == 1:
+        return collection.by_name[query.layers[0]].short
+    n = len(query.layers)
+    return {"sum": f"{n} layers as one", "mean": f"mean over {n} layers"}.get(query.pool, f"{n} layers")
+
+
+def noise_or_less(query: Query) -> tuple[Query, tuple[str, ...]]:
+    """The query, or without noise and with the reason when drawing it would take too long."""
+    seconds = serve.noise_seconds(query)
+    if query.null == "none" or seconds <= serve.MOST_NOISE_SECONDS:
+        return query, ()
+    size = f"{len(query.layers)} layers of {len(query.members)} models"
+    return replace(query, null="none"), (f"Noise for {size} takes about {seconds:.0f} s; choose one layer to see it.",)
+
+
+def gauge_notes(query: Query, collection: Collection) -> tuple[str, ...]:
+    """A warning where an adapter's factor is shown alone: its spectrum depends on how the adapter is written down."""
+    factors = [name for name in query.layers if collection.by_name[name].factor]
+    if not factors:
+        return ()
+    shown = ", ".join(collection.by_name[name].short for name in factors[:3])
+    return (
+        f"{shown}: the factors of an adapter are defined only up to an invertible matrix between them, which changes "
+        "these curves and not what the adapter does; the update itself is the layer without A or B.",
+    )
+
+
+def _scree(seen: Seen, log: bool, axis_name: str, look: Look) -> go.Figure:
+    if seen.lines:
+        return charts.several(seen.lines, modules=_modules(seen), log=log, axis_name=axis_name, look=look)
+    edge = seen.band.edge if seen.band is not None else float("nan")
+    return charts.scree(
+        seen.frame, floor=seen.floor, ceiling=seen.ceiling, edge=edge, log=log, axis_name=axis_name, look=look
+    )
+
+
+def _cumulative(seen: Seen, share: float, axis_name: str, look: Look) -> go.Figure:
+    if seen.lines:
+        modules = _modules(seen)
+        return charts.several(seen.lines, modules=modules, running=True, share=share, axis_name=axis_name, look=look)
+    noise_rank = None if seen.band is None else seen.band.rank(share).middle
+    return charts.cumulative(
+        seen.frame,
+        share=share,
+        rank=seen.rank(share),
+        noise_rank=noise_rank,
+        ceiling=seen.ceiling,
+        axis_name=axis_name,
+        look=look,
+    )
+
+
+def _overview(frame: pl.DataFrame, measure: str, chosen: str, look: Look) -> go.Figure:
+    return overview_charts.overview(frame, measure=MEASURES[measure], chosen=chosen, look=look)
+
+
+def _choose_cell() -> None:
+    """The clicked cell's layer becomes the chosen one; a selection that went away with its figure changes nothing."""
+    picked = st.session_state.get(f"figure.{OVERVIEW_KEY}") or {}
+    points = picked.get("selection", {}).get("points", [])
+    names = [point.get("customdata") for point in points]
+    name = names[0][0] if names and isinstance(names[0], list) and names[0] else names[0] if names else None
+    if isinstance(name, str):
+        state.steer(layer=name)
+
+
+def _modules(seen: Seen) -> dict[str, str]:
+    return {item.layer.short: item.layer.module for item in seen.items}
+
+
+def _centre(query: Query) -> str:
+    words = {"mean": "the mean", "zero": "zero", "base": "the base"}
+    return words.get(query.about, query.about)

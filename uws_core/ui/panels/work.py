@@ -1,0 +1,87 @@
+"""What is being computed, what it costs, and how to stop it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from uws_core.jobs import JobState, JobStatus
+from uws_core.nouns.models import Collection
+from uws_core.nouns.sizes import bytes_text
+from uws_core.ui.panels.page import problem
+from uws_core.ui.serve import grams
+from uws_core.ui.serve.grams import Supply
+
+
+def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]) -> None:
+    """Nothing when all is there; else what is missing and why, with progress, stop, or a button that starts it."""
+    if supply.problem:
+        problem(supply.problem)
+    if not supply.missing:
+        return
+    job = supply.job
+    if job is not None and job.status.active:
+        st.fragment(_progress, run_every=1.0)(job.key, collection.name, len(supply.ready))
+        return
+    with st.container(border=True):
+        cost_line(collection, supply.missing)
+        if job is not None and job.status is JobStatus.FAILED:
+            st.caption(f"The last attempt stopped: {job.error}")
+        elif job is not None and job.status is JobStatus.CANCELLED:
+            st.caption("Stopped; what was finished is kept.")
+        st.button("Scan", on_click=_start, args=(collection, layers), type="primary", key="scan")
+
+
+def scan_panel(collection: Collection, layers: tuple[str, ...]) -> None:
+    """What reading the layers costs that have not been read yet, with a button; nothing when all have been."""
+    missing = grams.missing(collection, layers)
+    if not missing:
+        st.caption(f"All {len(layers)} chosen layers have been read; what you do next reads no weights.")
+        return
+    job = grams.jobs().get(grams.job_key(collection, layers))
+    supply_panel(Supply(tuple(name for name in layers if name not in set(missing)), missing, job), collection, layers)
+
+
+def cost_line(collection: Collection, layers: tuple[str, ...]) -> None:
+    """What a pass over these layers takes, in words."""
+    cost = grams.measured_cost(collection, layers)
+    from_hub = f" ({bytes_text(cost.far)} of it from the Hub)" if cost.far else ""
+    st.markdown(
+        f"{cost.layers} of {len(collection.layers)} layers have not been read. Reading them moves "
+        f"{bytes_text(cost.bytes)}{from_hub}, uses up to {bytes_text(cost.memory)} of memory, "
+        f"and takes about {_time(cost.seconds)} here; a cold disk or a network takes longer."
+    )
+
+
+def job_line(job: JobState) -> str:
+    """A job's progress in words: bytes and time left."""
+    done = f"{bytes_text(job.bytes_done)} of {bytes_text(job.bytes_total)}" if job.bytes_total else job.message
+    if job.status is JobStatus.QUEUED:
+        return f"waiting for {job.ahead} other" + ("" if job.ahead == 1 else "s")
+    left = f", {_time(job.seconds_left)} left" if job.seconds_left is not None else ""
+    return "stopping" if job.stopping else f"{done}{left}"
+
+
+def _progress(key: str, name: str, ready: int) -> None:
+    """One job, refreshed every second while it is under way; a whole run when it ends or has more to show."""
+    job = grams.jobs().get(key)
+    if job is None or not job.status.active:
+        st.rerun()
+    with st.container(border=True):
+        st.progress(job.fraction, text=f"{job.title}: {job_line(job)}")
+        if ready:
+            st.caption(f"{ready} layers are there already and shown below.")
+        st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
+
+
+def _start(collection: Collection, layers: tuple[str, ...]) -> None:
+    grams.start_scan(collection, layers)
+
+
+def _stop(key: str) -> None:
+    grams.jobs().cancel(key)
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,110 @@
+"""What the about page says of this machine and this server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import polars as pl
+
+from uws_core import export
+from uws_core.codec import MATH_VERSION
+from uws_core.errors import StoreError, UwsError
+from uws_core.jobs import JobState
+from uws_core.nouns.sizes import bytes_text
+from uws_core.store import default_store
+from uws_core.ui import folders
+from uws_core.ui.serve import grams
+from uws_core.ui.serve.device import loaded_torch
+
+
+def versions() -> pl.DataFrame:
+    """One row a package that makes the numbers, and the version of the mathematics."""
+    found = {"mathematics": str(MATH_VERSION), **export.versions()}
+    return pl.DataFrame({"name": list(found), "version": list(found.values())})
+
+
+def machine() -> dict[str, str]:
+    """Where passes run and how much memory there is, in words."""
+    return {
+        "Device": _device(),
+        "Processor cores": str(os.cpu_count() or 1),
+        "Memory of the machine": _memory("MemTotal"),
+        "Memory available": _memory("MemAvailable"),
+        "Printed figures": export.print_obstacle() or "PDF, SVG and PNG can be made here",
+    }
+
+
+def storage() -> dict[str, str]:
+    """Where results are kept, how many, and up to how much; a repair is told."""
+    try:
+        store = default_store()
+        stats = store.stats()
+    except StoreError as error:
+        return {"Store": str(error)}
+    told = {
+        "Folder": str(stats.path),
+        "Results": f"{stats.entries}, {bytes_text(stats.bytes)} of at most {bytes_text(stats.limit)}",
+    }
+    return told | ({"Repaired": store.notice} if store.notice else {})
+
+
+def hub() -> dict[str, str]:
+    """Which Hub is read, as whom, and what of it is kept; the token itself is never shown."""
+    from uws_core.sources import hub as source
+
+    told = {
+        "Address": source.client().endpoint,
+        "Token": "set in HF_TOKEN; whoever opens this app reads with it" if source.client().token_or_no else "none",
+    }
+    try:
+        slices = source.slices()
+    except UwsError as error:
+        return told | {"Kept bytes": str(error)}
+    if slices is None:
+        return told | {"Kept bytes": f"none, as {source.KEEP_VARIABLE} says"}
+    kept = f"{bytes_text(slices.bytes_kept())} of at most {bytes_text(slices.limit)} in {slices.folder}"
+    return told | {"Kept bytes": kept}
+
+
+def limits() -> dict[str, str]:
+    """What this server allows itself."""
+    return {
+        "Folders that can be opened": ", ".join(str(root) for root in folders.roots()),
+        "Reading that starts at once": f"up to about {grams.INLINE_SECONDS:.0f} s",
+        "Reading that asks first": f"beyond about {grams.ASK_SECONDS:.0f} s",
+        "Jobs at a time": "1, the others wait in line",
+    }
+
+
+def jobs() -> pl.DataFrame:
+    """One row a remembered job, the latest first."""
+    rows = [_row(job) for job in grams.jobs().jobs()]
+    schema = {"job": pl.String, "status": pl.String, "done": pl.Float64, "seconds": pl.Float64, "error": pl.String}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _row(job: JobState) -> dict[str, object]:
+    return {
+        "job": job.title,
+        "status": job.status.value,
+        "done": job.fraction,
+        "seconds": job.seconds_spent,
+        "error": job.error,
+    }
+
+
+def _device() -> str:
+    torch = loaded_torch()
+    if torch is None:
+        return "not asked yet: nothing was read since the server started"
+    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+
+
+def _memory(field: str) -> str:
+    """A line of Linux's memory table; unknown elsewhere."""
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return "unknown on this system"
+    found = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines() if ":" in line)
+    return bytes_text(int(found[field].split()[0]) * 1024) if field in found else "unknown on this system"

@@ -1,0 +1,280 @@
+"""The angles page's answers: models, groups of models, random halves, or layers, and one pair of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import polars as pl
+import streamlit as st
+
+from uws_core import run
+from uws_core.analysis.angle_tables import chance_level, model_angles, side_table
+from uws_core.analysis.angles import chance_band, level_of, pair_angles, shared_angles, side_angles
+from uws_core.analysis.group_angles import group_angles, half_angles, random_halves, relabelled
+from uws_core.analysis.order import by_likeness
+from uws_core.answers import angles as answers
+from uws_core.errors import CollectionError, LayerError, NotEnoughModels
+from uws_core.frames import angles as frames
+from uws_core.jobs import Report
+from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, Order, TableBand
+from uws_core.nouns.chance import NullBand
+from uws_core.nouns.factors import Factors
+from uws_core.nouns.gram import Axis, Gram
+from uws_core.nouns.models import Collection, LeftOut
+from uws_core.nouns.query import Query
+from uws_core.nouns.views import AnglesQuery
+from uws_core.ui import tokens
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import errands, grams
+
+# Directions of each model that are kept in the store: more than these are asked for by few and computed then.
+KEPT = 32
+SPLITS = 20
+# On the side axes every split reads the layer again.
+SIDE_SPLITS = 4
+# Above it shuffled labels take longer than anybody waits for a band.
+MOST_SHUFFLED_STEPS = 5e9
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the page shows of a query: a table of pairs, or random splits in two, with chance beside them."""
+
+    table: AngleTable | None
+    order: Order | None
+    level: ChanceLevel
+    band: TableBand | None = None
+    splits: tuple[Angles, ...] = ()
+    split_band: NullBand | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known of the numbers."""
+        if self.table is not None:
+            return self.table.notes
+        return tuple(dict.fromkeys(note for one in self.splits[:1] for note in one.notes))
+
+    def frame(self) -> pl.DataFrame:
+        """Every number of the figure."""
+        if self.table is not None:
+            return frames.pairs(self.table, self.band)
+        return frames.halves(self.splits, self.split_band)
+
+    def answer(self, query: AnglesQuery, place: str) -> str:
+        """The sentence that answers the page's question."""
+        if self.table is None:
+            return answers.answer_halves(self.splits, place=place, side=query.axis, level=self.level, by=query.group)
+        told = {"place": place, "side": query.axis, "by": query.group}
+        return answers.answer(self.table, level=self.level, band=self.band, **told)
+
+
+def errand(query: AnglesQuery, collection: Collection) -> errands.Errand | None:
+    """What has to be read before the query can be answered, beyond the Grams; None on the models axis."""
+    if query.axis == Axis.MODELS:
+        return None
+    asked = replace(query, k=_kept(query.k), draws=0, seed=0, collection="")
+    seconds, bytes_read = _price(query, collection)
+    return errands.Errand(
+        key=errands.key_of("angles", asked),
+        title=f"Reading the directions of {len(query.members)} models in {_layers_text(query)}",
+        seconds=seconds,
+        bytes=bytes_read,
+        work=lambda report: _prepare(query, collection, report),
+    )
+
+
+@st.cache_data(max_entries=48, max_size="256mb", show_spinner=False)
+def seen(query: AnglesQuery) -> Seen:
+    """What these models, groups, halves or layers show.
+
+    Raises:
+        UwsError: too few models, groups or layers, or a centre that is not known.
+    """
+    collection = _collection(query)
+    if query.view == "halves":
+        return _halves(query, collection)
+    table, band, left_out = _table(query, collection)
+    order = by_likeness(table.mean_degrees)
+    return Seen(table, order, chance_level(table), band, left_out=left_out)
+
+
+@st.cache_data(max_entries=256, max_size="64mb", show_spinner=False)
+def pair(query: AnglesQuery, left: str, right: str) -> tuple[Angles, NullBand]:
+    """The angles of two rows of the query's table, and what random directions show.
+
+    Raises:
+        LayerError: no such row.
+    """
+    collection = _collection(query)
+    names = list(_names(query, collection))
+    if left not in names or right not in names:
+        raise LayerError(f"{left} and {right} are not both among what is compared here")
+    found = _pair(query, collection, names.index(left), names.index(right))
+    return found, chance_band(found)
+
+
+def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, TableBand | None, tuple[LeftOut, ...]]:
+    if query.view == "models":
+        factors = _factors(query, collection)
+        return model_angles(factors, side=query.axis, kept=query.k), None, factors.left_out
+    if query.view == "layers":
+        return side_table(_sides(query, collection), kept=query.k), None, ()
+    groups = _groups(query, collection)
+    if query.axis != Axis.MODELS:
+        return side_table(_sides(query, collection), kept=query.k, what="groups", labels=groups), None, ()
+    gram, labels = _gram(query), collection.table[query.group]
+    table = group_angles(gram, labels, kept=query.k, members=query.members, about=query.about)
+    if query.draws * len(query.members) ** 3 * 30 / len(groups) ** 2 > MOST_SHUFFLED_STEPS:
+        return table, None, gram.left_out
+    band = relabelled(
+        gram,
+        labels,
+        kept=query.k,
+        members=query.members,
+        about=query.about,
+        draws=query.draws,
+        seed=query.seed,
+    )
+    return table, band, gram.left_out
+
+
+def _halves(query: AnglesQuery, collection: Collection) -> Seen:
+    if query.axis == Axis.MODELS:
+        gram, groups = _gram(query), collection.table[query.group] if query.group else None
+        splits = half_angles(
+            gram,
+            kept=query.k,
+            repeats=SPLITS,
+            seed=query.seed,
+            members=query.members,
+            groups=groups,
+            about=query.about,
+        )
+        left_out = gram.left_out
+    else:
+        sides, left_out = _sides(query, collection), ()
+        splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
+    k, other = splits[0].cosines.shape
+    level = level_of(k, other, splits[0].dimension)
+    return Seen(None, None, level, None, splits, chance_band(splits[0]), left_out)
+
+
+def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> Angles:
+    if query.view == "models":
+        return pair_angles(_factors(query, collection), left, right, side=query.axis, kept=query.k)
+    if query.view == "groups" and query.axis == Axis.MODELS:
+        rows = list(_rows_by_group(query, collection).values())
+        return shared_angles(_gram(query), rows[left], rows[right], kept=query.k, about=query.about)
+    sides = _sides(query, collection)
+    return side_angles(sides[left], sides[right], kept=query.k)
+
+
+def _names(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
+    """The rows of the query's table, as they are labelled there."""
+    if query.view == "models":
+        return tuple(collection.labels[row] for row in query.members)
+    if query.view == "layers":
+        return tuple(collection.by_name[name].short for name in query.layers)
+    return _groups(query, collection)
+
+
+def _groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
+    """The groups of the chosen models.
+
+    Raises:
+        NotEnoughModels: no attribute is chosen, or it has one value only.
+    """
+    found = tuple(str(label) for label in _rows_by_group(query, collection))
+    if len(found) < 2:
+        raise NotEnoughModels(
+            f"Groups need an attribute with at least two values among the chosen models; {query.group or 'none'} has "
+            f"{len(found)}. Choose another one under Group by in the sidebar, or compare random halves"
+        )
+    return found
+
+
+def _rows_by_group(query: AnglesQuery, collection: Collection) -> dict[object, list[int]]:
+    column = collection.table.get(query.group)
+    parts: dict[object, list[int]] = {}
+    for row in query.members if column is not None else ():
+        parts.setdefault(column[row] if column is not None else None, []).append(row)
+    return parts
+
+
+def _sides(query: AnglesQuery, collection: Collection, report: Report | None = None) -> tuple[Gram, ...]:
+    """The side Grams of the layers, of the groups in the one layer, or of its halves, one after the other."""
+    if query.view == "layers":
+        asks = [(name, query.members) for name in query.layers]
+    else:
+        asks = [(query.layers[0], rows) for rows in _subsets(query, collection)]
+    part = errands.in_parts(report or (lambda fraction, message: None), len(asks))
+    return tuple(
+        run.side(collection, name, axis=query.axis, about=query.about, members=rows, report=part(place))
+        for place, (name, rows) in enumerate(asks)
+    )
+
+
+def _subsets(query: AnglesQuery, collection: Collection) -> list[tuple[int, ...]]:
+    """The models of each group, or of the two halves of each split."""
+    if query.view == "groups":
+        return [tuple(rows) for rows in _rows_by_group(query, collection).values()]
+    column = collection.table[query.group] if query.group else collection.labels
+    splits = random_halves([column[row] for row in query.members], repeats=SIDE_SPLITS, seed=query.seed)
+    return [tuple(query.members[place] for place in half) for split in splits for half in split]
+
+
+def _factors(query: AnglesQuery, collection: Collection, report: Report | None = None) -> Factors:
+    return run.directions(
+        collection, query.layers[0], kept=_kept(query.k), about=query.about, members=query.members, report=report
+    )
+
+
+def _gram(query: AnglesQuery) -> Gram:
+    every = tuple(grams.of(Query(query.collection, query.fingerprint, query.members, query.layers)))
+    return every[0] if len(every) == 1 else run.whole_network(every)
+
+
+def _prepare(query: AnglesQuery, collection: Collection, report: Report) -> None:
+    """Everything that reads weights, into the store."""
+    if query.view == "models":
+        _factors(query, collection, report)
+    else:
+        _sides(query, collection, report)
+
+
+def _price(query: AnglesQuery, collection: Collection) -> tuple[float, int]:
+    """About how many seconds and bytes the errand takes."""
+    keys = [collection.by_name[name] for name in query.layers]
+    n = len(query.members)
+    share = n / max(len(collection), 1)
+    times = 1.0 if query.axis == Axis.IN and query.about == "mean" and query.view != "models" else 2.0
+    steps = sum(n * key.entries * min(key.shape) * 2.0 for key in keys)
+    if query.view == "models":
+        steps += sum(n * 30.0 * min(key.shape) ** 3 for key in keys)
+    times, steps = (times * SIDE_SPLITS, steps * SIDE_SPLITS) if query.view == "halves" else (times, steps)
+    seconds = errands.read_seconds(collection, query.layers, times=times * share) + steps / errands.STEPS_PER_SECOND
+    return seconds, int(times * 4 * n * sum(key.entries for key in keys))
+
+
+def _kept(k: int) -> int:
+    """How many directions are computed and stored for a k: whole steps, so that near ks share one result."""
+    return KEPT if k <= KEPT else 2 ** (k - 1).bit_length()
+
+
+def _layers_text(query: AnglesQuery) -> str:
+    return "one layer" if len(query.layers) == 1 else f"{len(query.layers)} layers"
+
+
+def _collection(query: AnglesQuery) -> Collection:
+    found = catalogue().get(query.collection)
+    if found is None or found.fingerprint != query.fingerprint:
+        raise CollectionError(f"{query.collection} changed while it was read; choose it again")
+    return found
+
+
+def groups_of(collection: Collection, name: str, members: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Each chosen model's value of an attribute as text, for the strip of colours; None without one."""
+    if name not in tokens.group_columns(collection):
+        return None
+    return tuple(str(collection.table[name][row]) for row in members)

@@ -1,0 +1,108 @@
+"""Scores of rebuilt networks, where there is something to score them with: the built-in collections."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from uws_core.codec import MATH_VERSION, scores_bytes, scores_from
+from uws_core.errors import StoreError
+from uws_core.jobs import Report
+from uws_core.nouns.function import FunctionPoint
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.models import Collection
+from uws_core.nouns.query import Query
+from uws_core.nouns.views import RebuildQuery
+from uws_core.store import default_store
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import errands, grams
+from uws_core.ui.serve.reconstruction import groups, kept_on
+from uws_core.zoo.demo import DEMOS, PREFIX
+
+# One call of the tiny networks' evaluator, and rebuilding one of them.
+_SECONDS_PER_SCORE = 0.025
+MOST_KS = 8
+
+
+def possible(collection_id: str) -> bool:
+    """Whether the networks of a collection can be scored here: whole networks of a built-in collection."""
+    demo = DEMOS.get(collection_id.removeprefix(PREFIX)) if collection_id.startswith(PREFIX) else None
+    return demo is not None and demo.scored and demo.name != "lora"
+
+
+def errand(query: RebuildQuery, collection: Collection) -> errands.Errand:
+    """Rebuilding and scoring every chosen network at about eight ks."""
+    n, points = len(query.members), 2 + 2 * len(_kept(query, collection))
+    return errands.Errand(
+        key=errands.key_of("scores", _asked(query)),
+        title=f"Rebuilding and scoring {n} networks",
+        seconds=n * points * _SECONDS_PER_SCORE,
+        # Small networks: what takes the time is trying them, so progress counts networks.
+        bytes=0,
+        work=lambda report: _score(query, collection, report),
+    )
+
+
+def points(query: RebuildQuery) -> tuple[FunctionPoint, ...]:
+    """The scores there are, possibly of some networks only while the rest is under way or was stopped."""
+    raw = default_store().get(_key(query))
+    with suppress(StoreError):
+        return scores_from(raw) if raw is not None else ()
+    return ()
+
+
+def untrained(collection: Collection, members: tuple[int, ...]) -> float | None:
+    """The median of what networks that never learned reach, relative to the chosen ones of the same names."""
+    other = catalogue().get(f"{PREFIX}untrained")
+    if other is None or "test_score" not in collection.table:
+        return None
+    fresh = dict(zip(other.labels, other.table["test_score"], strict=True))
+    pairs = [(fresh.get(collection.labels[row]), collection.table["test_score"][row]) for row in members]
+    ratios = [a / b for a, b in pairs if isinstance(a, float) and isinstance(b, float) and b > 0]
+    return float(np.median(ratios)) if ratios else None
+
+
+def _score(query: RebuildQuery, collection: Collection, report: Report) -> None:
+    """Scores every network; what is done goes to the store after each network."""
+    # torch is loaded only where weights are read.
+    from uws_core.passes.function import FunctionQuestion, function_errors
+    from uws_core.zoo.evaluate import evaluate
+
+    question = FunctionQuestion(
+        layers=tuple(collection.by_name[name] for name in query.layers),
+        kept=_kept(query, collection),
+        groups=groups(query, collection),
+        members=query.members,
+        axis=Axis(query.axis),
+        about=query.about,
+        reference=query.reference,
+    )
+    asked = Query(query.collection, query.fingerprint, query.members, query.layers)
+    every = {gram.layer.name: gram for gram in grams.of(asked)}
+    found: list[FunctionPoint] = []
+
+    def noted(fraction: float, message: str) -> None:
+        default_store().put(_key(query), scores_bytes(found))
+        report(fraction, message)
+
+    for point in function_errors(collection, evaluate, question, grams=every, report=noted):
+        found.append(point)
+
+
+def _kept(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
+    """About eight numbers of directions, from the mean alone to all there are."""
+    every = np.array(kept_on(query, collection))
+    most = int(every.max(initial=0))
+    wanted = np.unique(np.round(np.geomspace(1, max(most, 1), MOST_KS - 1)).astype(int))
+    nearest = {int(every[np.abs(every - k).argmin()]) for k in wanted}
+    return tuple(sorted(nearest | {0}))
+
+
+def _asked(query: RebuildQuery) -> RebuildQuery:
+    return replace(query, collection="", own=False)
+
+
+def _key(query: RebuildQuery) -> str:
+    return f"scores/{MATH_VERSION}/{errands.key_of('points', _asked(query))}"

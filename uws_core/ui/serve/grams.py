@@ -1,0 +1,165 @@
+"""Where a page's Grams come from: the store, a pass at once when it is small, or a job that the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from uws_core import cluster, run
+from uws_core.analysis.cost import scan_cost
+from uws_core.errors import CollectionError, UwsError
+from uws_core.jobs import JobManager, JobState, Report
+from uws_core.nouns.cost import Cost, Pace
+from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.query import Query
+from uws_core.sources import on_hub
+from uws_core.store import default_store
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import cluster as scheduler
+
+if TYPE_CHECKING:
+    from uws_core.passes.stored import Stored
+
+# A pass expected to take no longer runs at once; a longer one starts by itself as a job, and asks first beyond.
+INLINE_SECONDS = 4.0
+ASK_SECONDS = 60.0
+# A modest connection, in bytes a second.
+NETWORK = 10e6
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """Which layers can be shown now, which are missing, and the job that makes them, if one was asked for."""
+
+    ready: tuple[str, ...]
+    missing: tuple[str, ...]
+    job: JobState | None = None
+    problem: str = ""
+
+
+@st.cache_resource(show_spinner=False, on_release=JobManager.close)
+def jobs() -> JobManager:
+    """The one job manager of this server; its jobs are everybody's."""
+    return JobManager(workers=1)
+
+
+def cost(collection: Collection, layers: Sequence[str], *, pace: Pace | None = None) -> Cost:
+    """What a pass over these layers of all models takes; four bytes a weight are assumed, and a modest machine.
+
+    For models on the Hub the bytes are those that are stored there, and a modest connection brings them.
+    """
+    n = len(collection) + (collection.base is not None)
+    keys = [collection.by_name[name] for name in layers]
+    found = scan_cost(keys, n=n, budget=run.Effort().budget, pace=pace)
+    moved = sent(collection, layers)
+    if moved is None:
+        return found
+    return replace(found, bytes=moved.bytes, far=moved.far, seconds=found.seconds + moved.far / NETWORK)
+
+
+def sent(collection: Collection, layers: Sequence[str]) -> Stored | None:
+    """What reading these layers moves where a model is on the Hub; None where none is, or headers cannot be read."""
+    refs = [*collection.refs, *([collection.base] if collection.base else [])]
+    return _sent(collection.fingerprint, tuple(layers), collection) if any(on_hub(ref) for ref in refs) else None
+
+
+def measured_cost(collection: Collection, layers: Sequence[str]) -> Cost:
+    """The same at the pace of this machine, which is measured once; for when somebody is about to decide."""
+    from uws_core.passes.pace import measured_pace
+
+    return cost(collection, layers, pace=measured_pace())
+
+
+def supply(collection: Collection, layers: Sequence[str]) -> Supply:
+    """What can be shown of these layers now; a small rest is computed here, a larger one becomes a job.
+
+    Beyond `ASK_SECONDS`, or after somebody stopped the job, it waits for `start_scan`.
+    """
+    rest = missing(collection, layers)
+    problem = ""
+    if rest and cost(collection, rest).seconds <= INLINE_SECONDS:
+        problem = _compute(collection, rest)
+        rest = missing(collection, rest)
+    job = jobs().get(job_key(collection, layers)) if rest else None
+    if rest and not problem and job is None and cost(collection, rest).seconds <= ASK_SECONDS:
+        job = start_scan(collection, layers)
+    gone = set(rest)
+    return Supply(tuple(name for name in layers if name not in gone), rest, job, problem)
+
+
+def start_scan(collection: Collection, layers: Sequence[str]) -> JobState:
+    """The job that computes what is missing of these layers: a new one, or the one under way."""
+    names = tuple(layers)
+    rest = missing(collection, names)
+    title = f"Reading {len(rest)} layers of {len(collection)} models in {collection.name}"
+    where = scheduler.address()
+
+    def work(report: Report) -> None:
+        problems: dict[str, UwsError] = {}
+
+        def failed(layer: LayerKey, error: UwsError) -> None:
+            problems[layer.name] = error
+
+        with cluster.connected(where) as executor:
+            for _ in run.scan(collection, names, report=report, executor=executor, failed=failed):
+                pass
+        if problems:
+            told = "; ".join(str(error) for error in list(problems.values())[:3])
+            raise UwsError(f"{len(problems)} of {len(names)} layers failed, the others are done: {told}")
+
+    return jobs().submit(job_key(collection, names), work, title=title, bytes_total=cost(collection, rest).bytes)
+
+
+def job_key(collection: Collection, layers: Sequence[str]) -> str:
+    """The same for everybody who asks for these layers of these contents."""
+    return f"scan/{collection.fingerprint}/{sha256('|'.join(sorted(layers)).encode()).hexdigest()[:12]}"
+
+
+def missing(collection: Collection, layers: Sequence[str]) -> tuple[str, ...]:
+    """The layers whose Gram is not in the store; opens no value."""
+    store = default_store()
+    keys = collection.by_name
+    return tuple(name for name in layers if run.gram_key(collection, keys[name]) not in store)
+
+
+def of(query: Query) -> Iterator[Gram]:
+    """The Grams of a query's layers, in the order of the collection; ask for layers that `supply` called ready.
+
+    Raises:
+        CollectionError: the collection changed or went away meanwhile.
+    """
+    collection = catalogue().get(query.collection)
+    if collection is None or collection.fingerprint != query.fingerprint:
+        raise CollectionError(f"{query.collection} changed while it was read; choose it again")
+    # The store may have dropped one since; a small pass brings it back.
+    found = {gram.layer.name: gram for gram in run.scan(collection, list(query.layers))}
+    return (found[layer.name] for layer in collection.layers if layer.name in found)
+
+
+def _compute(collection: Collection, layers: Sequence[str]) -> str:
+    """Compute these layers now, each for itself so that a damaged one spoils no other; what went wrong, or nothing."""
+    problems: dict[str, str] = {}
+    with st.spinner(f"Reading {len(layers)} layers of {len(collection)} models"):
+        for name in layers:
+            try:
+                list(run.scan(collection, [name]))
+            except UwsError as error:
+                problems[name] = str(error)
+    return "; ".join(list(problems.values())[:3])
+
+
+# Asked for several times a click; what is fetched meanwhile is noticed soon enough.
+@st.cache_data(ttl=5, max_entries=64, show_spinner=False)
+def _sent(fingerprint: str, layers: tuple[str, ...], _collection: Collection) -> Stored | None:
+    # Loads torch, which the first paint does without.
+    from uws_core.passes.stored import stored
+
+    try:
+        return stored(_collection, layers)
+    except UwsError:
+        return None

@@ -1,0 +1,111 @@
+"""Collections from elsewhere: what a query finds on the Hub, and opening models as a job that ends on the shelf."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+import streamlit as st
+
+from uws_core.collection import collect
+from uws_core.errors import UwsError
+from uws_core.jobs import JobState, Report
+from uws_core.nouns.hub import HubListing, str_ref
+from uws_core.nouns.models import ModelRef
+from uws_core.ui import folders, shelf
+from uws_core.ui.catalogue import read_again
+from uws_core.ui.serve.grams import jobs
+
+# What the Hub says changes by the day; a search that is repeated within minutes is the same one.
+_FRESH_SECONDS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a query found, or in words why nothing."""
+
+    listing: HubListing | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Models to be opened as a collection: `name` for people, `query` that found them, `base` they all started from."""
+
+    refs: tuple[ModelRef, ...]
+    name: str
+    query: str = ""
+    base: str = ""
+    id: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        content = sha256("\n".join([*map(str_ref, self.refs), self.base]).encode()).hexdigest()
+        object.__setattr__(self, "id", shelf.id_for(self.name, content))
+
+    @property
+    def key(self) -> str:
+        """The job's key: the same models under the same name are one job."""
+        return f"open/{self.id}"
+
+
+def listing(query: str) -> Listed:
+    """The models that a query finds on the Hub now; asked again after ten minutes."""
+    return _listing(query, os.environ.get("HF_ENDPOINT", ""), "HF_TOKEN" in os.environ)
+
+
+def start(opening: Opening) -> JobState:
+    """The job that opens models and keeps them as a saved collection."""
+
+    def work(report: Report) -> None:
+        made = collect(list(opening.refs), name=opening.name, base=opening.base or None, roots=_roots(), report=report)
+        shelf.keep(made, query=opening.query, name=opening.id)
+
+    title = f"Opening {len(opening.refs)} models"
+    return jobs().submit(opening.key, work, title=title)
+
+
+def open_uploads(files: Sequence[tuple[str, bytes]], name: str) -> str:
+    """The id of the collection that uploaded files make, kept on the shelf.
+
+    Raises:
+        UwsError: they hold nothing that can be compared, or cannot be kept.
+    """
+    paths = shelf.keep_uploads(files)
+    return shelf.keep(collect(list(paths), name=name, roots=_roots()))
+
+
+def open_file(title: str, data: bytes) -> str:
+    """The id of a collection file from elsewhere, kept on the shelf.
+
+    Raises:
+        UwsError: it is none, or nothing in it can be compared here.
+    """
+    try:
+        name = shelf.keep_text(title, data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UwsError(f"{title} is no text, so it is no collection file") from error
+    path = shelf.path_of(name)
+    try:
+        collect(path or "", roots=_roots())
+    except UwsError:
+        shelf.remove(name)
+        raise
+    read_again()
+    return name
+
+
+def _roots() -> tuple[str, ...]:
+    return (*(str(root) for root in folders.roots()), str(shelf.folder()))
+
+
+@st.cache_data(ttl=_FRESH_SECONDS, max_entries=32, show_spinner="Asking the Hub")
+def _listing(query: str, endpoint: str, has_token: bool) -> Listed:
+    """`endpoint` and `has_token` are part of the key, so that an answer is not given to who would get another."""
+    from uws_core.sources import hub
+
+    try:
+        return Listed(hub.find(query))
+    except UwsError as error:
+        return Listed(problem=str(error))

@@ -1,0 +1,242 @@
+"""The reconstruction page's answers: held-out errors on any axis, what they cost to store, and newcomers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from uws_core import run
+from uws_core.analysis.accounting import ceiling, storage
+from uws_core.analysis.heldout import held_out, pooled
+from uws_core.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
+from uws_core.frames.reconstruction import Sized
+from uws_core.jobs import Report
+from uws_core.nouns.factors import Factors
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.models import Collection, LeftOut
+from uws_core.nouns.query import Query
+from uws_core.nouns.views import RebuildQuery
+from uws_core.store import default_store
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import errands, grams
+
+# So many numbers of directions are computed at most; in between the next smaller one stands for a k.
+MOST_KS = 48
+# Directions of each model that are kept anyway; here only their singular values are used.
+KEPT = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The errors of every model, by layer and over all layers together, and what could not be computed."""
+
+    layers: dict[str, tuple[HeldOut, ...]]
+    together: tuple[HeldOut, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def ceiling(self) -> int:
+        """The most directions the others can have, in the fold and layer that have most."""
+        return max((one.ceiling for one in self.together), default=0)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known of the numbers, without that k was clipped, which the ceiling shows."""
+        said = dict.fromkeys(note for one in self.together for note in one.notes)
+        return tuple(note for note in said if "were asked for" not in note)
+
+
+def errand(query: RebuildQuery, collection: Collection) -> errands.Errand | None:
+    """What has to be read beyond the Grams: for the side axes, and for the models' own SVD; None when nothing has."""
+    if query.axis == Axis.MODELS and not query.own:
+        return None
+    seconds, bytes_read = _price(query, collection)
+    return errands.Errand(
+        key=errands.key_of("rebuild", replace(query, collection="")),
+        title=f"Rebuilding {_layers_text(query)} of {len(query.members)} models",
+        seconds=seconds,
+        bytes=bytes_read,
+        work=lambda report: _prepare(query, collection, report),
+    )
+
+
+def rebuilt(query: RebuildQuery) -> Rebuilt:
+    """The held-out errors of the query's models in each of its layers, and over all of them.
+
+    Raises:
+        UwsError: no layer in which anything can be held out.
+    """
+    kept = kept_on(query, _collection(query))
+    found: dict[str, tuple[HeldOut, ...]] = {}
+    problems: list[tuple[str, UwsError]] = []
+    for name in query.layers:
+        try:
+            found[name] = layer_errors(replace(query, layers=(name,)), kept)
+        except (LayerError, NotEnoughModels) as error:
+            problems.append((name, error))
+    if not found:
+        raise problems[0][1] if problems else NotEnoughModels("No layer is chosen; choose one in the sidebar")
+    left_out = tuple(LeftOut(name, str(error)) for name, error in problems)
+    return Rebuilt(found, pooled(found.values()), left_out)
+
+
+@st.cache_data(max_entries=512, max_size="256mb", show_spinner=False)
+def layer_errors(query: RebuildQuery, kept: tuple[int, ...]) -> tuple[HeldOut, ...]:
+    """The held-out errors in the query's one layer, at the same numbers of directions as in all others.
+
+    Raises:
+        UwsError: as for `held_out`, or the collection changed meanwhile.
+    """
+    return _layer_errors(query, _collection(query), kept, None)
+
+
+def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[Sized, ...]:
+    """What each k takes to store and leaves of unseen models, on these axes; axes that fail are left away.
+
+    `other` counts the numbers outside the layers, see `other_numbers`.
+
+    Raises:
+        UwsError: the collection changed meanwhile.
+    """
+    collection, rows = _collection(query), []
+    for axis in axes:
+        try:
+            found = rebuilt(replace(query, axis=axis))
+        except (LayerError, NotEnoughModels):
+            continue
+        rows += _sized(axis, query, collection, found, other)
+    return tuple(rows)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def other_numbers(query: RebuildQuery) -> int:
+    """How many numbers the query's models store outside the layers of the collection.
+
+    Raises:
+        LayerError: the models are updates only, so that nobody knows.
+    """
+    from uws_core.passes.rebuild import other_numbers as counted
+
+    return counted(_collection(query), query.members)
+
+
+def groups(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
+    """One label for each model of the collection: what is held out together."""
+    return tuple(collection.table[query.group]) if query.group else tuple(range(len(collection)))
+
+
+def kept_on(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
+    """The numbers of directions that are computed: all up to the ceiling, or about 48 of them, dense at the low end."""
+    n = len(query.members)
+    most = max(ceiling(collection.by_name[name], n=n, axis=Axis(query.axis)) for name in query.layers)
+    if most < MOST_KS:
+        return tuple(range(most + 1))
+    steps = np.unique(np.round(np.geomspace(1, most, MOST_KS)).astype(int))
+    nice = [k for k in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512) if k <= most]
+    return tuple(sorted({0, *steps.tolist(), *nice}))
+
+
+def _layer_errors(
+    query: RebuildQuery, collection: Collection, kept: tuple[int, ...], report: Report | None
+) -> tuple[HeldOut, ...]:
+    """From the Gram on the models axis; on a side axis from the store or by a pass."""
+    own = _own(query, collection) if query.own else None
+    if query.axis == Axis.MODELS:
+        (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
+        return held_out(
+            gram,
+            groups=groups(query, collection),
+            kept=kept,
+            members=query.members,
+            about=query.about,
+            reference=query.reference,
+            own=own,
+        )
+    key = f"heldout/{MATH_VERSION}/{errands.key_of('layer', replace(query, collection=''), kept)}"
+    raw = default_store().get(key)
+    if raw is not None:
+        with suppress(StoreError):
+            return heldout_from(raw)
+    found = _side_errors(query, collection, kept, own, report)
+    default_store().put(key, heldout_bytes(found))
+    return found
+
+
+def _side_errors(
+    query: RebuildQuery, collection: Collection, kept: tuple[int, ...], own: Factors | None, report: Report | None
+) -> tuple[HeldOut, ...]:
+    # torch is loaded only where weights are read.
+    from uws_core.passes.side_heldout import SideQuestion, side_held_out
+
+    question = SideQuestion(
+        axis=Axis(query.axis),
+        kept=kept,
+        reference=query.reference,
+        own=own,
+        total=run.side(collection, query.layers[0], axis=query.axis, members=query.members),
+    )
+    return side_held_out(
+        collection, query.layers[0], question, groups=groups(query, collection), members=query.members, report=report
+    )
+
+
+def _own(query: RebuildQuery, collection: Collection) -> Factors:
+    """The models' own singular values about what the errors are relative to."""
+    return run.directions(collection, query.layers[0], kept=KEPT, about=query.reference, members=query.members)
+
+
+def _sized(axis: str, query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
+    rows, names = [], list(found.layers)
+    for place, k in enumerate(found.together[0].kept.tolist()):
+        if k <= found.ceiling:
+            mean, n = query.about == "mean", len(query.members)
+            stored = storage(collection, names, kept=k, axis=axis, mean=mean, members=n, other=other)
+            rows.append(Sized(axis, stored, found.together, place))
+    return rows
+
+
+def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> None:
+    """Everything that reads weights, into the store, layer by layer."""
+    part, kept = errands.in_parts(report, len(query.layers)), kept_on(query, collection)
+    for index, name in enumerate(query.layers):
+        one = replace(query, layers=(name,))
+        if query.own:
+            _own(one, collection)
+        if query.axis != Axis.MODELS:
+            with suppress(LayerError, NotEnoughModels):
+                _layer_errors(one, collection, kept, part(index))
+        part(index)(1.0, collection.by_name[name].short)
+
+
+def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
+    """About how many seconds and bytes the errand takes."""
+    n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
+    folds = len(set(groups(query, collection)))
+    times, steps = 0.0, 0.0
+    if query.own:
+        times, steps = 2.0, sum(n * (2.0 * key.entries * min(key.shape) + 30.0 * min(key.shape) ** 3) for key in keys)
+    if query.axis != Axis.MODELS:
+        sides = [key.shape[1] if query.axis == Axis.IN else key.shape[0] for key in keys]
+        times += 4.0
+        steps += sum(
+            4.0 * n * key.entries * side + 10.0 * folds * side**3 for key, side in zip(keys, sides, strict=True)
+        )
+    seconds = errands.read_seconds(collection, query.layers, times=times) + steps / errands.STEPS_PER_SECOND
+    return seconds, int(times * 4 * n * sum(key.entries for key in keys))
+
+
+def _layers_text(query: RebuildQuery) -> str:
+    return "one layer" if len(query.layers) == 1 else f"{len(query.layers)} layers"
+
+
+def _collection(query: RebuildQuery) -> Collection:
+    found = catalogue().get(query.collection)
+    if found is None or found.fingerprint != query.fingerprint:
+        raise CollectionError(f"{query.collection} changed while it was read; choose it again")
+    return found

@@ -1,0 +1,162 @@
+"""The spectrum page's answers: one layer, several side by side, their mean, or all of them as one network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from uws_core import run
+from uws_core.analysis import nulls
+from uws_core.analysis.spectrum import pooled, spectrum
+from uws_core.answers import spectrum as answers
+from uws_core.errors import LayerError, NotEnoughModels, UwsError
+from uws_core.frames import spectrum as frames
+from uws_core.nouns.chance import NullBand
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.models import LeftOut
+from uws_core.nouns.query import Query
+from uws_core.nouns.spectrum import LayerSpectrum, Rank
+from uws_core.ui.serve import grams, sides
+
+# One multiply-add of a drawn n x n matrix's decomposition; 200 draws at n = 40 take 25 ms.
+_SECONDS_PER_STEP = 2e-9
+# Noise that takes longer is left to be asked for one layer at a time.
+MOST_NOISE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the spectrum page shows of a query.
+
+    `frame` is what the curves are drawn from, with one row a direction; `lines` has one such frame a layer where
+    several are drawn side by side, and then `frame` is all of them with their names. `band` is that of `frame`.
+    """
+
+    items: tuple[LayerSpectrum, ...]
+    frame: pl.DataFrame
+    band: NullBand | None = None
+    lines: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def ceiling(self) -> int:
+        """The most directions there can be."""
+        return max(item.spectrum.ceiling for item in self.items)
+
+    @property
+    def floor(self) -> float:
+        """The share below which a variance is rounding, where one spectrum is shown."""
+        only = self.items[0].spectrum
+        return only.floor / only.total if len(self.items) == 1 and only.total > 0 else 0.0
+
+    def rank(self, share: float) -> Rank:
+        """The fewest directions that carry `share`: of the one spectrum, or of the mean over layers."""
+        if len(self.items) == 1:
+            return self.items[0].spectrum.rank_for(share)
+        reached = np.flatnonzero(self.frame["cumulative"].to_numpy() >= share - 1e-12)
+        return Rank(int(reached[0]) + 1) if reached.size else Rank(self.frame.height, censored=True)
+
+    def answer(self, share: float) -> str:
+        """The sentence that answers the page's question."""
+        return answers.answer(self.items, share=share)
+
+
+def seen(query: Query) -> Seen:
+    """What these layers of these models show.
+
+    Raises:
+        NotEnoughModels: fewer than two usable models, or no layer in which they differ.
+        LayerError: none of the layers can be seen about this centre.
+    """
+    found, left_out = items(query)
+    if len(found) == 1:
+        only = found[0]
+        left_out += only.spectrum.left_out
+        return Seen(found, frames.scree(only.spectrum, only.band), only.band, left_out=left_out)
+    if query.pool == "mean":
+        band = _pooled_band(found)
+        return Seen(found, frames.pooled(pooled(item.spectrum for item in found), band), band, left_out=left_out)
+    lines = {item.layer.short: frames.scree(item.spectrum, item.band) for item in found}
+    named = [line.select(pl.lit(name).alias("layer"), pl.all()) for name, line in lines.items()]
+    return Seen(found, pl.concat(named), None, lines, left_out)
+
+
+def ready(query: Query, layers: Sequence[str]) -> Query:
+    """The query with only those of its layers that can be shown now."""
+    kept = set(layers)
+    return replace(query, layers=tuple(name for name in query.layers if name in kept))
+
+
+def overview(query: Query, *, noise: bool) -> pl.DataFrame:
+    """One row a layer of the query: rank at its share, effective rank, and with `noise` where chance stands."""
+    asked = replace(query, pool="each", share=0.9, axis=Axis.MODELS.value, null=query.null if noise else "none")
+    try:
+        found, _ = items(asked)
+    except UwsError:
+        found = ()
+    return frames.overview(found, share=query.share)
+
+
+def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]:
+    """One item a layer or one for the sum, and the layers that cannot be seen so.
+
+    Raises:
+        NotEnoughModels: too few models for every layer.
+        LayerError: no layer can be seen about this centre.
+    """
+    plain = replace(query, share=0.9, k=16, group="")
+    if query.pool == "sum" or len(query.layers) == 1:
+        return (item(replace(plain, pool="sum")),), ()
+    found: list[LayerSpectrum] = []
+    problems: list[tuple[str, UwsError]] = []
+    for name in query.layers:
+        try:
+            found.append(item(replace(plain, layers=(name,), pool="sum")))
+        except (LayerError, NotEnoughModels) as error:
+            problems.append((name, error))
+    if not found:
+        raise problems[0][1]
+    return tuple(found), tuple(LeftOut(name, str(error)) for name, error in problems)
+
+
+@st.cache_data(max_entries=4096, max_size="256mb", show_spinner=False)
+def item(query: Query) -> LayerSpectrum:
+    """The spectrum and the band of one layer, or of all the query's layers as one.
+
+    Raises:
+        NotEnoughModels: fewer than two usable models are chosen.
+        LayerError: an unknown centre.
+    """
+    if query.axis != Axis.MODELS:
+        return sides.item(query)
+    every = tuple(grams.of(query))
+    gram = every[0] if len(every) == 1 else run.whole_network(every)
+    about, unit = query.about, query.unit
+    one = spectrum(gram, members=query.members, about=about, unit=unit)
+    band = None
+    if query.null != "none" and one.total > 0:
+        band = nulls.null_band(
+            gram,
+            kind=query.null,
+            draws=query.draws,
+            seed=query.seed,
+            members=query.members,
+            about=about,
+            unit=unit,
+        )
+    return LayerSpectrum(layer=gram.layer, spectrum=one, band=band, layers=len(every))
+
+
+def noise_seconds(query: Query) -> float:
+    """About how long the noise of a query takes to draw the first time."""
+    count = 1 if query.pool == "sum" else len(query.layers)
+    return count * query.draws * len(query.members) ** 3 * _SECONDS_PER_STEP
+
+
+def _pooled_band(found: tuple[LayerSpectrum, ...]) -> NullBand | None:
+    bands = [item.band for item in found if item.band is not None]
+    return nulls.pooled_band(bands) if bands else None

@@ -1,0 +1,215 @@
+"""What this app keeps of people's own: saved collections, uploaded weights, and attributes that were edited.
+
+A folder beside the results holds `<id>.uws.toml` files, one a collection, uploaded files in `uploads/`, and edited
+attributes in `edits/` by the fingerprint of the models they are of. An id is looked up in the folder, never joined
+into a path from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from uws_core.errors import ExportError, UwsError
+from uws_core.nouns.models import Collection
+from uws_core.saved import SUFFIX, parse_saved, read_saved, save
+from uws_core.store import default_path
+
+SAVED: Final = "saved:"
+_UPLOADS, _EDITS = "uploads", "edits"
+_STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
+_NAME_LINE: Final = re.compile(r'^name = (".*")$', re.MULTILINE)
+# The name stands in the first lines of a file.
+_HEAD: Final = 4096
+WEIGHTS: Final = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A saved collection as the shelf shows it: `id` for the address, `title` for people, `when` in seconds."""
+
+    id: str
+    title: str
+    path: Path
+    when: float
+
+
+def folder() -> Path:
+    """Where collections are kept: beside the results, not among them."""
+    results = default_path()
+    return results.with_name(f"{results.name}-collections")
+
+
+def uploads() -> Path:
+    """Where uploaded weights lie."""
+    return folder() / _UPLOADS
+
+
+def listed() -> tuple[Kept, ...]:
+    """The saved collections, newest first."""
+    try:
+        paths = [path for path in folder().iterdir() if path.name.endswith(SUFFIX) and _STEM.fullmatch(_stem(path))]
+        found = [
+            Kept(SAVED + _stem(path), _title(path, path.stat().st_mtime_ns), path, path.stat().st_mtime)
+            for path in paths
+        ]
+    except OSError:
+        return ()
+    return tuple(sorted(found, key=lambda one: -one.when))
+
+
+def path_of(name: str) -> Path | None:
+    """The file behind an id, or None."""
+    return next((one.path for one in listed() if one.id == name), None)
+
+
+def id_for(name: str, *content: str) -> str:
+    """An id for a collection of that name; `content` tells it from others of the same name."""
+    slug = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-._")[:40] or "models"
+    return f"{SAVED}{slug}-{sha256(chr(0).join([name, *content]).encode(errors='replace')).hexdigest()[:8]}"
+
+
+def keep(collection: Collection, *, query: str = "", name: str = "") -> str:
+    """Saves a collection under the id `name`, or one made for it; returns the id.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
+    name = name or id_for(collection.name, collection.fingerprint)
+    save(collection, _made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}", query=query)
+    return name
+
+
+def keep_text(title: str, text: str) -> str:
+    """Puts a collection file from elsewhere on the shelf; returns its id.
+
+    Raises:
+        UnreadableFile: it is none; the message says where.
+        ExportError: it cannot be written.
+    """
+    parse_saved(text, beside=folder())
+    name = id_for(title.removesuffix(SUFFIX), text)
+    try:
+        (_made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}").write_text(text, encoding="utf-8")
+    except (OSError, UnicodeEncodeError) as error:
+        raise ExportError(f"{title}: the collection cannot be kept: {error}") from error
+    return name
+
+
+def remove(name: str) -> None:
+    """Takes a collection off the shelf; uploaded weights that no other one names go with it."""
+    path = path_of(name)
+    if path is None:
+        return
+    path.unlink(missing_ok=True)
+    named = "".join(one.path.read_text(encoding="utf-8") for one in listed())
+    for place in uploads().iterdir() if uploads().is_dir() else ():
+        if place.name not in named:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def keep_uploads(files: Sequence[tuple[str, bytes]]) -> tuple[Path, ...]:
+    """Writes uploaded weights under safe names in a folder named by their content; returns their paths in order.
+
+    Raises:
+        ExportError: they cannot be written.
+    """
+    digest = sha256()
+    for name, data in files:
+        digest.update(sha256(name.encode(errors="replace")).digest() + sha256(data).digest())
+    place = uploads() / digest.hexdigest()[:40]
+    names = _safe_names([name for name, _ in files])
+    if not place.is_dir():
+        unfinished = place.with_name(f".{place.name}")
+        try:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            _made(unfinished)
+            for name, (_, data) in zip(names, files, strict=True):
+                (unfinished / name).write_bytes(data)
+            unfinished.rename(place)
+        except OSError as error:
+            raise ExportError(f"the uploaded files cannot be kept: {error.strerror or error}") from error
+    return tuple(place / name for name in names)
+
+
+def edited(collection: Collection) -> Collection:
+    """The collection with the attributes that were last kept for its models, if any were."""
+    path = _edits(collection)
+    try:
+        kept = read_saved(path) if path.is_file() else None
+    except UwsError:
+        return collection
+    if kept is None or tuple(kept.models) != collection.labels:
+        return collection
+    return replace(collection, table=kept.table)
+
+
+def keep_edits(collection: Collection) -> None:
+    """Keeps the collection's table as the attributes of its models.
+
+    Raises:
+        ExportError: it cannot be written.
+    """
+    path = _edits(collection)
+    _made(path.parent)
+    save(collection, path)
+
+
+def forget_edits(collection: Collection) -> None:
+    """Back to the attributes that the models came with."""
+    _edits(collection).unlink(missing_ok=True)
+
+
+def has_edits(collection: Collection) -> bool:
+    """Whether attributes were kept for these models."""
+    return _edits(collection).is_file()
+
+
+def _edits(collection: Collection) -> Path:
+    # A digest again, since the fingerprint of a file from elsewhere is a text from elsewhere.
+    return folder() / _EDITS / f"{sha256(collection.fingerprint.encode()).hexdigest()[:32]}{SUFFIX}"
+
+
+def _made(place: Path) -> Path:
+    try:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ExportError(f"{place}: collections cannot be kept there: {error.strerror or error}") from error
+    return place
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(SUFFIX)
+
+
+@lru_cache(maxsize=1024)
+def _title(path: Path, changed: int) -> str:
+    """The name that a file gives itself, from its first lines; its stem when there is none."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = _NAME_LINE.search(file.read(_HEAD))
+        return str(json.loads(found[1]))[:120] if found else _stem(path)
+    except (OSError, ValueError):
+        return _stem(path)
+
+
+def _safe_names(names: Iterable[str]) -> list[str]:
+    """A plain file name for each, all different."""
+    safe: list[str] = []
+    for name in names:
+        stem = (
+            re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name.replace("\\", "/")).name.removesuffix(WEIGHTS)).strip("-.")
+            or "model"
+        )
+        one, number = stem[:80], 2
+        while f"{one}{WEIGHTS}" in safe:
+            one, number = f"{stem[:80]}-{number}", number + 1
+        safe.append(f"{one}{WEIGHTS}")
+    return safe

@@ -1,0 +1,95 @@
+"""The sidebar: what data, the same on every page, with a line of state and what is being computed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from uws_core.errors import StoreError
+from uws_core.nouns.models import Collection
+from uws_core.nouns.sizes import bytes_text
+from uws_core.store import default_store
+from uws_core.ui import state, tokens
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.selection import Selection
+from uws_core.ui.serve import grams
+from uws_core.ui.serve.device import device
+
+
+def show() -> None:
+    """The controls of the sidebar; what they say goes into the selection and the address."""
+    selection = state.current()
+    shelf = catalogue()
+    with st.sidebar:
+        chosen = st.selectbox(
+            "Collection",
+            shelf.ids(),
+            key=state.held("collection", selection.collection),
+            format_func=shelf.title,
+            help="Models of one architecture. Open a folder of your own on the collection page.",
+        )
+        if chosen != selection.collection:
+            selection = state.change(collection=chosen)
+        collection = shelf.get(selection.collection)
+        if collection is not None:
+            selection = _models_and_layers(selection, collection)
+            st.caption(state_line(selection, collection))
+        _working()
+
+
+def state_line(selection: Selection, collection: Collection) -> str:
+    """How much of the collection is chosen, where numbers are computed, and how much is stored."""
+    models = f"{len(selection.members_in(collection))} of {len(collection)} models"
+    layers = f"{len(selection.layers_in(collection))} of {len(collection.layers)} layers"
+    return ", ".join([models, layers, device(), _stored()])
+
+
+def _models_and_layers(selection: Selection, collection: Collection) -> Selection:
+    here = selection.collection
+    models = tokens.model_options(collection)
+    models |= {token: tokens.model_caption(collection, token) for token in selection.members if token not in models}
+    layers = dict.fromkeys([*tokens.layer_options(collection), *selection.layers])
+    members = st.multiselect(
+        "Models",
+        list(models),
+        key=state.held(f"members.{here}", list(selection.members)),
+        format_func=lambda token: models.get(token, token),
+        placeholder=f"all {len(collection)}",
+        help="Values of one attribute add up, different attributes narrow, single models are added. Empty means all.",
+    )
+    chosen = st.multiselect(
+        "Layers",
+        list(layers),
+        key=state.held(f"layers.{here}", list(selection.layers)),
+        format_func=lambda token: tokens.layer_caption(collection, token),
+        placeholder=f"all {len(tokens.layer_names(collection, ()))}",
+        help="Single layers, a module at every depth (`*.attn.q`), or a whole block (`2.*`). Empty means all.",
+    )
+    group = st.selectbox(
+        "Group by",
+        ["", *tokens.group_columns(collection)],
+        key=state.held(f"group.{here}", selection.group),
+        format_func=lambda name: name or "nothing",
+        help="The attribute whose values are compared, coloured, or held out together.",
+    )
+    return state.change(members=members, layers=chosen, group=group)
+
+
+def _stored() -> str:
+    try:
+        return f"store {bytes_text(default_store().stats().bytes)}"
+    except StoreError:
+        return "store not usable"
+
+
+def _working() -> None:
+    """One line a job under way, refreshed while there is one."""
+    if any(job.status.active for job in grams.jobs().jobs()):
+        st.fragment(_jobs, run_every=1.0)()
+
+
+def _jobs() -> None:
+    active = [job for job in grams.jobs().jobs() if job.status.active]
+    for job in active:
+        st.progress(job.fraction, text=f"{job.title}: {job.fraction:.0%}")
+    if not active:
+        st.rerun()

@@ -1,0 +1,138 @@
+"""The session: the guard of every page, the selection, and its place in the address.
+
+A selection is read from the address once, when a session begins. After that the widgets lead: `change` records
+what they say and writes the address. Everything else that wants to choose (a click in a figure, a button) calls
+`steer`, which takes effect at the next run, before any widget is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import streamlit as st
+
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.selection import Selection
+
+# Widgets that stand for a field of the selection have keys that begin so; a steer makes them anew.
+PICK = "pick."
+# Switches of a view that keep themselves in the address (`bind="query-params"`); nothing else is left standing there.
+VIEWS = frozenset(
+    {
+        "scale",
+        "colour",
+        "likeness",
+        "threshold",
+        "fit",
+        "view",
+        "measure",
+        "order",
+        "colours",
+        "pair",
+        "hold",
+        "relative",
+        "reference",
+        "own",
+        "error",
+        "count",
+        "claim",
+        "draws",
+        "seed",
+        "kept",
+    }
+)
+ICON = Path(__file__).with_name("icon.svg")
+_ENTERED = "app.entered"
+_WAY = "app.way"
+_CHOSEN = "app.selection"
+_STEERED = "app.steered"
+
+
+def enter() -> None:
+    """Mark this run as one that came through the entry, and send it on to the page it first asked for.
+
+    Called by the entry right after `st.navigation`.
+    """
+    st.session_state[_ENTERED] = True
+    way = st.session_state.pop(_WAY, None)
+    if way is not None:
+        st.switch_page(way["page"], query_params=way["params"])
+
+
+def home() -> None:
+    """The page without a name: the spectrum, with whatever the address asked for."""
+    st.switch_page("pages/spectrum.py", query_params=_params())
+
+
+def require(page: str) -> Selection:
+    """The guard of a page and what is chosen; `page` is the page's own word.
+
+    The first session of a server can reach a page past the entry, without sidebar, configuration or checks: such a
+    session goes to the entry first and comes back with its address.
+    """
+    # Taken away again, so that the mark speaks for this run only and not for one before it.
+    if not st.session_state.pop(_ENTERED, False):
+        st.session_state[_WAY] = {"page": f"pages/{page}.py", "params": _params()}
+        st.switch_page("app.py", query_params=_params())
+    return current()
+
+
+def current() -> Selection:
+    """What is chosen now: from the session, or from the address when the session is new."""
+    chosen = st.session_state.get(_CHOSEN)
+    steered = st.session_state.pop(_STEERED, None)
+    if steered is not None:
+        for key in [key for key in st.session_state if str(key).startswith(PICK)]:
+            del st.session_state[key]
+        chosen = (chosen or {}) | steered
+    if chosen is None:
+        return _keep(Selection.from_params(_params(), catalogue()))
+    return _keep(Selection.clean(catalogue(), **chosen))
+
+
+def change(**fields: object) -> Selection:
+    """The selection with what a widget says, kept and written to the address."""
+    before = current()
+    after = Selection.clean(catalogue(), **asdict(before) | fields)
+    _write(after.to_params())
+    return _keep(after)
+
+
+def steer(**fields: object) -> None:
+    """Choose from outside the widgets, from the next run on: in a callback, or before `st.rerun()`."""
+    st.session_state[_STEERED] = st.session_state.get(_STEERED, {}) | fields
+
+
+def held(name: str, value: object) -> str:
+    """The key of a widget that stands for a field, its state seeded with what is chosen when the widget is new."""
+    key = PICK + name
+    if key not in st.session_state:
+        st.session_state[key] = value
+    return key
+
+
+def _keep(selection: Selection) -> Selection:
+    st.session_state[_CHOSEN] = asdict(selection)
+    return selection
+
+
+def _params() -> dict[str, list[str]]:
+    """The address as it is: every key with all its values."""
+    return {key: st.query_params.get_all(key) for key in st.query_params}
+
+
+def _write(params: Mapping[str, str | list[str]]) -> None:
+    """Make the address say this and nothing else, touching only what differs."""
+    for key, values in _params().items():
+        if key not in params and key not in VIEWS:
+            del st.query_params[key]
+        elif key in params and values == _list(params[key]):
+            params = {name: value for name, value in params.items() if name != key}
+    for key, value in params.items():
+        st.query_params[key] = value
+
+
+def _list(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value

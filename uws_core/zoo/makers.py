@@ -1,0 +1,214 @@
+"""Collections whose truth is known because it was put in: one maker for each way to be misled, and its control.
+
+A maker is a function of sizes, strength and seed that returns whole arrays in memory; `write` makes a folder of one.
+Models have two blocks of an MLP. What a user would know of them goes into the table, what was done to them in secret
+into the truth. `strength`, `fraction`, `spread` at 0 is always the control: the same collection without the artefact.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from uws_core.nouns.arrays import Bools, Floats
+from uws_core.nouns.models import Value
+
+Shapes = Mapping[str, tuple[int, int]]
+
+MODELS = 40
+SHAPES: Shapes = {
+    f"blocks.{depth}.mlp.{name}.weight": shape
+    for depth in range(2)
+    for name, shape in (("up", (64, 32)), ("down", (32, 64)))
+}
+# Every n models carry this many task names in turn; nothing in the weights depends on them.
+TASKS = 8
+NOISE_STD = 0.02
+
+
+@dataclass(frozen=True)
+class Made:
+    """A collection in memory: `layers[name]` is (n, m, p); `table` and `truth` hold one value a model.
+
+    `base[name]` (m, p) is what the models started from, where they have one start in common.
+    """
+
+    layers: Mapping[str, Floats]
+    table: Mapping[str, tuple[Value, ...]]
+    truth: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
+    base: Mapping[str, Floats] | None = None
+
+
+def noise(*, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
+    """Independent normal weights: nothing is shared, and whatever looks shared is chance."""
+    rng = _generator("noise", seed)
+    layers = {name: NOISE_STD * rng.standard_normal((n, *shape)) for name, shape in shapes.items()}
+    return Made(layers, _table(n, seed, ["own"] * n))
+
+
+def spike(*, strength: float = 4.0, count: int = 3, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
+    """Noise and `count` shared directions, `strength` times as strong as theory can see at all.
+
+    The covariance of the models has eigenvalues `l = 1 + strength sqrt(gamma)` above noise 1, `gamma = (n - 1) / d`.
+    Above strength 1 the direction is seen at `l (1 + gamma / (l - 1))`; at 1 or below it drowns, whoever looks.
+
+    Source: Baik, Ben Arous and Peche 2005, doi:10.1214/009117905000000233.
+    """
+    rng = _generator("spike", seed)
+    raw = rng.standard_normal((n, count))
+    scores = np.linalg.qr(raw - raw.mean(axis=0)).Q
+    layers = {}
+    for name, (m, p) in shapes.items():
+        d = m * p
+        directions = np.linalg.qr(rng.standard_normal((d, count))).Q.T
+        # A unit score times s adds s^2 along its direction, where noise has d NOISE_STD^2.
+        size = NOISE_STD * math.sqrt(strength * math.sqrt((n - 1) / d) * d)
+        weights = NOISE_STD * rng.standard_normal((n, d)) + size * scores @ directions
+        layers[name] = weights.reshape(n, m, p)
+    truth = {f"score_{k + 1}": tuple(scores[:, k].tolist()) for k in range(count)}
+    return Made(layers, _table(n, seed, ["own"] * n), truth)
+
+
+def shared_start(
+    *, fraction: float = 0.5, drift: float = 0.5, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0
+) -> Made:
+    """Random starts plus random updates, `drift` times as large; a `fraction` of the models has one start in common.
+
+    What these share is the seed they were started with, and nothing that was learned.
+    """
+    rng = _generator("shared-start", seed)
+    chosen = _chosen(rng, n, fraction)
+    layers = {}
+    for name, (m, p) in shapes.items():
+        starts = rng.standard_normal((n, m, p))
+        starts[chosen] = rng.standard_normal((m, p))
+        layers[name] = (starts + drift * rng.standard_normal((n, m, p))) / math.sqrt(p)
+    starts_of = ["shared" if one else f"own-{i}" for i, one in enumerate(chosen)]
+    return Made(layers, _table(n, seed, starts_of), {"shares_start": tuple(chosen.tolist())})
+
+
+def unequal(*, spread: float = 1.0, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
+    """Independent directions, but log-normal norms: a few strong models alone make the spectrum decay.
+
+    `spread` is the standard deviation of the natural logarithm of the norms: at 1, p90 / p10 is about 13.
+    """
+    rng = _generator("unequal", seed)
+    sizes = np.exp(spread * rng.standard_normal(n))
+    layers = {
+        name: NOISE_STD * sizes[:, None, None] * rng.standard_normal((n, *shape)) for name, shape in shapes.items()
+    }
+    return Made(layers, _table(n, seed, ["own"] * n), {"size": tuple(sizes.tolist())})
+
+
+def two_lineages(
+    *, fraction: float = 0.5, drift: float = 0.2, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0
+) -> Made:
+    """Two unrelated trained bases, and each model one of them plus its own random update, `drift` times as large.
+
+    A `fraction` of the models comes from the second base. The one shared direction is whose child a model is.
+    """
+    rng = _generator("two-lineages", seed)
+    second = _chosen(rng, n, fraction)
+    layers = {}
+    for name, shape in shapes.items():
+        bases = np.stack([_trained(rng, shape), _trained(rng, shape)])
+        layers[name] = bases[second.astype(int)] + _updates(rng, n, shape, drift)
+    lineage = tuple("second" if one else "first" for one in second)
+    return Made(layers, _table(n, seed, ["unknown"] * n), {"lineage": lineage})
+
+
+def permuted(
+    *, fraction: float = 1.0, drift: float = 0.1, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0
+) -> Made:
+    """Siblings of one base; a `fraction` of them has its hidden neurons in another order, which changes no output.
+
+    Each `up` (h, p) and the `down` (m, h) of its block are shuffled alike: the networks compute the same functions, yet
+    their weights look unrelated. With one seed, every `fraction` has the same networks and differs in the order alone.
+
+    Raises:
+        ValueError: a layer is not one of a pair named `up` and `down`.
+    """
+    pairs = {name: name.replace(".up.", ".down.") for name in shapes if ".up." in name}
+    if sorted([*pairs.keys(), *pairs.values()]) != sorted(shapes):
+        raise ValueError(f"Neurons are shuffled in pairs of layers x.up.y and x.down.y; found {', '.join(shapes)}")
+    rng = _generator("permuted", seed)
+    chosen = _chosen(rng, n, fraction)
+    base = {name: _trained(rng, shape) for name, shape in shapes.items()}
+    layers = {name: base[name] + _updates(rng, n, shape, drift) for name, shape in shapes.items()}
+    for up, down in pairs.items():
+        for i in np.flatnonzero(chosen):
+            order = rng.permutation(shapes[up][0])
+            layers[up][i] = layers[up][i][order]
+            layers[down][i] = layers[down][i][:, order]
+    return Made(layers, _table(n, seed, ["base"] * n), {"permuted": tuple(chosen.tolist())}, base)
+
+
+def reinitialised(
+    *, fraction: float = 0.1, drift: float = 0.1, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0
+) -> Made:
+    """Siblings of one base, of which a `fraction` was never loaded: fresh random weights of the same spread instead.
+
+    The table does not tell; it is what a loader leaves behind that skips the tensors whose names it does not know.
+    Trained weights have heavier tails (kurtosis 6) than fresh ones (3), and siblings have cosines near 1.
+    """
+    rng = _generator("reinitialised", seed)
+    chosen = _chosen(rng, n, fraction)
+    base = {name: _trained(rng, shape) for name, shape in shapes.items()}
+    layers = {name: base[name] + _updates(rng, n, shape, drift) for name, shape in shapes.items()}
+    for name, (m, p) in shapes.items():
+        layers[name][chosen] = rng.standard_normal((int(chosen.sum()), m, p)) / math.sqrt(p)
+    return Made(layers, _table(n, seed, ["base"] * n), {"reinitialised": tuple(chosen.tolist())}, base)
+
+
+def faint_spike() -> Made:
+    """The spike at half the strength that theory needs to see it."""
+    return spike(strength=0.5)
+
+
+# What is made when a built-in collection is asked for by name.
+MAKERS: dict[str, Callable[[], Made]] = {
+    "noise": noise,
+    "spike": spike,
+    "faint-spike": faint_spike,
+    "shared-init": shared_start,
+    "unequal": unequal,
+    "two-lineages": two_lineages,
+    "permuted": permuted,
+    "reinitialised": reinitialised,
+}
+
+
+def _generator(name: str, seed: int) -> np.random.Generator:
+    # Two makers with one seed must not draw the same noise.
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+
+
+def _chosen(rng: np.random.Generator, n: int, fraction: float) -> Bools:
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"fraction is the share of the models that is changed, from 0 to 1; found {fraction}")
+    chosen = np.zeros(n, dtype=np.bool_)
+    chosen[rng.permutation(n)[: round(fraction * n)]] = True
+    return chosen
+
+
+def _trained(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
+    """Weights (m, p) of spread 1 / sqrt(p) with the heavier tails that training leaves."""
+    return rng.laplace(scale=math.sqrt(0.5 / shape[1]), size=shape)
+
+
+def _updates(rng: np.random.Generator, n: int, shape: tuple[int, int], drift: float) -> Floats:
+    return drift / math.sqrt(shape[1]) * rng.standard_normal((n, *shape))
+
+
+def _table(n: int, seed: int, starts: list[str]) -> dict[str, tuple[Value, ...]]:
+    return {
+        "model": tuple(f"model-{i:03d}" for i in range(n)),
+        "task": tuple(f"task-{i % TASKS}" for i in range(n)),
+        "kind": ("synthetic",) * n,
+        "seed": (seed,) * n,
+        "initialisation": tuple(starts),
+    }
