@@ -6,10 +6,12 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 # Set before anything of ours or of the Hub client is imported: both read the environment once.
 _PRIVATE = Path(tempfile.mkdtemp(prefix="uws-tests-"))
@@ -89,3 +91,12 @@ def _need_gpu() -> None:
 
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture(scope="session")
+def browser(browser_executable: str) -> Iterator[Browser]:
+    """The system's own browser."""
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 from safetensors.numpy import save_file
 
 import uws_core as uws
@@ -189,23 +189,21 @@ def test_many_layers_get_fewer_draws_and_never_too_few() -> None:
 
 
 @pytest.mark.e2e
-def test_it_opens_from_a_disk_without_a_request(made: Path, browser_executable: str) -> None:
+def test_it_opens_from_a_disk_without_a_request(made: Path, browser: Browser) -> None:
     asked: list[str] = []
     wrong: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: wrong.append(dialog.message))
-        page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
-        page.goto((made / "report.html").as_uri(), timeout=90_000)
-        page.locator("#figure-verdicts .main-svg").first.wait_for(timeout=60_000)
-        assert page.locator(".js-plotly-plot").count() >= 2 * 10
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        # On paper nothing is folded.
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        assert page.locator("details:not([open])").count() == 0
-        browser.close()
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: wrong.append(dialog.message))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.goto((made / "report.html").as_uri(), timeout=90_000)
+    page.locator("#figure-verdicts .main-svg").first.wait_for(timeout=60_000)
+    assert page.locator(".js-plotly-plot").count() >= 2 * 10
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    # On paper nothing is folded.
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details:not([open])").count() == 0
+    page.close()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert wrong == []

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.numpy import save_file
 
 from tests.planted import spiked
@@ -57,15 +57,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     process.wait(timeout=20)
     listener.join(timeout=20)
     assert not [line for line in told if "Traceback" in line or "Error" in line], "".join(told)
-
-
-@pytest.fixture(scope="session")
-def browser(browser_executable: str) -> Iterator[Browser]:
-    """The system's own browser."""
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -138,6 +138,14 @@ def test_a_hostile_address_gives_clean_defaults(open_page: Open, page: str) -> N
     assert not {"k", "m", "share", "evil"} & set(app.query_params)
 
 
+def test_the_share_goes_along_from_page_to_page(open_page: Open) -> None:
+    app = open_page("spectrum", c="demo:untrained", share="0.7")
+    app.switch_page("pages/evidence.py").run()
+    assert app.query_params["share"] == ["0.7"]
+    app.switch_page("pages/spectrum.py").run()
+    assert app.query_params["share"] == ["0.7"]
+
+
 def test_everything_chosen_goes_along_to_another_page(open_page: Open) -> None:
     app = open_page("spectrum", c="demo:untrained", m=["task=prime", "task=parity"], layer="sum")
     app.switch_page("pages/collection.py").run()

@@ -111,6 +111,7 @@ def full_single_precision() -> Iterator[None]:
 
 
 def _stored_type(source: Source, layer: LayerKey) -> torch.dtype:
-    # Adapters are small and never stored in double: their products are formed in single precision.
-    row = None if layer.name in source.thin else source.read(layer.name, (0, 1))
+    # Of an adapter's update one row of a factor tells; without a factor of its own to show it is formed in single.
+    name = f"{layer.name}:A" if layer.name in source.thin else layer.name
+    row = source.read(name, (0, 1)) if name == layer.name or source.find(name) else None
     return row.dtype if isinstance(row, torch.Tensor) else torch.float32

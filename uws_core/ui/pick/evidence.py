@@ -25,7 +25,7 @@ def evidence(selection: Selection, collection: Collection) -> EvidenceQuery:
         after = state.change(layer=layer(selection, collection))
         draws, seed = _draws(), _seed()
         with st.popover("Options", width="content"):
-            after = state.change(share=share(after))
+            after = state.change(share=share(after, "evidence"))
             kept = _kept()
     return EvidenceQuery(
         collection=after.collection,

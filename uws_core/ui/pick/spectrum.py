@@ -91,15 +91,16 @@ def noise(selection: Selection) -> str:
     )
 
 
-def share(selection: Selection) -> float:
-    """The share of the variance that the counted directions carry."""
+def share(selection: Selection, page: str = "spectrum") -> float:
+    """The share of the variance that the counted directions carry, asked for on `page`."""
     percent = st.number_input(
         "Share, %",
         min_value=1.0,
         max_value=99.9,
         step=5.0,
         format="%g",
-        key=state.held("share", round(100 * selection.share, 3)),
+        # A key that two pages share would hand the second a value without its widget: Streamlit then takes the least.
+        key=state.held(f"{page}.share", round(100 * selection.share, 3)),
         width=92,
         help="How much of the variance the counted directions have to carry: a rank is the fewest that do.",
     )
