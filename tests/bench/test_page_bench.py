@@ -7,7 +7,7 @@ import time
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Server, browser, choose, figure, page, server, settled  # noqa: F401
+from tests.e2e.conftest import Server, choose, figure, page, server, settled  # noqa: F401
 
 pytestmark = [pytest.mark.bench, pytest.mark.e2e]
 
