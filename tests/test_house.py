@@ -57,6 +57,7 @@ def violations(path: str, source: str) -> list[str]:
         return found
     if room not in FLOOR_OF:
         return [*found, f"room {room} has no floor"]
+    found += [f"a relative import, in line {node.lineno}" for node in ast.walk(tree) if _relative(node)]
     for module, typing_only in _imports(tree):
         found += _import_violations(room, module, typing_only=typing_only)
     found += _long_bodies(tree)
@@ -88,6 +89,10 @@ def _imports(tree: ast.AST, *, typing_only: bool = False) -> Iterator[tuple[str,
             yield from _imports(node, typing_only=typing_only)
 
 
+def _relative(node: ast.AST) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.level > 0
+
+
 def _import_violations(room: str, module: str, *, typing_only: bool) -> list[str]:
     first, *rest = module.split(".")
     found = []
@@ -110,8 +115,8 @@ def _import_violations(room: str, module: str, *, typing_only: bool) -> list[str
 
 def _long_bodies(tree: ast.AST) -> list[str]:
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    sizes = {node.name: _body_lines(node) for node in functions}
-    return [f"{name} has a body of {size} lines, at most 30" for name, size in sizes.items() if size > 30]
+    sizes = [(node.name, _body_lines(node)) for node in functions]
+    return [f"{name} has a body of {size} lines, at most 30" for name, size in sizes if size > 30]
 
 
 def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
@@ -190,6 +195,13 @@ GUARD = '"""Which?"""\n\nfrom uws_core.ui import state\n\nchosen = state.require
         ("pages/angles.py", GUARD.replace("angles", "spectrum"), "the first statement of a page is its guard"),
         ("pages/angles.py", "", "the first statement of a page is its guard"),
         ("uws_core/run.py", "def f():\n" + "    x = 1\n" * 31, "f has a body of 31 lines, at most 30"),
+        (
+            "uws_core/run.py",
+            "class A:\n    def f(self):\n" + "        x = 1\n" * 31 + "class B:\n    def f(self):\n        x = 1\n",
+            "f has a body of 31 lines, at most 30",
+        ),
+        ("uws_core/run.py", "from .ui import state\n", "a relative import, in line 1"),
+        ("uws_core/ui/x.py", "def f():\n    from . import state\n", "a relative import, in line 2"),
     ],
 )
 def test_a_planted_violation_is_found(path: str, source: str, expected: str) -> None:

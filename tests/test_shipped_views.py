@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from tensorly.decomposition import tucker
 
 import uws_core as uws
+from tests.shipped import whole_weights
 from uws_core.analysis.angles import side_angles
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
@@ -28,6 +29,19 @@ def shipped(request: pytest.FixtureRequest) -> tuple[Collection, str, Floats]:
     name, layer = request.param
     collection = uws.collect(name)
     return collection, layer, np.stack([load_file(ref.repo)[layer].astype(np.float64) for ref in collection.refs])
+
+
+@pytest.mark.parametrize("name", ["demo:finetuned", "demo:scratch", "demo:untrained", "demo:planted", "demo:lora"])
+def test_every_spectrum_is_scikit_learns(name: str):
+    collection = uws.collect(name)
+    weights = [whole_weights(name.removeprefix("demo:"), label) for label in collection.labels]
+    for layer in (layer for layer in collection.layers if not layer.factor):
+        flat = np.stack([one[layer.name].double().flatten().numpy() for one in weights])
+        variances = PCA(svd_solver="full").fit(flat).explained_variance_ * (len(flat) - 1)
+        found = uws.spectrum(uws.gram(collection, layer)).variances
+        size = min(found.size, variances.size)
+        # The promise of the default precision: 1e-6 of the largest.
+        np.testing.assert_allclose(found[:size], variances[:size], rtol=0, atol=1e-6 * variances[0], err_msg=layer.name)
 
 
 def test_shared_angles_are_scipys(shipped):

@@ -37,8 +37,10 @@ def test_a_retrained_model_reaches_a_like_score():
 
 
 def test_training_twice_on_one_machine_gives_the_same_bits():
-    job = Job("untrained", "noisy", 2)
-    assert all(map(torch.equal, make(job).values(), make(job).values()))
+    job = Job("finetuned", "parity", 2)
+    first, second = make(job, base()), make(job, base())
+    assert all(map(torch.equal, first.values(), second.values()))
+    assert not torch.equal(first["blocks.0.attn.q.weight"], base()["blocks.0.attn.q.weight"])
 
 
 @pytest.mark.slow
