@@ -135,6 +135,62 @@ def test_a_model_with_non_finite_weights_is_named_and_the_rest_is_as_without_it(
     assert found.entry_stats.non_finite.tolist() == [0, 0, 0, 1, 0, 0, 0]
 
 
+# One entry whose square passes 3.4e38; a whole model of which a chunk's squares do, and no single one.
+HUGE = {"one entry": (1e30, 1), "every entry": (1e18, 960), "near the largest": (3e38, 960)}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_finite_weights_too_large_for_single_precision_leave_the_rest_as_without_them(tmp_path, case):
+    size, count = HUGE[case]
+    arrays = weights(8)
+    arrays[3].flat[:count] = size
+    (tmp_path / "all").mkdir()
+    (tmp_path / "rest").mkdir()
+    found = gram(written(tmp_path / "all", arrays, torch.float32), LAYER, budget=2**15)
+    rest = gram(written(tmp_path / "rest", arrays[:3] + arrays[4:], torch.float32), LAYER)
+    assert found.usable.tolist() == [True, True, True, False, True, True, True]
+    assert "too large for single precision" in found.left_out[0].reason
+    np.testing.assert_allclose(found.about("mean"), rest.values, atol=1e-6 * np.abs(rest.values).max())
+    double = gram(written(tmp_path / "all", arrays, torch.float32), LAYER, precision="double")
+    flat = centred(arrays)
+    assert double.usable.all()
+    np.testing.assert_allclose(double.values, flat @ flat.T, rtol=1e-12, atol=1e-12 * np.max(flat @ flat.T))
+
+
+def test_not_a_number_and_too_large_are_told_apart(tmp_path):
+    arrays = weights(8)
+    arrays[1][0, 0], arrays[2][:], arrays[5][0, 0] = np.nan, 1e18, 1e30
+    found = gram(written(tmp_path, arrays, torch.float32), LAYER)
+    assert found.usable.tolist() == [True, False, False, True, True, False, True]
+    assert ["NaN" in note.reason for note in found.left_out] == [True, False, False]
+    flat = centred([arrays[i] for i in (0, 3, 4, 6)])
+    np.testing.assert_allclose(found.about("mean"), flat @ flat.T, atol=1e-6 * np.linalg.norm(flat @ flat.T, 2))
+
+
+def test_large_weights_that_can_still_be_squared_are_used(tmp_path):
+    arrays = [array * np.float32(1e12) for array in weights(8)]
+    found = gram(written(tmp_path, arrays, torch.float32), LAYER)
+    flat = centred(arrays)
+    assert found.usable.all()
+    np.testing.assert_allclose(found.values, flat @ flat.T, atol=1e-6 * np.linalg.norm(flat @ flat.T, 2))
+    # Their fourth powers pass the largest float32: the kurtosis is unknown, not infinite.
+    assert np.isnan(found.entry_stats.kurtosis).all()
+
+
+def test_a_base_with_too_large_weights_is_not_a_row(tmp_path):
+    arrays = weights(3)
+    found = gram(written(tmp_path, arrays, torch.float32, np.full((24, 40), 1e30)), LAYER)
+    flat = centred(arrays)
+    assert found.base is None
+    np.testing.assert_allclose(found.values, flat @ flat.T, atol=1e-6 * np.linalg.norm(flat @ flat.T, 2))
+
+
+def test_weights_too_large_everywhere_are_an_error_with_the_bound(tmp_path):
+    arrays = [np.float32(1e30) * array for array in weights(9, n=3)]
+    with pytest.raises(NotEnoughModels, match=r"0 of 3 models.*squares pass 3\.4e\+38"):
+        gram(written(tmp_path, arrays, torch.float32), LAYER)
+
+
 def test_fewer_than_two_finite_models_is_an_error(tmp_path):
     arrays = weights(9, n=3)
     arrays[0][0, 0] = arrays[1][0, 0] = np.nan

@@ -1,5 +1,6 @@
 """Adapters: the Gram from thin factors is the Gram of the products, and does not feel the gauge."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,11 +82,58 @@ def test_a_non_finite_adapter_is_found():
     assert found.non_finite.tolist() == [0, 1, 0]
 
 
+# Each leaves the factors finite as they are stored, but not what they become in single precision.
+SPOILT = {
+    "large factors": LowRank(torch.full((20, 2), 1e25), torch.full((2, 30), 1e25), 1.0),
+    "large scale": LowRank(torch.ones(20, 2), torch.ones(2, 30), 1.5e38),
+    "scale beyond float32": LowRank(torch.ones(20, 2), torch.ones(2, 30), 1e300),
+    "scale not a number": LowRank(torch.ones(20, 2), torch.ones(2, 30), math.nan),
+    "infinite down": LowRank(torch.ones(20, 2), torch.full((2, 30), torch.inf), 1.0),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_model_too_large_for_single_precision_leaves_the_others_as_they_are(case):
+    parts = adapters(4, [2, 3, 2])
+    found = sums([parts[0], SPOILT[case], *parts[1:]], kind=torch.float32)
+    alone = sums(parts, kind=torch.float32)
+    rest = [0, 2, 3]
+    assert found.finite.tolist() == [True, False, True, True]
+    assert torch.isfinite(found.gram).all()
+    torch.testing.assert_close(found.gram[rest][:, rest], alone.gram, rtol=1e-6, atol=1e-4)
+    torch.testing.assert_close(found.power1[rest], alone.power1, rtol=1e-5, atol=1e-4)
+    assert ("its scale is nan" in found.reasons.values()) == (case == "scale not a number")
+
+
+def test_a_large_adapter_is_held_by_double_precision():
+    parts = [*adapters(4, [2, 3]), SPOILT["large factors"]]
+    dense = products(parts)
+    found = sums(parts)
+    assert found.finite.all()
+    np.testing.assert_allclose(found.gram.numpy(), dense @ dense.T, rtol=1e-10)
+
+
+def test_factors_are_read_only_while_they_fit():
+    read = []
+
+    class Counted(Held):
+        def read(self, layer, rows=None, *, into=None):
+            read.append(layer)
+            return self.part
+
+    with pytest.raises(BudgetError, match="factors of 3 of 50 adapters"):
+        thin.sums(
+            [Counted(part) for part in adapters(5, [2] * 50)],
+            LAYER, kind=torch.float64, device=torch.device("cpu"), budget=500, report=silent,
+        )  # fmt: skip
+    assert len(read) == 3
+
+
 def test_mixed_kinds_and_too_small_a_budget_are_refused():
     parts = adapters(5, [2, 2])
     with pytest.raises(LayerError, match="dense here and low-rank"):
         sums([parts[0], torch.zeros(20, 30)])
-    with pytest.raises(BudgetError, match="factors of 2 adapters"):
+    with pytest.raises(BudgetError, match="factors of 1 of 2 adapters"):
         sums(parts, budget=100)
 
 

@@ -70,6 +70,7 @@ def gram(
                 budget=budget,
                 report=report or silent,
             )
+            _check_enough(key, sums, sums.finite)
             with_base, rows = False, None
         else:
             sums = _finite_sums(sources, len(collection), key, kind, device_of(device), budget, rows, report or silent)
@@ -87,16 +88,18 @@ def _finite_sums(
     rows: Rows,
     report: Report,
 ) -> Moments:
-    """The sums over the models whose weights are finite; a second pass only where the first met NaN or infinity."""
-    sums = _summed(sources, n, key, kind, device, budget, rows, report, np.ones(len(sources), dtype=np.bool_))
-    finite = np.isfinite(sums.power1.cpu().numpy())
-    if finite.all():
-        return sums
-    if finite[:n].sum() < 2:
-        raise NotEnoughModels(
-            f"{key.name}: {int(finite[:n].sum())} of {n} models have finite weights here, two are needed"
-        )
-    return _summed(sources, n, key, kind, device, budget, rows, report, finite)
+    """The sums over the models whose weights are finite; a second pass only where the first met NaN or infinity.
+
+    A third is needed where, without these, products of the rest still pass the largest number.
+    """
+    finite = np.ones(len(sources), dtype=np.bool_)
+    while True:
+        sums = _summed(sources, n, key, kind, device, budget, rows, report, finite)
+        unfit = sums.unfit()
+        if not unfit.any():
+            return sums
+        finite = finite & ~unfit
+        _check_enough(key, sums, finite[:n])
 
 
 def _summed(
@@ -117,6 +120,14 @@ def _summed(
         sums.add(_on_device(slab.values.flatten(1), device))
         report((slab.stop - first) / (last - first), f"{key.short}: {slab.stop} of {key.shape[0]} rows of {n} models")
     return sums
+
+
+def _check_enough(key: LayerKey, sums: Moments, finite: Bools) -> None:
+    if finite.sum() < 2:
+        raise NotEnoughModels(
+            f"{key.name}: {int(finite.sum())} of {finite.size} models have finite weights here, two are needed; "
+            f"weights whose squares pass {sums.most:.1e} count as infinite in {sums.precision} precision"
+        )
 
 
 def _on_device(values: Tensor, device: torch.device) -> Tensor:
@@ -174,7 +185,9 @@ def _entry_stats(sums: Moments, key: LayerKey, n: int) -> EntryStats:
     known = np.where(sums.finite, 1.0, np.nan)[:n]
 
     def of_models(values: Tensor) -> Floats:
-        return np.asarray(values.cpu().numpy()[:n] * known)
+        found = values.cpu().numpy()[:n]
+        # A fourth power passes the largest float32 long before a square does, and then tells nothing.
+        return np.asarray(np.where(np.isfinite(found), found, np.nan) * known)
 
     return EntryStats(
         count=key.entries,
@@ -189,10 +202,21 @@ def _entry_stats(sums: Moments, key: LayerKey, n: int) -> EntryStats:
 
 def _left_out(collection: Collection, key: LayerKey, sums: Moments) -> tuple[LeftOut, ...]:
     counts = sums.non_finite.cpu().numpy()
+
+    def why(index: int) -> str:
+        if index in sums.reasons:
+            return sums.reasons[index]
+        if counts[index]:
+            return f"{int(counts[index])} of {key.entries} weights are NaN or infinite"
+        return _too_large(sums)
+
     return tuple(
-        LeftOut(
-            f"{collection.labels[index]}, {key.short}",
-            f"{int(counts[index])} of {key.entries} weights are NaN or infinite; this model is not used in this layer",
-        )
-        for index in np.flatnonzero(~sums.finite[: len(collection)])
+        LeftOut(f"{collection.labels[index]}, {key.short}", f"{why(index)}; this model is not used in this layer")
+        for index in np.flatnonzero(~sums.finite[: len(collection)]).tolist()
     )
+
+
+def _too_large(sums: Moments) -> str:
+    """Said of finite weights whose squares are not."""
+    way_out = ", which precision='double' may hold" if sums.precision == "single" else ""
+    return f"its weights are too large for {sums.precision} precision: their squares pass {sums.most:.1e}{way_out}"

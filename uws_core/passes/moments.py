@@ -47,6 +47,9 @@ class Moments:
         self.largest = zeros(rows)
         self.non_finite = zeros(rows)
         self._center_norm2 = zeros()
+        # Why a row is not used, where its entries do not say it themselves.
+        self.reasons: dict[int, str] = {}
+        self._widest = 1
         self._buffers: tuple[Tensor, Tensor] | None = None
 
     @property
@@ -59,10 +62,40 @@ class Moments:
         """The sums of squares (rows,): `|W|^2 = |W - mu|^2 + 2 <W - mu, mu> + |mu|^2`."""
         return self.gram.diagonal() + 2 * self.to_center + self._center_norm2
 
+    @property
+    def most(self) -> float:
+        """The largest number that products are formed in."""
+        return float(torch.finfo(self._kind).max)
+
+    @property
+    def precision(self) -> str:
+        """What that type is called: `single` or `double`."""
+        return "double" if self._kind == torch.float64 else "single"
+
+    def unfit(self) -> Bools:
+        """The rows (rows,) whose entries, squares or products are not finite; they spoil the mean, and so every row.
+
+        Where each row is finite by itself and some product is not, these are all rows with entries so large that a
+        chunk of their products may pass the largest number: without them every product is finite.
+        """
+        largest = self.largest.cpu().numpy()
+        alone = ~(np.isfinite(self.power1.cpu().numpy()) & np.isfinite(largest))
+        products = (self.gram, self.to_center, self._center_norm2)
+        if alone.any() or all(bool(torch.isfinite(part).all()) for part in products):
+            return np.asarray(alone)
+        return np.asarray(largest > np.sqrt(self.most / (4 * self._widest)))
+
+    def drop(self, rows: Bools) -> None:
+        """Takes rows out of sums about zero, in which no row feels another."""
+        index = torch.from_numpy(np.flatnonzero(rows)).to(self._device)
+        self.gram[index], self.gram[:, index], self.power1[index] = 0.0, 0.0, 0.0
+        self.finite = self.finite & ~rows
+
     def add(self, values: Tensor) -> None:
         """Adds the entries `values` (rows, s), which are overwritten with their distance to the mean."""
         bytes_a_column = values.shape[0] * self._kind.itemsize
         width = max(_LEAST_COLUMNS, _CHUNK_BYTES[self._device.type] // bytes_a_column)
+        self._widest = max(self._widest, min(width, values.shape[1]))
         for start in range(0, values.shape[1], width):
             self._add_chunk(values[:, start : start + width])
 

@@ -6,6 +6,7 @@ pairs at once, instead of `n m p` stored numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,18 +32,21 @@ def sums(
         LayerError: one model holds this layer as a dense matrix, the others as factors.
         BudgetError: the factors of all models do not fit four times the budget.
     """
-    parts = [_factors(source, layer) for source in sources]
-    _check_size(parts, layer, kind, budget)
-    finite = np.array([bool(torch.isfinite(part.up).all() and torch.isfinite(part.down).all()) for part in parts])
+    parts = _read(sources, layer, kind, budget)
+    counts = [_non_finite(part, layer) for part in parts]
+    finite = np.array(counts) == 0
     found = Moments(models=len(parts), finite=finite, kind=kind, device=device)
     ups = torch.cat([_scaled(part, alive, kind) for part, alive in zip(parts, finite, strict=True)], dim=1).to(device)
-    downs = torch.cat([torch.nan_to_num(part.down.to(kind)) for part in parts]).to(device)
+    downs = torch.cat([_or_zero(part.down, alive, kind) for part, alive in zip(parts, finite, strict=True)]).to(device)
     owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
     found.gram = _inner_products(ups, downs, owner.to(device), len(parts), layer, report)
     found.power1.index_add_(0, owner.to(device), ups.double().sum(0) * downs.double().sum(1))
+    # A factor, or its scale, may be finite and what it becomes here not; no model's products feel another's.
+    found.drop(found.finite & ~np.isfinite((found.gram.diagonal() + found.power1).cpu().numpy()))
     # Cubes and fourth powers would need the product itself.
     found.power3, found.power4, found.largest = (torch.full_like(found.largest, torch.nan) for _ in range(3))
-    found.non_finite = torch.tensor([_non_finite(part) for part in parts], dtype=torch.float64, device=device)
+    found.non_finite = torch.tensor(counts, dtype=torch.float64, device=device)
+    found.reasons |= {i: f"its scale is {part.scale}" for i, part in enumerate(parts) if not math.isfinite(part.scale)}
     return found
 
 
@@ -79,25 +83,33 @@ def _block_starts(owner: Tensor) -> list[int]:
     return starts
 
 
-def _factors(source: Source, layer: LayerKey) -> LowRank:
-    part = source.read(layer.name)
-    if not isinstance(part, LowRank):
-        raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
-    return part
+def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget: int) -> list[LowRank]:
+    """Every model's factors, read only as long as they fit: those of a small file may be large."""
+    parts, held = list[LowRank](), 0
+    for source in sources:
+        part = source.read(layer.name)
+        if not isinstance(part, LowRank):
+            raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
+        parts.append(part)
+        held += (part.up.numel() + part.down.numel()) * kind.itemsize
+        if held > 4 * budget:
+            raise BudgetError(
+                f"{layer.name}: the factors of {len(parts)} of {len(sources)} adapters take {held / 2**20:.0f} MiB, "
+                f"the memory budget allows {4 * budget / 2**20:.0f} MiB; raise the budget or choose fewer models"
+            )
+    return parts
 
 
 def _scaled(part: LowRank, alive: bool, kind: torch.dtype) -> Tensor:
-    return torch.nan_to_num(part.up.to(kind)) * (part.scale if alive else 0.0)
+    return _or_zero(part.up, alive, kind) * (part.scale if alive else 0.0)
 
 
-def _non_finite(part: LowRank) -> int:
+def _or_zero(values: Tensor, alive: bool, kind: torch.dtype) -> Tensor:
+    return values.to(kind) if alive else torch.zeros(values.shape, dtype=kind)
+
+
+def _non_finite(part: LowRank, layer: LayerKey) -> int:
+    """How many numbers are NaN or infinite; a scale that is makes all entries so."""
+    if not math.isfinite(part.scale):
+        return layer.entries
     return int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())
-
-
-def _check_size(parts: Sequence[LowRank], layer: LayerKey, kind: torch.dtype, budget: int) -> None:
-    held = sum(part.up.numel() + part.down.numel() for part in parts) * kind.itemsize
-    if held > 4 * budget:
-        raise BudgetError(
-            f"{layer.name}: the factors of {len(parts)} adapters take {held / 2**20:.0f} MiB, the memory budget allows "
-            f"{4 * budget / 2**20:.0f} MiB; raise the budget or choose fewer models"
-        )
