@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
-from tests.written import model, reason
+from tests.written import model, pair, reason, written
 from uws_core.collection import collect
 from uws_core.errors import OutsideRoot
 from uws_core.nouns.models import ModelRef
+from uws_core.saved import save
 
 
 @pytest.fixture
@@ -70,3 +71,48 @@ class TestRoots:
         assert len(kept) == 12
         for name in outsiders:
             assert "lies outside the folders" in reason(kept.left_out, name)
+
+    def test_a_table_that_is_a_link_out_is_not_read(self, folder: Path, tmp_path: Path):
+        (tmp_path / "secret.csv").write_text("model,secret\n" + "".join(f"m{i},s{i}\n" for i in range(12)))
+        (folder / "models.csv").symlink_to(tmp_path / "secret.csv")
+        assert "secret" in collect(folder).table
+        kept = collect(folder, roots=[folder])
+        assert dict(kept.table) == {}
+        assert "not used: " in reason(kept.left_out, "models.csv")
+        assert "lies outside the folders that may be read" in reason(kept.left_out, "models.csv")
+
+    def test_a_base_with_a_shard_outside_is_refused(self, folder: Path, tmp_path: Path):
+        base = folder / "base"
+        base.mkdir()
+        save_file(model(99), tmp_path / "secret.safetensors")
+        (base / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+        models = [folder / f"m{i}.safetensors" for i in range(3)]
+        assert collect(models, base=base).base is not None
+        with pytest.raises(OutsideRoot, match=r"model\.safetensors lies outside"):
+            collect(models, base=base, roots=[folder])
+        with pytest.raises(OutsideRoot, match=r"model\.safetensors lies outside"):
+            collect(models, base=base / "model.safetensors", roots=[folder])
+
+    def test_a_saved_base_with_a_file_outside_is_left_out_and_said(self, folder: Path, tmp_path: Path):
+        base = folder / "base"
+        base.mkdir()
+        save_file(model(99), tmp_path / "secret.safetensors")
+        (base / "model.safetensors").symlink_to(tmp_path / "secret.safetensors")
+        save(collect([folder / f"m{i}.safetensors" for i in range(3)], base=base), folder / "mine.uws.toml")
+        found = collect(folder / "mine.uws.toml", roots=[folder])
+        assert found.base is None
+        assert "lies outside the folders" in reason(found.left_out, "the base model")
+
+    @pytest.mark.parametrize("name", ["adapter_config.json", "config.json"])
+    def test_a_configuration_that_is_a_link_out_takes_its_models_with_it(self, tmp_path: Path, name: str):
+        for i in range(3):
+            written(tmp_path / "in" / f"m{i}", {"base_model.model.q.lora_A.weight": pair(i)[1],
+                                                "base_model.model.q.lora_B.weight": pair(i)[0]}, {"r": 2})  # fmt: skip
+        (tmp_path / "secret.json").write_text('{"peft_type": "LORA", "r": 2, "lora_alpha": 64}')
+        (tmp_path / "in" / "m0" / name).unlink(missing_ok=True)
+        (tmp_path / "in" / "m0" / name).symlink_to(tmp_path / "secret.json")
+        places = [tmp_path / "in" / f"m{i}" / "adapter_model.safetensors" for i in range(3)]
+        assert len(collect(places)) == 3
+        kept = collect(places, roots=[tmp_path / "in"])
+        assert len(kept) == 2
+        assert f"{name} lies outside the folders" in reason(kept.left_out, "m0/adapter_model")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,34 +13,16 @@ from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.saved import SUFFIX, read_saved
 from uws_core.sources import on_hub, resolved
-from uws_core.sources.adapter import SeveralAdapters
 from uws_core.sources.asked import Asked, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
 from uws_core.sources.discover import natural
+from uws_core.sources.opening import Opened, Report, open_all
 from uws_core.sources.pickled import MARK
 from uws_core.sources.table import Table, matched
 from uws_core.store import default_path
 from uws_core.zoo.demo import DATA, PREFIX, demo, ready
 
-# Headers are small reads that wait more than they work.
-_OPENERS = 8
-
-Report = Callable[[float, str], None]
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """One model's layout, or why there is none."""
-
-    ref: ModelRef
-    layers: tuple[LayerKey, ...] = ()
-    thin: frozenset[str] = frozenset()
-    transposed: frozenset[str] = frozenset()
-    kind: str = ""
-    left_out: tuple[LeftOut, ...] = ()
-    attributes: Mapping[str, Value] = field(default_factory=dict)
-    problem: str = ""
 
 
 def collect(
@@ -74,7 +55,7 @@ def collect(
     """
     allowed = None if roots is None else (*(Path(root).resolve() for root in roots), DATA.resolve())
     asked = _asked(where, allowed, pickled=pickled)
-    opened = _open_all(asked.models, allowed, dialect, report)
+    opened = open_all(asked.models, allowed, dialect, report)
     readable = {label: one for label, one in opened.items() if not one.problem}
     unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
     alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
@@ -86,7 +67,7 @@ def collect(
     _check_enough(name or asked.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
     table, unknown = _table(asked, labels, opened)
-    found_base = _base(reference(base, allowed), layers) if base else _own_base(asked, allowed, layers)
+    found_base = _base(reference(base, allowed), allowed, layers) if base else _own_base(asked, allowed, layers)
     base_ref, base_layers, base_notes = found_base
     notes = grouped({label: opened[label].left_out for label in labels})
     transposed, turned = _transposed(layers, [opened[label].transposed for label in labels])
@@ -131,7 +112,7 @@ def _asked(where: Where, roots: Roots, *, pickled: bool) -> Asked:
         path = Path(where).expanduser()
         if path.name.endswith(SUFFIX):
             return _reopened(inside(path, roots), pickled=pickled)
-        return in_folder(inside(path, roots), pickled=pickled) if path.is_dir() else listed([where], roots)
+        return in_folder(inside(path, roots), roots, pickled=pickled) if path.is_dir() else listed([where], roots)
     return listed(where, roots)
 
 
@@ -154,52 +135,6 @@ def _changed(asked: Asked, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
     return (LeftOut(asked.name, f"not as it was saved: {len(refs)} of its {len(asked.models)} models could be opened"),)
 
 
-def _open_all(
-    models: Mapping[str, ModelRef], roots: Roots, dialect: str | None, report: Report | None
-) -> dict[str, _Opened]:
-    """Every model by label; a file with several adapters gives one model each, labelled with its name."""
-    opened: dict[str, _Opened] = {}
-    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
-        running = [pool.submit(_open, ref, roots, dialect) for ref in models.values()]
-        try:
-            for done, (label, task) in enumerate(zip(models, running, strict=True), start=1):
-                opened |= {label + own: one for own, one in task.result().items()}
-                if report:
-                    report(done / len(models), f"{done} of {len(models)} models opened")
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return opened
-
-
-def _open(ref: ModelRef, roots: Roots, dialect: str | None) -> dict[str, _Opened]:
-    try:
-        if roots is not None and not on_hub(ref):
-            all_inside(Path(ref.repo), roots)
-        found, source = resolved(ref)
-    except SeveralAdapters as several:
-        parts = {f":{name}": replace(ref, part=f"{ref.part}:{name}") for name in several.names}
-        return {own: one for own, part in parts.items() for one in _open(part, roots, dialect).values()}
-    except SourceError as error:
-        return {"": _Opened(ref, problem=str(error))}
-    with source:
-        if dialect is not None and dialect not in source.dialects:
-            spoken = ", ".join(source.dialects) or "no adapter"
-            return {"": _Opened(found, problem=f"its dialect is {spoken}, {dialect} was asked for")}
-        told, notes = _told(ref, found)
-        left_out = (*notes, *source.left_out)
-        return {"": _Opened(found, source.layers(), source.thin, source.transposed, source.format, left_out, told)}
-
-
-def _told(asked: ModelRef, found: ModelRef) -> tuple[Mapping[str, Value], tuple[LeftOut, ...]]:
-    """What the Hub says of a model that was just opened, and a note when it has another name now. Price: nothing."""
-    if not on_hub(found):
-        return {}, ()
-    from uws_core.sources import hub
-
-    note = LeftOut(asked.repo, f"it was renamed; it is {found.repo} now, and is read from there")
-    return hub.look_up(found).attributes, (note,) if asked.repo != found.repo else ()
-
-
 def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], left_out: Sequence[LeftOut]) -> None:
     why = "".join(f"\n- {one.what}: {one.reason}" for one in left_out[:5])
     more = f"\n- and {len(left_out) - 5} more" if len(left_out) > 5 else ""
@@ -220,7 +155,7 @@ def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], 
 
 
 def _table(
-    asked: Asked, labels: Sequence[str], opened: Mapping[str, _Opened]
+    asked: Asked, labels: Sequence[str], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, tuple[Value, ...]], tuple[LeftOut, ...]]:
     """Attributes for the models by label, by file name, or by folder name."""
 
@@ -251,19 +186,19 @@ def _transposed(
 def _own_base(asked: Asked, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
     """The base that a place names itself; without the one it was saved with, a collection is still one."""
     try:
-        if asked.base is not None and not on_hub(asked.base):
-            inside(Path(asked.base.repo), roots)
-        return _base(asked.base, layers)
+        return _base(asked.base, roots, layers)
     except (SourceError, CollectionError) as error:
         if asked.saved is None:
             raise
         return None, frozenset(), (LeftOut("the base model", str(error)),)
 
 
-def _base(ref: ModelRef | None, layers: Sequence[LayerKey]) -> _Base:
+def _base(ref: ModelRef | None, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
     """The base with its commit, the layers it has too, and a note on those it lacks."""
     if ref is None:
         return None, frozenset(), ()
+    if roots is not None and not on_hub(ref):
+        all_inside(Path(ref.repo), roots)
     ref, source = resolved(ref)
     with source:
         layers = [layer for layer in layers if not layer.factor]

@@ -112,12 +112,12 @@ def parse_saved(text: str, *, beside: Path) -> Saved:
     """
     try:
         found = tomllib.loads(text)
-    # Brackets nested thousands deep end in RecursionError.
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    # Brackets nested thousands deep end in RecursionError, a number of thousands of digits in a plain ValueError.
+    except (ValueError, RecursionError) as error:
         raise UnreadableFile(f"no TOML: {str(error)[:200]}") from error
     version = found.get("format")
     if version != FORMAT:
-        raise UnreadableFile(f"format is {str(version)[:20]!r}, expected {FORMAT}; a later version may have made it")
+        raise UnreadableFile(f"format is {_brief(version, 20)}, expected {FORMAT}; a later version may have made it")
     rows = _rows(found, "model")
     models = {
         _string(row, "label", f"model {i + 1}"): _ref(row, beside, f"model {i + 1}") for i, row in enumerate(rows)
@@ -184,8 +184,17 @@ def _rows(found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
 def _string(row: Mapping[str, Any], key: str, where: str, *, default: str | None = None) -> str:
     value = row.get(key, default)
     if not isinstance(value, str):
-        raise UnreadableFile(f"{where}: expected a text {key!r}, found {str(value)[:40]!r}")
+        raise UnreadableFile(f"{where}: expected a text {key!r}, found {_brief(value, 40)}")
     return value
+
+
+def _brief(value: object, length: int) -> str:
+    """The beginning of a value as a quoted text."""
+    try:
+        return repr(str(value)[:length])
+    # Hexadecimal numbers have no limit to their digits, decimal ones do.
+    except ValueError:
+        return "a number of thousands of digits"
 
 
 def _ref(row: Mapping[str, Any], beside: Path, where: str) -> ModelRef:
@@ -212,13 +221,18 @@ def _path(place: str, beside: Path, *, shipped: bool, where: str) -> str:
     return str(path)
 
 
+def _is_cell(value: object) -> bool:
+    """Whether a value may stand in a table: TOML's whole numbers have 64 bits."""
+    return isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+
+
 def _table(found: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
     columns = found.get("columns", [])
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UnreadableFile("columns is no list of texts")
     known = [row.get("attributes", {}) for row in rows]
     for i, cells in enumerate(known):
-        if not isinstance(cells, dict) or not all(isinstance(v, str | int | float | bool) for v in cells.values()):
+        if not isinstance(cells, dict) or not all(map(_is_cell, cells.values())):
             raise UnreadableFile(f"model {i + 1}: attributes are texts, numbers, true and false by name")
     names = dict.fromkeys([*columns, *(name for cells in known for name in cells)])
     return {name: tuple(cells.get(name) for cells in known) for name in names}

@@ -5,7 +5,7 @@ A place (a folder, the Hub) offers files as ranges of bytes; a format turns them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -13,22 +13,22 @@ from typing import Final
 from uws_core.errors import SourceError, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import ModelRef
 from uws_core.sources import pickled
-from uws_core.sources.adapter import Adapter, SeveralAdapters, is_adapter
+from uws_core.sources.adapter import SeveralAdapters, is_adapter
 from uws_core.sources.base import Source
 from uws_core.sources.checkpoint import Checkpoint
-from uws_core.sources.folder import Stamp, settled, stamps, tensors_at
+from uws_core.sources.folder import tensors_at
+from uws_core.sources.kept import Kept, Layouts, Watched, marks_of, now_ns
+from uws_core.sources.several import opened_adapter
 from uws_core.sources.tensors import Tensors
 
 # How the tensors of a model become layers, by format.
 FORMATS: Final[Mapping[str, Callable[[ModelRef, Tensors], Source]]] = {
     "checkpoint": Checkpoint,
-    "adapter": Adapter,
+    "adapter": opened_adapter,
 }
-# A pass opens every model once a layer; a layout that was understood, and found to be of its commit, is kept while the
-# file system reports no change. One of 300 tensors takes about 150 kB.
-_KEPT: Final = 1024
-_Key = tuple[ModelRef, tuple[Stamp, ...], bytes]
-_kept: Final[dict[_Key, Source]] = {}
+# A pass opens every model once a layer: what was understood, and found to be of its commit, is kept.
+_kept: Final = Kept()
+_layouts: Final = Layouts()
 
 
 def open_source(ref: ModelRef) -> Source:
@@ -37,12 +37,15 @@ def open_source(ref: ModelRef) -> Source:
     Raises:
         SourceError: missing, damaged, of a format that is not read, or changed since the commit was taken.
     """
+    return watched(ref).source
+
+
+def watched(ref: ModelRef) -> Watched:
+    """The opened model, with which a change of its files is noticed without opening it again; see `open_source`."""
     try:
         if on_hub(ref):
-            return _from_hub(ref)
-        file, marked, _ = _file(ref).partition(pickled.MARK)
-        tensors = pickled.tensors_at(Path(ref.repo), file) if marked else tensors_at(Path(ref.repo), file)
-        return _checked(ref, tensors)
+            return Watched(ref, _from_hub(ref), far=True)
+        return _kept.get(ref) or _checked(ref)
     except SourceError as error:
         if isinstance(error, SeveralAdapters):
             raise
@@ -55,10 +58,33 @@ def resolved(ref: ModelRef) -> tuple[ModelRef, Source]:
     Raises:
         SourceError: see `open_source`.
     """
-    source = open_source(ref)
-    if not on_hub(ref):
-        source.ref = ModelRef(ref.repo, ref.commit or source.digest(), ref.part)
+    found = watched(ref)
+    source = found.source
+    if not on_hub(ref) and not ref.commit:
+        source.ref = replace(ref, commit=source.digest())
+        _kept.keep(replace(found, ref=source.ref))
     return source.ref, source
+
+
+def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef, Source | SourceError]]:
+    """Each adapter of one file, opened or with what is wrong with it; the file is opened once.
+
+    Raises:
+        SourceError: the file cannot be read; see `open_source`.
+    """
+    if on_hub(ref):
+        from uws_core.sources import hub
+
+        ref = hub.at_commit(ref)
+    tensors = hub.tensors_at(replace(ref, part=_file(ref))) if on_hub(ref) else _on_disk(ref)
+    for name in names:
+        part = replace(ref, part=f"{ref.part}:{name}")
+        try:
+            source = _opened(part, tensors)
+            source.ref = replace(part, commit=ref.commit or source.digest())
+            yield source.ref, source
+        except SourceError as error:
+            yield part, type(error)(f"{_shown(part)}: {error}")
 
 
 def on_hub(ref: ModelRef) -> bool:
@@ -77,25 +103,30 @@ def _from_hub(ref: ModelRef) -> Source:
     return _opened(ref, hub.tensors_at(replace(ref, part=_file(ref))))
 
 
-def _checked(ref: ModelRef, tensors: Tensors) -> Source:
-    """The model, whose content is that of the commit, if one is named."""
-    key = (ref, stamps(tensors), tensors.config)
-    if key in _kept:
-        return _kept[key]
-    source = _opened(ref, tensors)
-    if not ref.commit:
-        return source
-    if source.digest() != ref.commit:
-        raise UnreadableFile("the files changed since the collection was made; open the collection again")
-    if settled(key[1]):
-        if len(_kept) >= _KEPT:
-            _kept.clear()
-        _kept[key] = source
-    return source
+def _on_disk(ref: ModelRef) -> Tensors:
+    file, marked, _ = _file(ref).partition(pickled.MARK)
+    return pickled.tensors_at(Path(ref.repo), file) if marked else tensors_at(Path(ref.repo), file)
+
+
+def _checked(ref: ModelRef) -> Watched:
+    """A model on this machine, whose content is that of the commit, if one is named; then it is kept."""
+    began = now_ns()
+    tensors = _on_disk(ref)
+    found = Watched(ref, _opened(ref, tensors), marks_of(ref, tensors, began_ns=began))
+    if ref.commit:
+        if found.source.digest() != ref.commit:
+            raise UnreadableFile("the files changed since the collection was made; open the collection again")
+        _kept.keep(found)
+    return found
 
 
 def _opened(ref: ModelRef, tensors: Tensors) -> Source:
-    return FORMATS["adapter" if is_adapter(tensors) else "checkpoint"](ref, tensors)
+    known = _layouts.alike(ref, tensors)
+    if known is not None:
+        return known
+    source = FORMATS["adapter" if is_adapter(tensors) else "checkpoint"](ref, tensors)
+    source.left_out = (*tensors.left_out, *source.left_out)
+    return _layouts.note(source, tensors)
 
 
 def _file(ref: ModelRef) -> str:

@@ -275,7 +275,11 @@ class Adapter:
 
     def _notes(self) -> tuple[str, ...]:
         every = [self._own] if self._own else list(self._by_component.values())
-        return tuple(dict.fromkeys(note for settings in every for note in settings.notes))
+        bare = [one for one in self._updates.values() if Role.ALPHA not in one.keys and not self._settings(one.module)]
+        bare = [one for one in bare if one.sized and one.sized.of]
+        some = f" for {len(bare)} of {len(self._updates)} updates" if len(bare) < len(self._updates) else ""
+        assumed = [f"scale assumed 1{some}: no alpha in the file and no adapter_config.json"] if bare else []
+        return tuple(dict.fromkeys([*assumed, *(note for settings in every for note in settings.notes)]))
 
     def _where(self) -> str:
         return self._own.where if self._own else "the file"

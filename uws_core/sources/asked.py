@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from uws_core.errors import CollectionError, OutsideRoot
-from uws_core.nouns.hub import HubQuery, hub_ref, str_ref
+from uws_core.nouns.hub import HubListing, HubQuery, hub_ref, str_ref
 from uws_core.nouns.models import LeftOut, ModelRef
-from uws_core.sources.discover import models_in
-from uws_core.sources.table import Table, read_table
+from uws_core.sources.discover import CARDS, models_in
+from uws_core.sources.table import NAME, Table, read_table
 
 Place = str | Path | ModelRef
 Roots = tuple[Path, ...] | None
@@ -33,15 +33,20 @@ class Asked:
     common_rows: bool = False
 
 
-def in_folder(folder: Path, *, pickled: bool = False) -> Asked:
-    """The models that lie in a folder, with the attributes in its `models.csv`.
+def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Asked:
+    """The models that lie in a folder, with the attributes in its `models.csv` unless that is a link out of `roots`.
 
     Raises:
         UnreadableFile: the folder cannot be listed.
     """
     found, left_out = models_in(folder, pickled=pickled)
     models = {one.label: ModelRef(str(one.path), "", one.part) for one in found}
-    return Asked(folder.name, models, read_table(folder), left_out=left_out)
+    try:
+        inside(folder / NAME, roots)
+        table = read_table(folder)
+    except OutsideRoot as error:
+        table = Table(left_out=(LeftOut(NAME, f"not used: {error}"),))
+    return Asked(folder.name, models, table, left_out=left_out)
 
 
 def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models") -> Asked:
@@ -71,8 +76,14 @@ def queried(query: HubQuery) -> Asked:
 
     listing = hub.find(query)
     asked = listed([model.ref for model in listing.models], name=str(query))
+    return Asked(asked.name, asked.models, left_out=not_listed(listing))
+
+
+def not_listed(listing: HubListing) -> tuple[LeftOut, ...]:
+    """What a query asks for and its list does not hold: names that cannot be looked up, and more than the limit."""
+    query = listing.query
     cut = LeftOut(str(query), f"more models pass the query than its limit of {query.limit}; raise it to have them")
-    return Asked(asked.name, asked.models, left_out=(*listing.left_out, *([cut] if listing.more else [])))
+    return (*listing.left_out, *([cut] if listing.more else []))
 
 
 def reference(place: Place, roots: Roots = None) -> ModelRef:
@@ -112,14 +123,14 @@ def inside(path: Path, roots: Roots) -> Path:
 
 
 def all_inside(path: Path, roots: tuple[Path, ...]) -> None:
-    """Checks that no file of a model is a link out of the folders that may be read.
+    """Checks that no file of a model, nor a configuration beside it, is a link out of the folders that may be read.
 
     Raises:
         OutsideRoot: one is.
     """
     # The path itself may stand below a linked folder, so it is checked although it is no link.
     inside(path, roots)
-    for file in path.rglob("*") if path.is_dir() else ():
+    for file in path.rglob("*") if path.is_dir() else (path.with_name(name) for name in sorted(CARDS)):
         if file.is_symlink():
             inside(file, roots)
 

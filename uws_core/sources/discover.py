@@ -14,7 +14,7 @@ from uws_core.nouns.models import LeftOut
 from uws_core.sources.pickled import INDEX as PICKLED_INDEX
 from uws_core.sources.pickled import MARK
 from uws_core.sources.pickled import SUFFIXES as PICKLED
-from uws_core.sources.shards import INDEX, SUFFIX, USUAL, foreign_reason, is_numbered
+from uws_core.sources.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered
 
 # `runs/task/seed/checkpoint-500` is as deep as trainers go.
 DEEPEST: Final = 4
@@ -22,8 +22,6 @@ DEEPEST: Final = 4
 MOST_ENTRIES: Final = 200_000
 # What marks a folder as one model, beside its weights.
 CARDS: Final = frozenset({"config.json", "adapter_config.json", "model_index.json"})
-# What trainers save beside a model: state to go on training, no weights to compare.
-STATE: Final = re.compile(r"^(optimizer|scheduler|scaler|rng_state.*|training_args|trainer_state.*)\.(pt|pth|bin)$")
 
 
 @dataclass(frozen=True, slots=True)

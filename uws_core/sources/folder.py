@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from uws_core.errors import OutsideRoot, UnreadableFile
+from uws_core.errors import OutsideRoot, SourceError, UnreadableFile
+from uws_core.nouns.models import LeftOut
 from uws_core.sources.blob import Blob, FileBlob, read_header
 from uws_core.sources.header import Header
 from uws_core.sources.shards import SUFFIX, layout_of, safe_name
-from uws_core.sources.tensors import ADAPTER, CONFIG, Tensors, open_tensors
+from uws_core.sources.tensors import ADAPTER, CONFIG, Tensors, open_tensors, takes_config
 
 # Path, size, times of last change of content and of entry: while they stand, what was read in this process is current.
 Stamp = tuple[str, int, int, int]
@@ -21,6 +23,9 @@ _SETTLED_NS: Final = 2_000_000_000
 
 # A header of 300 tensors takes about 150 kB once parsed.
 _KEPT_HEADERS: Final = 1024
+# Adapters that lie in one file are opened one after another.
+_KEPT_FILES: Final = 64
+_opened: Final[dict[tuple[tuple[Stamp, ...], bytes, tuple[LeftOut, ...]], Tensors]] = {}
 
 
 def files_of(path: Path, part: str = "") -> Mapping[str, Blob]:
@@ -31,9 +36,8 @@ def files_of(path: Path, part: str = "") -> Mapping[str, Blob]:
     """
     try:
         if path.is_file():
-            beside = (
-                [path.with_name(CONFIG)] if path.name.startswith(ADAPTER) and path.with_name(CONFIG).is_file() else []
-            )
+            config = path.with_name(CONFIG)
+            beside = [config] if config.is_file() and _is_chosen(path) else []
             return {file.name: FileBlob(file) for file in (path, *beside)}
         names = list(path.iterdir())
         inner = path / part if (path / part).is_dir() else (path / part).parent
@@ -55,7 +59,11 @@ def tensors_at(path: Path, part: str = "") -> Tensors:
     found = open_tensors(files, layout, header=_header)
     if layout.index:
         _check_inside(path, found)
-    return found
+    elif path.is_file() and CONFIG not in files and path.with_name(CONFIG).is_file() and takes_config(found.spans):
+        count = sum(is_weights(file) for file in path.parent.iterdir())
+        reason = f"not used: {count} weights files lie beside it and it does not say whose it is"
+        found = replace(found, left_out=(LeftOut(CONFIG, f"{reason}; give each a folder of its own"),))
+    return _shared(found)
 
 
 def is_weights(path: Path) -> bool:
@@ -66,6 +74,26 @@ def is_weights(path: Path) -> bool:
 def stamps(tensors: Tensors) -> tuple[Stamp, ...]:
     """What a file system knows of the files, to notice a change without reading them."""
     return tuple(_stamp(blob) for blob in tensors.blobs)
+
+
+def _is_chosen(path: Path) -> bool:
+    """Whether a file holds the weights that opening its folder would choose, so that a configuration there is its."""
+    if path.name.startswith(ADAPTER):
+        return True
+    try:
+        return layout_of([file.name for file in path.parent.iterdir() if is_weights(file)]).files == (path.name,)
+    except SourceError:
+        return False
+
+
+def _shared(found: Tensors) -> Tensors:
+    """The tensors as they were opened before, while the files stand, with what was understood of them since."""
+    key = (stamps(found), found.config, found.left_out)
+    if not settled(key[0]):
+        return found
+    if key not in _opened and len(_opened) >= _KEPT_FILES:
+        _opened.clear()
+    return _opened.setdefault(key, found)
 
 
 def _check_inside(path: Path, tensors: Tensors) -> None:

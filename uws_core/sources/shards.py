@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
+from uws_core.nouns.models import LeftOut
 
 SUFFIX: Final = ".safetensors"
 INDEX: Final = ".safetensors.index.json"
@@ -24,6 +25,9 @@ USUAL: Final = (
     "model.safetensors", "adapter_model.safetensors", "diffusion_pytorch_model.safetensors",
     "pytorch_lora_weights.safetensors", "pytorch_model.safetensors",
 )  # fmt: skip
+# What trainers save beside a model: state to go on training, no weights to compare.
+STATE: Final = re.compile(r"^(optimizer|scheduler|scaler|rng_state.*|training_args|trainer_state.*)\.(pt|pth|bin)$")
+_SHARD = re.compile(r"-\d{5,6}-of-(?=\d{5,6}\.)")
 _NUMBERED = re.compile(r"^(.*)-(\d{5,6})-of-(\d{5,6})\.safetensors$")
 # Formats of weights that are not read, with the way out.
 FOREIGN: Final[Mapping[str, str]] = {
@@ -41,10 +45,14 @@ FOREIGN: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The files of one model: the weights, and the index that says which tensor lies where, when there is one."""
+    """The files of one model: the weights, and the index that says which tensor lies where, when there is one.
+
+    `rest` are the folder's other weights where nobody chose among them; an index may still name some of these.
+    """
 
     files: tuple[str, ...]
     index: str = ""
+    rest: tuple[str, ...] = ()
 
 
 def layout_of(names: Collection[str], part: str = "") -> Layout:
@@ -68,9 +76,11 @@ def layout_of(names: Collection[str], part: str = "") -> Layout:
     indexes = [name for name in here if name.endswith(INDEX)]
     if len(indexes) > 1:
         raise UnsupportedFormat(f"{len(indexes)} indexes, so several models: {_some(indexes)}; name one of them")
+    weights = [name for name in here if _holds_weights(name)]
     if indexes:
-        return Layout((), indexes[0])
-    return Layout(_without_index([name for name in here if name.endswith(SUFFIX)], here))
+        return Layout((), indexes[0], tuple(weights))
+    files = _without_index([name for name in here if name.endswith(SUFFIX)], here)
+    return Layout(files, rest=tuple(name for name in weights if name not in files))
 
 
 def placed(
@@ -114,6 +124,15 @@ def foreign_reason(name: str) -> str | None:
     return FOREIGN.get(PurePosixPath(name).suffix.lower())
 
 
+def not_read(rest: Iterable[str], instead: str) -> tuple[LeftOut, ...]:
+    """The weights of a model folder that are not read because those in `instead` are; shards are one entry."""
+    reason = f"not read: the model's weights are those in {instead}"
+    hint = "; name this file as the part to read it instead"
+    # A collapsed name is no file's.
+    names = dict.fromkeys(_SHARD.sub("-*-of-", name) for name in rest)
+    return tuple(LeftOut(one, reason + (hint if one.endswith(SUFFIX) and "*" not in one else "")) for one in names)
+
+
 def is_numbered(name: str) -> bool:
     """Whether a file is one shard of several by name."""
     return _NUMBERED.match(name) is not None
@@ -122,9 +141,9 @@ def is_numbered(name: str) -> bool:
 def _without_index(weights: list[str], here: list[str]) -> tuple[str, ...]:
     if len(weights) == 1:
         return tuple(weights)
-    for name in weights:
-        if PurePosixPath(name).name in USUAL:
-            return (name,)
+    for usual in USUAL:
+        if found := next((name for name in weights if PurePosixPath(name).name == usual), ""):
+            return (found,)
     if weights and (numbered := _numbered(weights)):
         return numbered
     if weights:
@@ -166,6 +185,11 @@ def _plain(file: str, suffix: str) -> bool:
         return "/" not in safe_name(file) and file.endswith(suffix)
     except OutsideRoot:
         return False
+
+
+def _holds_weights(name: str) -> bool:
+    own = PurePosixPath(name).name
+    return own.endswith(SUFFIX) or (foreign_reason(own) is not None and not STATE.match(own))
 
 
 def _folder(name: str) -> str:

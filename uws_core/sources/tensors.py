@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from uws_core.errors import LayerError, UnreadableFile
-from uws_core.nouns.models import LayerKey
+from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.sources.adapter_keys import is_telling, parsed
 from uws_core.sources.base import Rows
 from uws_core.sources.blob import Blob, read_header, read_rows, torch_dtypes
 from uws_core.sources.header import BITS, Header, TensorSpan
-from uws_core.sources.shards import Layout, placed
+from uws_core.sources.shards import Layout, not_read, placed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +43,32 @@ class Tensors:
     # The notes in the files' headers, and the adapter configuration that lies beside them; empty when there is none.
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: bytes = b""
+    # What lies beside these tensors and is not read.
+    left_out: tuple[LeftOut, ...] = ()
+
+    @cached_property
+    def by_adapter(self) -> Mapping[str, tuple[str, ...]]:
+        """The names of the tensors by the adapter they name; those that name none are in no entry."""
+        found: dict[str, list[str]] = {}
+        for name in self.spans:
+            if (key := parsed(name)) and key.adapter:
+                found.setdefault(key.adapter, []).append(name)
+        return MappingProxyType({adapter: tuple(names) for adapter, names in found.items()})
+
+    def of_adapter(self, adapter: str) -> Self:
+        """One adapter's tensors with those that name none. Price: its own, after the first."""
+        names = (*self.by_adapter[adapter], *self._of_none)
+        own = copy(self)
+        # Copied, not made anew, since a place may keep more of its files than stands here.
+        for known in ("by_adapter", "_of_none"):
+            own.__dict__.pop(known, None)
+        object.__setattr__(own, "spans", MappingProxyType({name: self.spans[name] for name in names}))
+        return own
+
+    @cached_property
+    def _of_none(self) -> tuple[str, ...]:
+        named = {name for names in self.by_adapter.values() for name in names}
+        return tuple(name for name in self.spans if name not in named)
 
     def span(self, name: str) -> TensorSpan:
         """The tensor of that name.
@@ -104,12 +133,35 @@ def open_tensors(files: Mapping[str, Blob], layout: Layout, *, header: HeaderRea
         index = files[layout.index]
         by_file = placed(bytes(index.read(0, index.size)), names=files.keys(), folder=folder)
         found = _joined([(files[name], tensors) for name, tensors in by_file.items()], header)
+        rest = [name for name in layout.rest if name not in by_file]
     else:
         found = _joined([(files[name], None) for name in layout.files], header)
+        rest = list(layout.rest)
+    if rest:
+        found = replace(found, left_out=not_read(rest, layout.index or _named(layout.files)))
     config = files.get(f"{folder}/{CONFIG}" if folder else CONFIG)
-    if config is None or not all(PurePosixPath(blob.name).name.startswith(ADAPTER) for blob in found.blobs):
+    if config is None or not (_is_named_so(found.blobs) or takes_config(found.spans)):
         return found
     return replace(found, config=bytes(config.read(0, min(config.size, LONGEST_CONFIG))))
+
+
+def _is_named_so(blobs: Sequence[Blob]) -> bool:
+    """Whether all files bear the name that PEFT gives to an adapter's weights."""
+    return all(PurePosixPath(blob.name).name.startswith(ADAPTER) for blob in blobs)
+
+
+def takes_config(names: Iterable[str]) -> bool:
+    """Whether tensors of these names are an adapter's whose scale stands in the configuration that PEFT writes.
+
+    kohya's trainer and ComfyUI keep it in the file, and their names mean something else where PEFT is thought of.
+    """
+    telling = next(filter(is_telling, names), None)
+    key = parsed(telling) if telling else None
+    return key is not None and key.dialect not in ("kohya", "comfyui")
+
+
+def _named(files: Sequence[str]) -> str:
+    return files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
 
 
 def _joined(parts: Sequence[tuple[Blob, Sequence[str] | None]], header: HeaderReader) -> Tensors:
