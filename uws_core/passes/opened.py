@@ -10,9 +10,10 @@ import torch
 
 from uws_core.errors import LayerError, UwsError
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.sources import on_hub, open_source
+from uws_core.sources import on_hub, open_source, watched
 from uws_core.sources.ahead import fetch_ahead
 from uws_core.sources.base import Rows, Source
+from uws_core.sources.kept import Watched
 
 Report = Callable[[float, str], None]
 # Opening a model that this process has not met waits for its headers.
@@ -49,27 +50,26 @@ def opened(
     """Every model, opened; a source holds no open file, so there may be ten thousand.
 
     With `layer`, what lies on the Hub of it is fetched at once, before it is read in order. A model's files that were
-    exchanged meanwhile are noticed at the end: half of one and half of the other is no result.
+    exchanged meanwhile are noticed at the end: half of one and half of the other is no result. Price of that: a look at
+    each file's entry, and a new digest only where it changed, or had just been written.
 
     Raises:
         SourceError: a model cannot be opened, or changed since its commit was taken or while it was read.
     """
     with ExitStack() as stack:
-        sources = [stack.enter_context(source) for source in open_all(refs)]
+        models = _watched(refs)
+        sources = [stack.enter_context(model.source) for model in models]
         if layer is not None:
             fetch_ahead(sources, layer, rows=rows, report=report)
         yield sources
-        for ref in refs:
-            if not on_hub(ref):
-                open_source(ref)
+        for model in models:
+            if not model.stands():
+                open_source(model.ref)
 
 
 def open_all(refs: Sequence[ModelRef]) -> list[Source]:
     """The models in order, opened several at once where that may wait for a network."""
-    if not any(on_hub(ref) for ref in refs):
-        return [open_source(ref) for ref in refs]
-    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
-        return list(pool.map(open_source, refs))
+    return [model.source for model in _watched(refs)]
 
 
 def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
@@ -108,6 +108,13 @@ def full_single_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def _watched(refs: Sequence[ModelRef]) -> list[Watched]:
+    if not any(on_hub(ref) for ref in refs):
+        return [watched(ref) for ref in refs]
+    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
+        return list(pool.map(watched, refs))
 
 
 def _stored_type(source: Source, layer: LayerKey) -> torch.dtype:
