@@ -105,3 +105,9 @@ def test_every_column_explains_itself() -> None:
 def test_everything_left_out_is_a_row() -> None:
     frame = frames.left_out(collection({}, left_out=3).left_out)
     assert frame.equals(pl.DataFrame({"what": ["x0", "x1", "x2"], "reason": ["it is a vector"] * 3}))
+
+
+def test_a_layer_says_what_it_costs_to_read() -> None:
+    frame = frames.layers(collection({}), {}, sizes={ALL[1]: 4096})
+    assert frame["bytes"].to_list() == [None, 4096]
+    assert frame.columns.index("bytes") == frame.columns.index("weights") + 1

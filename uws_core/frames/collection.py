@@ -21,6 +21,7 @@ HELP: Mapping[str, str] = {
     "outputs": "Rows of the matrix, m.",
     "inputs": "Columns of the matrix, p; of a convolution, input channels x kernel height x width.",
     "weights": "Number of weights a model has in this layer, d = m p.",
+    "bytes": "What reading this layer of the chosen models moves, as it is stored; told by the headers alone.",
     "scree": "Share of the variance that each direction carries, strongest first; empty until the layer was read.",
     "rank": "Fewest directions that carry the chosen share of the variance of the chosen models.",
     "what": "A model, a tensor, or a file.",
@@ -49,8 +50,12 @@ def layers(
     *,
     share: float = 0.9,
     names: Sequence[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> pl.DataFrame:
-    """One row a layer: its place and shape, and scree and rank at `share` for those in `known`, by full name."""
+    """One row a layer: its place, shape and cost in `sizes`, and scree and rank at `share` for those in `known`.
+
+    Both tables are by full name; without an entry the cell is empty.
+    """
     kept = None if names is None else set(names)
     rows = [
         {
@@ -60,6 +65,7 @@ def layers(
             "outputs": key.shape[0],
             "inputs": key.shape[1],
             "weights": key.entries,
+            "bytes": (sizes or {}).get(key.name),
             "scree": _shares(known.get(key.name)),
             "rank": _rank(known.get(key.name), share),
             "layer": key.name,
@@ -83,6 +89,7 @@ _LAYERS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "outputs": pl.Int64,
     "inputs": pl.Int64,
     "weights": pl.Int64,
+    "bytes": pl.Int64,
     "scree": pl.List(pl.Float64),
     "rank": pl.Int64,
     "layer": pl.String,

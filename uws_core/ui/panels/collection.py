@@ -68,6 +68,7 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
     """The layers with place, shape, scree and rank; picked rows become the chosen layers. The table is returned."""
     frame = serve.layers(collection, query)
     config = page.configs(frame, frames.HELP)
+    config["bytes"] = st.column_config.NumberColumn(help=frames.HELP["bytes"], format="bytes")
     config["scree"] = st.column_config.BarChartColumn(help=frames.HELP["scree"], y_min=0.0)
     event = st.dataframe(
         frame,
