@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from uws_core.analysis.angles import SINGLES_FLOOR, angle_floor, level_of
+from uws_core.analysis.angles import angle_floor, factor_floors, level_of
 from uws_core.analysis.subspace import subspace
 from uws_core.errors import LayerError
 from uws_core.nouns.angles import AngleTable, ChanceLevel
@@ -31,13 +31,15 @@ def model_angles(factors: Factors, *, side: Side | str, kept: int) -> AngleTable
     basis, k = factors.basis(side)[:, :, :kept], min(kept, factors.kept)
     ranks = np.where(factors.usable, np.minimum(factors.rank(), k), 0)
     whiten = _whitening(basis, ranks)
+    floors = factor_floors(factors, ranks)
     radians = np.full((factors.n, factors.n, k), np.nan, dtype=np.float32)
     for rows, columns in _blocks(factors.n, k * basis.shape[1]):
         left = np.matmul(basis[rows].astype(np.float64), whiten[rows])
         right = np.matmul(basis[columns].astype(np.float64), whiten[columns])
         cosines = np.einsum("isk,jsl->ijkl", left, right, optimize=True)
         counts = np.minimum.outer(ranks[rows], ranks[columns])
-        block = pair_radians(cosines, counts, floor=SINGLES_FLOOR)
+        floor = np.maximum.outer(floors[rows], floors[columns])
+        block = pair_radians(cosines, counts, floor=floor[:, :, None])
         radians[rows, columns] = block
         radians[columns, rows] = block.swapaxes(0, 1)
     return AngleTable(
@@ -49,7 +51,7 @@ def model_angles(factors: Factors, *, side: Side | str, kept: int) -> AngleTable
         chance=chance_overlap(ranks, np.full(factors.n, basis.shape[1])),
         dimension=basis.shape[1],
         asked=kept,
-        floor=SINGLES_FLOOR,
+        floor=float(floors.max()),
         notes=clipped(ranks, kept, "models have fewer directions of their own"),
     )
 
@@ -60,11 +62,13 @@ def side_table(grams: Sequence[Gram], *, kept: int, what: str = "layers", labels
     `labels` are the layers' short names unless given. Sides of another width have no angles between them.
 
     Raises:
-        LayerError: a Gram of the models axis, or of another side than the others.
+        LayerError: fewer than two, or a Gram of the models axis, or of another side than the others.
     """
     axes = {gram.axis for gram in grams}
     if len(axes) != 1 or Axis.MODELS in axes:
         raise LayerError(f"Directions of one side are compared, in or out; found {sorted(axes)}")
+    if len(grams) < 2:
+        raise LayerError(f"It takes at least two {what} to compare, {len(grams)} is chosen; choose more")
     spaces = [subspace(gram, kept=kept) for gram in grams]
     widths = np.array([space.dimension for space in spaces])
     counts = np.array([space.k for space in spaces])

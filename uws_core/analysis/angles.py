@@ -8,6 +8,7 @@ with the directions in dual form, so no weight is read. A float64 Gram cannot te
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uws_core.analysis.noise import wishart
 from uws_core.analysis.subspace import EPS, inner_products, subspace
@@ -18,6 +19,8 @@ from uws_core.nouns.factors import Factors, Side
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.spectrum import NullBand
 from uws_core.nouns.subspace import Subspace
+
+Indices = NDArray[np.intp]
 
 
 def shared_angles(gram: Gram, left: Members, right: Members, *, kept: int, about: str = "mean") -> Angles:
@@ -44,7 +47,8 @@ def side_angles(left: Gram, right: Gram, *, kept: int) -> Angles:
     if left.axis != right.axis or left.axis is Axis.MODELS or left.values.shape != right.values.shape:
         raise LayerError(
             f"Directions have angles where the sides are equally wide; found {left.layer.name} on {left.axis} with "
-            f"{len(left.values)} and {right.layer.name} on {right.axis} with {len(right.values)}"
+            f"{len(left.values)} and {right.layer.name} on {right.axis} with {len(right.values)}; choose two of equal "
+            "width"
         )
     first, second = subspace(left, kept=kept), subspace(right, kept=kept)
     return between(first.basis.T @ second.basis, first, second)
@@ -52,17 +56,17 @@ def side_angles(left: Gram, right: Gram, *, kept: int) -> Angles:
 
 def pair_angles(factors: Factors, left: int, right: int, *, side: Side | str, kept: int) -> Angles:
     """The angles between two models' own leading singular directions of one side."""
-    rank = factors.rank()
-    bases = [orthonormal(factors.basis(side)[i, :, : min(kept, rank[i])].astype(np.float64)) for i in (left, right)]
+    rank = np.minimum(factors.rank(), kept)
+    bases = [orthonormal(factors.basis(side)[i, :, : rank[i]].astype(np.float64)) for i in (left, right)]
     cosines = bases[0].T @ bases[1]
     k = [basis.shape[1] for basis in bases]
     said = f"{kept} directions were asked for, {factors.labels[left]} has {k[0]} and {factors.labels[right]} {k[1]}"
-    width = len(bases[0])
+    width, floor = len(bases[0]), float(factor_floors(factors, rank)[[left, right]].max())
     return Angles(
         axis=Axis(Side(side)),
-        radians=radians_of(cosines, floor=SINGLES_FLOOR),
+        radians=radians_of(cosines, floor=floor),
         cosines=np.clip(cosines, -1.0, 1.0),
-        floor=SINGLES_FLOOR,
+        floor=floor,
         chance=min(max(k) / width, 1.0),
         dimension=width,
         notes=(said,) if min(k) < kept else (),
@@ -71,6 +75,24 @@ def pair_angles(factors: Factors, left: int, right: int, *, side: Side | str, ke
 
 # Directions kept in float32 are known to 6e-8 an entry, so to about as much as an angle.
 SINGLES_FLOOR = 2e-7
+# A cut between variances nearer than this is arbitrary whatever the rounding, and `Subspace.notes` says so.
+_LEAST_GAP = 1e-3
+
+
+def factor_floors(factors: Factors, ranks: Indices) -> Floats:
+    """The angle (n,) in radians that rounding can turn the first `ranks` (n,) directions of each model by.
+
+    They are stored in float32. Through the Gram of a side a direction of relative strength `s = s_k / s_1` is known
+    to `eps / s^2` where the next is no neighbour; block iteration leaves `residual / s`. Source: Davis, Kahan 1970.
+    """
+    found = np.full(factors.n, SINGLES_FLOOR)
+    for i, k in enumerate(ranks):
+        if k:
+            values = factors.singular[i] / factors.singular[i, 0]
+            after = float(values[k] / values[k - 1]) if k < values.size else 0.0
+            rounding = 4 * EPS / values[k - 1] ** 2 + factors.residual[i] / values[k - 1]
+            found[i] = max(SINGLES_FLOOR, rounding / max(1 - after**2, _LEAST_GAP))
+    return np.asarray(np.minimum(found, np.pi / 2))
 
 
 def between(cosines: Floats, first: Subspace, second: Subspace, *, notes: tuple[str, ...] = ()) -> Angles:

@@ -12,6 +12,8 @@ from uws_core.nouns.arrays import Bools, Floats, frozen
 from uws_core.nouns.models import LayerKey, LeftOut
 
 Singles = NDArray[np.float32]
+# Up to this smaller side all singular values of a dense layer are worked out, beyond it only the kept ones.
+EXACT_SIDE = 2048
 
 
 class Side(StrEnum):

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 
 from uws_core.errors import UwsError
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.factors import EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
 from uws_core.passes.centre import center_matrix, chosen, dense
-from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, opened, silent
+from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, number_type, opened, silent
 from uws_core.sources.base import Source
 
-# Up to this side the smaller Gram is solved whole; beyond, block power iteration is cheaper than `side^3`.
-EXACT_SIDE = 2048
 # The iteration carries this many directions more than it keeps and stops at this residual, relative to the largest.
 _SPARE = 16
 _RESIDUAL = 1e-5
@@ -50,8 +48,10 @@ def factors(
     """Each chosen model's `kept` leading singular vectors on both sides, about `about`, in float32.
 
     Exact where the smaller side has at most 2048 entries (an eigen-decomposition of the smaller Gram in float64, so a
-    singular value below 1e-8 of the largest reads as rounding) and for adapters about zero (thin QR); block power
-    iteration with a reported residual beyond. Price: `n (d side + side^3)` multiply-adds.
+    singular value below 1e-8 of the largest reads as rounding, and a direction of relative strength `s` is known to
+    about `1e-15 / s^2` radians, never better than the 1e-7 of float32) and for adapters about zero (thin QR); block
+    power iteration with a reported residual beyond. The centre is subtracted in float64.
+    Price: `n (d side + side^3)` multiply-adds.
 
     Raises:
         UwsError: `kept` is not positive.
@@ -83,43 +83,49 @@ def _decomposed(
 ) -> list[_Thin | None]:
     """One decomposition a model, None where its weights are not finite."""
     thin = key.name in models[0].thin and about == "zero"
-    middle = None if thin else _finite_center(models, center, key, about, budget)
-    buffer = torch.empty((0,) if thin else key.shape, dtype=torch.float32)
+    kind = torch.float32 if thin else number_type("auto", models, key)
+    middle = None if thin else _finite_center(models, center, key, about, kind, budget)
+    buffer = torch.empty((0,) if thin else key.shape, dtype=kind)
+    away = torch.empty(buffer.shape, dtype=torch.float64)
     found: list[_Thin | None] = []
     for index, source in enumerate(models):
         if middle is None:
             found.append(_of_factors(source, key, kept))
         else:
-            matrix = dense(source, key, into=buffer).sub_(middle)
-            found.append(_of_matrix(matrix.to(device), kept) if torch.isfinite(matrix).all() else None)
+            torch.sub(dense(source, key, into=buffer), middle, out=away)
+            found.append(_of_matrix(away.to(device), kept) if torch.isfinite(away).all() else None)
         report((index + 1) / len(models), f"{key.short}: directions of {index + 1} of {len(models)} models")
     return found
 
 
-def _finite_center(models: Sequence[Source], center: Source | None, key: LayerKey, about: str, budget: int) -> Tensor:
-    """The centre (m, p); where a model's NaN spoils the mean, the mean of the finite ones."""
-    middle = center_matrix(models, center, key, about=about, kind=torch.float32, budget=budget)
+def _finite_center(
+    models: Sequence[Source], center: Source | None, key: LayerKey, about: str, kind: torch.dtype, budget: int
+) -> Tensor:
+    """The centre (m, p) in float64; where a model's NaN spoils the mean, the mean of the finite ones."""
+    middle = center_matrix(models, center, key, about=about, kind=torch.float64, budget=budget)
     if about != "mean" or torch.isfinite(middle).all():
         return middle
-    buffer = torch.empty(key.shape, dtype=torch.float32)
+    buffer = torch.empty(key.shape, dtype=kind)
     finite = [source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()]
-    return center_matrix(finite, center, key, about=about, kind=torch.float32, budget=budget)
+    return center_matrix(finite, center, key, about=about, kind=torch.float64, budget=budget)
 
 
 def _of_matrix(matrix: Tensor, kept: int) -> _Thin:
-    """The decomposition of a dense (m, p) matrix through the Gram of its smaller side."""
+    """The decomposition of a dense (m, p) float64 matrix through the Gram of its smaller side."""
     if matrix.shape[0] < matrix.shape[1]:
         flipped = _of_matrix(matrix.T, kept)
         return _Thin(flipped.right, flipped.left, flipped.singular, flipped.norm2, flipped.residual)
-    norm2 = float(torch.linalg.vector_norm(matrix, dtype=torch.float64).square())
+    norm2 = float(torch.linalg.vector_norm(matrix).square())
     if matrix.shape[1] > EXACT_SIDE:
-        right, singular, residual = _iterated(matrix, kept)
+        right, singular, residual = _iterated(matrix.float(), kept)
     else:
-        wide = matrix.double()
-        values, vectors = torch.linalg.eigh(wide.T @ wide)
-        singular, right, residual = values.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :kept].float(), 0.0
-    left = matrix @ right / singular[:kept].clamp_min(torch.finfo(torch.float32).tiny).to(matrix.dtype)
-    return _Thin(left, right, singular, norm2, residual)
+        values, vectors = torch.linalg.eigh(matrix.T @ matrix)
+        singular, right, residual = values.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :kept], 0.0
+    # Divided by a small singular value the images would keep what rounding mixed into them of the strong ones: at
+    # s / s_1 = 1e-5 that is 1e-3 in float32. From the strongest on, QR takes it out.
+    left, inner = torch.linalg.qr(matrix @ right.double())
+    turned = torch.where(inner.diagonal() < 0, -1.0, 1.0)
+    return _Thin((left * turned).float(), right.float(), singular, norm2, residual)
 
 
 def _iterated(matrix: Tensor, kept: int) -> tuple[Tensor, Tensor, float]:
