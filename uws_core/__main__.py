@@ -11,7 +11,8 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from uws_core.commands.export import add_export
-from uws_core.commands.scan import add_ls, add_scan
+from uws_core.commands.ls import add_ls
+from uws_core.commands.scan import add_scan
 from uws_core.commands.store import add_store
 from uws_core.commands.table import say
 from uws_core.errors import UwsError

@@ -11,6 +11,7 @@ from pathlib import Path
 from uws_core.collection import collect
 from uws_core.errors import CollectionError, LayerError
 from uws_core.nouns.hub import HubQuery
+from uws_core.nouns.loader import DIALECTS
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.sizes import bytes_from
 
@@ -21,9 +22,24 @@ _WHERE = (
 
 
 def add_where(parser: ArgumentParser) -> None:
-    """The words that name a collection, and its base."""
+    """The words that name a collection, its base, and how its files are read."""
     parser.add_argument("where", nargs="+", metavar="WHERE", help=_WHERE)
     parser.add_argument("--base", metavar="PLACE", help="the model they all started from")
+    parser.add_argument(
+        "--common-rows",
+        action="store_true",
+        help="compare layers that differ in their number of rows alone, such as vocabularies, in the rows that all "
+        "have; they are named so, embed.weight[:32000]",
+    )
+    parser.add_argument(
+        "--pickled",
+        action="store_true",
+        help="read torch's own .bin and .pt files in a folder too, through its weights-only loader; only files you "
+        "trust: opening a pickle can run what its author wrote into it",
+    )
+    parser.add_argument(
+        "--dialect", choices=DIALECTS, default="", help="take only adapters whose names that trainer wrote (any)"
+    )
 
 
 def add_layers(parser: ArgumentParser) -> None:
@@ -43,18 +59,21 @@ def collection(told: Namespace) -> Collection:
         CollectionError: the words are neither places nor a query.
         UwsError: see `collect`.
     """
+    return collect(
+        _where(told.where),
+        base=told.base,
+        common_rows=told.common_rows,
+        pickled=told.pickled,
+        dialect=told.dialect or None,
+    )
+
+
+def places(told: Namespace) -> Path | list[str] | None:
+    """The place or the places on this machine that `where` names; None where it is something else."""
     words: list[str] = told.where
-    if len(words) == 1 and (words[0].startswith("demo:") or Path(words[0]).expanduser().exists()):
-        return collect(words[0], base=told.base)
-    if all(Path(word).expanduser().exists() for word in words):
-        return collect(words, base=told.base)
-    try:
-        query = HubQuery.parse(" ".join(words))
-    except ValueError as error:
-        raise CollectionError(
-            f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
-        ) from error
-    return collect(query if query.lists else list(query.names), base=told.base)
+    if not all(Path(word).expanduser().exists() for word in words):
+        return None
+    return Path(words[0]).expanduser().absolute() if len(words) == 1 else words
 
 
 def layers(found: Collection, globs: Sequence[str] | None) -> tuple[LayerKey, ...]:
@@ -94,6 +113,20 @@ def share(text: str) -> float:
     if not 0 < value <= 1:
         raise ArgumentTypeError(f"a share lies above 0 and at most at 1, such as 0.9 or 90%; found {text!r}")
     return value
+
+
+def _where(words: list[str]) -> str | list[str] | HubQuery:
+    if len(words) == 1 and (words[0].startswith("demo:") or Path(words[0]).expanduser().exists()):
+        return words[0]
+    if all(Path(word).expanduser().exists() for word in words):
+        return words
+    try:
+        query = HubQuery.parse(" ".join(words))
+    except ValueError as error:
+        raise CollectionError(
+            f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
+        ) from error
+    return query if query.lists else list(query.names)
 
 
 def _matches(key: LayerKey, glob: str) -> bool:

@@ -1,4 +1,4 @@
-"""`ls` and `scan`: what a collection is, and its passes over the weights, into the store that the app shows."""
+"""`scan`: a collection's passes over the weights, into the store that the app shows."""
 
 from __future__ import annotations
 
@@ -30,13 +30,6 @@ _COLUMNS = ("layer", "shape", "models", "rank", "effective_rank", "first_share",
 _NOISE_COLUMNS = ("noise_rank", "above", "z")
 
 
-def add_ls(parser: ArgumentParser) -> None:
-    """The options of `ls`."""
-    asked.add_where(parser)
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
-    parser.set_defaults(act=ls)
-
-
 def add_scan(parser: ArgumentParser) -> None:
     """The options of `scan`."""
     asked.add_where(parser)
@@ -59,23 +52,6 @@ def add_effort(parser: ArgumentParser) -> None:
         "--scheduler", default=cluster.scheduler_address(), help="a Dask cluster, tcp://host:8786 (UWS_SCHEDULER)"
     )
     parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
-def ls(told: Namespace) -> int:
-    """Print what a collection is: models, layers with whether they are computed, and what was left out."""
-    found = asked.collection(told)
-    known = set(run.known(found))
-    if told.json:
-        print_json(_as_json(found, known))
-        return DONE
-    print(f"{found.name}: {len(found)} models, {len(found.layers)} layers, base {found.base or 'unknown'}")
-    for key in found.layers:
-        print(f"  {'computed' if key.name in known else '        '}  {key.name}  {key.shape[0]} x {key.shape[1]}")
-    if found.left_out:
-        print(f"left out ({len(found.left_out)}):")
-    for item in found.left_out:
-        print(f"  {item.what}: {item.reason}")
-    return DONE
 
 
 def scan(told: Namespace) -> int:
@@ -185,16 +161,3 @@ def _item(gram: Gram, *, noise: bool) -> LayerSpectrum:
     kind = "strength" if gram.axis is Axis.MODELS else "gaussian"
     band = null_band(gram, kind=kind) if noise and seen.total > 0 else None
     return LayerSpectrum(gram.layer, seen, band)
-
-
-def _as_json(found: Collection, known: set[str]) -> dict[str, object]:
-    return {
-        "name": found.name,
-        "fingerprint": found.fingerprint,
-        "models": [str(ref) for ref in found.refs],
-        "labels": list(found.labels),
-        "base": str(found.base) if found.base else None,
-        "layers": [{"name": key.name, "shape": list(key.shape), "computed": key.name in known} for key in found.layers],
-        "table": {name: list(column) for name, column in found.table.items()},
-        "left_out": [vars_of(item) for item in found.left_out],
-    }

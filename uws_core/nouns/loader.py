@@ -1,4 +1,7 @@
-"""What became of every key of a model's files: nothing is used, or passed over, without being listed."""
+"""How models are read: what may be chosen, and what became of every key of their files.
+
+Nothing is used, or passed over, without being listed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from uws_core.nouns.models import ModelRef
+
+# Whose names the keys of adapters may be in.
+DIALECTS: Final = ("peft", "kohya", "diffusers", "comfyui")
 
 
 class Fate(StrEnum):
@@ -52,3 +61,42 @@ class LoaderReport:
         """The number of keys of each fate, all four."""
         found = Counter(key.fate for key in self.keys)
         return {fate: found[fate] for fate in Fate}
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A model that a place holds: its label, where it lies, and whether it is compared or was left out."""
+
+    label: str
+    ref: ModelRef
+    compared: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person may choose about how a place is read; the first of each is what happens without a choice.
+
+    With `common_rows`, layers that differ in their number of rows alone are compared in the rows that all have. With
+    `pickled`, torch's own files are read through its weights-only loader. With a `dialect`, one of `DIALECTS`, only
+    adapters of that trainer's names are taken.
+    """
+
+    common_rows: bool = False
+    pickled: bool = False
+    dialect: str = ""
+
+    def __post_init__(self) -> None:
+        """Every value is checked, since it may come from a file.
+
+        Raises:
+            ValueError: a dialect that nobody speaks.
+        """
+        if self.dialect not in ("", *DIALECTS):
+            raise ValueError(f"a dialect is one of {', '.join(DIALECTS)}; found {self.dialect[:40]!r}")
+
+    def __bool__(self) -> bool:
+        return self != Choices()
+
+    def __str__(self) -> str:
+        said = ["rows in common"] * self.common_rows + ["pickled files read"] * self.pickled
+        return ", ".join([*said, *([f"{self.dialect} only"] if self.dialect else [])])
