@@ -76,12 +76,15 @@ def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef,
         from uws_core.sources import hub
 
         ref = hub.at_commit(ref)
+    began = now_ns()
     tensors = hub.tensors_at(replace(ref, part=_file(ref))) if on_hub(ref) else _on_disk(ref)
+    marks = () if on_hub(ref) else marks_of(ref, tensors, began_ns=began)
     for name in names:
         part = replace(ref, part=f"{ref.part}:{name}")
         try:
             source = _opened(part, tensors)
             source.ref = replace(part, commit=ref.commit or source.digest())
+            _kept.keep(Watched(source.ref, source, marks))
             yield source.ref, source
         except SourceError as error:
             yield part, type(error)(f"{_shown(part)}: {error}")
@@ -121,7 +124,8 @@ def _checked(ref: ModelRef) -> Watched:
 
 
 def _opened(ref: ModelRef, tensors: Tensors) -> Source:
-    known = _layouts.alike(ref, tensors)
+    # The layout of one of several adapters is a small part of its file's.
+    known = None if ":" in ref.part else _layouts.alike(ref, tensors)
     if known is not None:
         return known
     source = FORMATS["adapter" if is_adapter(tensors) else "checkpoint"](ref, tensors)
