@@ -108,3 +108,35 @@ class TestPickled(SourceContract):
         first = open_source(ModelRef(str(tmp_path / "a.safetensors"), ""))
         second = open_source(ModelRef(str(tmp_path / "a.bin"), "", "?pickled"))
         assert torch.equal(first.read("a.weight"), second.read("a.weight"))
+
+    def test_what_is_no_plain_tensor_is_listed(self, tmp_path: Path):
+        odd = {
+            "a.weight": some(5, 4),
+            "b.weight": some(5, 4).to_sparse(),
+            "c.weight": torch.quantize_per_tensor(some(5, 4), 0.1, 0, torch.qint8),
+            "epoch": 3,
+        }
+        torch.save(odd, tmp_path / "m.bin")
+        source = open_source(ModelRef(str(tmp_path / "m.bin"), "", "?pickled"))
+        assert [layer.name for layer in source.layers()] == ["a.weight"]
+        assert [key.key for key in source.report().keys] == list(odd)
+        reasons = {note.what: note.reason for note in source.left_out}
+        assert "torch.sparse_coo" in reasons["b.weight"]
+        assert "quantised" in reasons["c.weight"]
+        assert "int, no tensor" in reasons["epoch"]
+        assert source.digest() == open_source(ModelRef(str(tmp_path / "m.bin"), "", "?pickled")).digest()
+
+    def test_what_lies_beside_the_weights_in_a_training_state_is_listed(self, tmp_path: Path):
+        state = {"epoch": 3, "optimizer": {"lr": 1.0}, "state_dict": {"a.weight": some(5, 4)}}
+        torch.save(state, tmp_path / "last.ckpt")
+        source = open_source(ModelRef(str(tmp_path / "last.ckpt"), "", "?pickled"))
+        assert {note.what for note in source.left_out} == {"epoch", "optimizer"}
+        assert {key.key for key in source.report().keys} == {"epoch", "optimizer", "a.weight"}
+
+    def test_a_file_that_its_index_does_not_name_is_listed(self, tmp_path: Path):
+        for name in ("pytorch_model-00001-of-00001.bin", "extra.bin"):
+            torch.save({"a.weight": some(5, 4)}, tmp_path / name)
+        weight_map = {"a.weight": "pytorch_model-00001-of-00001.bin"}
+        (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": weight_map}))
+        source = open_source(ModelRef(str(tmp_path), "", "pytorch_model.bin.index.json?pickled"))
+        assert [note.what for note in source.left_out] == ["extra.bin"]

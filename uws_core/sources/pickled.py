@@ -13,10 +13,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from uws_core.errors import LayerError, OutsideRoot, UnreadableFile, UnsupportedFormat
+from uws_core.nouns.models import LeftOut
 from uws_core.sources.base import Rows
 from uws_core.sources.blob import FileBlob, torch_dtypes
 from uws_core.sources.header import TensorSpan
-from uws_core.sources.shards import placed
+from uws_core.sources.shards import STATE, not_read, placed
 from uws_core.sources.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
 
 if TYPE_CHECKING:
@@ -33,18 +34,17 @@ _INSIDE: Final = ("state_dict", "model_state_dict", "model", "module", "params",
 class PickledTensors(Tensors):
     """The tensors of pickled files, mapped into memory; see `Tensors`."""
 
-    def __init__(self, values: Mapping[str, Tensor], files: Mapping[str, FileBlob], config: bytes) -> None:
-        names = {dtype: name for name, dtype in torch_dtypes().items()}
-        spans = {
-            name: TensorSpan(
-                name, names.get(value.dtype, str(value.dtype)), tuple(value.shape), 0, value.numel() * value.itemsize
-            )
-            for name, value in values.items()
-        }
-        super().__init__(
-            MappingProxyType(spans), MappingProxyType({}), tuple(files.values()), MappingProxyType({}), config
-        )
-        object.__setattr__(self, "_values", dict(values))
+    def __init__(
+        self,
+        values: Mapping[str, object],
+        files: Mapping[str, FileBlob],
+        config: bytes,
+        left_out: tuple[LeftOut, ...] = (),
+    ) -> None:
+        spans = MappingProxyType({name: _span(name, value) for name, value in values.items()})
+        nothing: Mapping[str, str] = MappingProxyType({})
+        super().__init__(spans, MappingProxyType({}), tuple(files.values()), nothing, config, left_out)
+        object.__setattr__(self, "_values", {name: value for name, value in values.items() if _plain(value)})
 
     def read(self, name: str, view: tuple[int, int], rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
         """Rows of a tensor seen as a `view[0] x view[1]` matrix; see `Tensors.read`."""
@@ -69,6 +69,9 @@ class PickledTensors(Tensors):
 
         found = hashlib.sha256()
         for name, span in self.spans.items():
+            if name not in self._values:  # type: ignore[attr-defined]
+                found.update(repr((name, span.dtype, span.shape)).encode())
+                continue
             value = self._value(name).reshape(-1)
             count = SAMPLE // value.itemsize
             start = max(0, (value.numel() - count) // 2)
@@ -80,6 +83,8 @@ class PickledTensors(Tensors):
     def _value(self, name: str) -> Tensor:
         self.span(name)
         values: dict[str, Tensor] = self._values  # type: ignore[attr-defined]
+        if name not in values:
+            raise LayerError(f"{name} is {self.span(name).dtype}, a plain tensor was expected")
         return values[name].detach()
 
 
@@ -93,25 +98,29 @@ def tensors_at(path: Path, file: str = "") -> Tensors:
     """
     folder, name = (path, file) if path.is_dir() else (path.parent, path.name)
     try:
-        files = {name: FileBlob(folder / name)}
+        files, rest = {name: FileBlob(folder / name)}, list[str]()
         if name.endswith(INDEX):
             there = {entry.name for entry in folder.iterdir()}
             index = (folder / name).read_bytes()
             files = {one: FileBlob(folder / one) for one in placed(index, names=there, suffix=".bin")}
+            rest = [
+                one for one in sorted(there) if one.endswith(SUFFIXES) and not STATE.match(one) and one not in files
+            ]
     except OSError as error:
         raise UnreadableFile(f"{name}: {error.strerror or error}") from error
     root = folder.resolve()
     if outside := [one for one in files if len(files) > 1 and not (folder / one).resolve().is_relative_to(root)]:
         raise OutsideRoot(f"{outside[0]}: the index leads through a link out of {root}")
-    values: dict[str, Tensor] = {}
+    values: dict[str, object] = {}
     for one in files:
         values |= _loaded(folder / one)
     config = folder / CONFIG
     told = config.read_bytes()[:LONGEST_CONFIG] if name.startswith(ADAPTER) and config.is_file() else b""
-    return PickledTensors(values, files, told)
+    return PickledTensors(values, files, told, not_read(rest, name))
 
 
-def _loaded(path: Path) -> dict[str, Tensor]:
+def _loaded(path: Path) -> dict[str, object]:
+    """Everything by name: the weights first, then what stands beside them where they are one entry among others."""
     import torch
 
     try:
@@ -123,17 +132,45 @@ def _loaded(path: Path) -> dict[str, Tensor]:
     # The unpickler meets hostile bytes with almost any exception; none of them is a reason to stop.
     except Exception as error:
         raise UnreadableFile(f"{path.name}: the weights-only loader refuses it: {str(error)[:200]}") from error
+    beside: dict[str, object] = {}
     for inner in _INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
+            beside |= {str(name): value for name, value in found.items() if name != inner}
             found = found[inner]
-    tensors = found.items() if isinstance(found, Mapping) else ()
-    named = {str(name): value for name, value in tensors if isinstance(value, torch.Tensor) and _plain(value)}
-    if not named:
+    named = {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
+    if not any(map(_plain, named.values())):
         raise UnsupportedFormat(f"{path.name}: no tensors by name are in it")
-    return named
+    return named | {name: value for name, value in beside.items() if name not in named}
 
 
-def _plain(value: Tensor) -> bool:
+def _plain(value: object) -> bool:
+    """Whether a value is a tensor whose entries can be read as they stand."""
     import torch
 
+    if not isinstance(value, torch.Tensor):
+        return False
     return value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+
+
+def _kind(value: object) -> str:
+    """What a value is, in the word that stands where a tensor's type does."""
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return f"{type(value).__name__}, no tensor"
+    if value.layout != torch.strided:
+        return f"sparse ({value.layout})"
+    if value.is_quantized:
+        return f"quantised ({value.dtype})"
+    if value.device.type != "cpu":
+        return f"without values (device {value.device.type})"
+    names = {dtype: name for name, dtype in torch_dtypes().items()}
+    return names.get(value.dtype, str(value.dtype))
+
+
+def _span(name: str, value: object) -> TensorSpan:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        return TensorSpan(name, _kind(value), (0,), 0, 0)
+    return TensorSpan(name, _kind(value), tuple(value.shape), 0, value.numel() * value.itemsize)
