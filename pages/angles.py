@@ -46,7 +46,7 @@ elif not errand_panel.panel(errand, errands.attend(errand)):
 try:
     seen = serve.seen(query)
 except UwsError as error:
-    page.problem(str(error), way_out="Compare single models instead", steer={"about": "mean"})
+    page.problem(str(error), way_out="Take the mean as the centre", steer={"about": "mean"})
     st.stop()
 
 place = panels.place(query, collection)
@@ -76,7 +76,7 @@ else:
         chosen = pick.pair(seen.table.labels, panels.nearest(seen.table))
         names = (seen.table.labels[chosen[0]], seen.table.labels[chosen[1]])
         source = figures.viewed(source, panels.views(query, names))
-        panels.pair(*serve.pair(query, *names), names, source)
+        panels.pair(query, names, source)
     with wide:
         panels.pairs_figure(seen, query, collection, source, chosen=chosen)
     panels.rows_table(seen, query, collection, chosen)

@@ -55,7 +55,7 @@ with numbers:
     page.numbers(panels.numbers(seen, query))
 place = panels.place(query, collection)
 source = panels.source(f"spectrum {collection.name} {place}", caption, selection, collection, query, seen)
-for note in (*without_noise, *panels.gauge_notes(query, collection)):
+for note in (*without_noise, *sides.notes(seen.items), *panels.gauge_notes(query, collection)):
     st.caption(note)
 panels.curves(seen, query, source, log=pick.log_scale())
 hosvd.panel(query, collection, source)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
+from uws_core.export import Provenance
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.panels import figure as figures
 
 LAYER = "blocks.1.attn.q.weight"
 
@@ -96,7 +103,74 @@ def test_the_layer_chosen_elsewhere_stays_chosen_there(open_page: Open) -> None:
 
 
 def test_own_folders_are_compared_too(open_page: Open, models: object) -> None:
-    from uws_core.ui.catalogue import catalogue
-
     app = open_page("angles", c=catalogue().add(str(models)), k="2")
     assert "2 leading input directions of two of these 8 models" in answer(app)
+
+
+def widths(folder: Path, *shapes: tuple[int, int]) -> str:
+    """A collection of four models whose layers have these shapes."""
+    folder.mkdir()
+    rng = np.random.default_rng(7)
+    for i in range(4):
+        layers = {f"blocks.{j}.up.weight": rng.standard_normal(shape, np.float32) for j, shape in enumerate(shapes)}
+        save_file(layers, folder / f"m{i}.safetensors")
+    return catalogue().add(str(folder))
+
+
+def test_two_layers_of_different_width_are_said_to_have_no_angles_and_the_rest_stays(open_page: Open) -> None:
+    app = shown(open_page, view="layers", pair=["0.attn.q", "0.mlp.down"])
+    assert "equally wide" in told(app).replace("\\", "")
+    assert "of two of these" in answer(app)
+    assert len(app.get("plotly_chart")) == 1
+    assert (box(app, "First"), box(app, "Second")) == ("0.attn.q", "0.mlp.down")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "says"), [(((12, 6), (12, 5)), "equally wide"), (((12, 6),), "at least two layers")]
+)
+def test_layers_that_nothing_can_be_compared_with_are_said(
+    open_page: Open, tmp_path: Path, shapes: tuple[tuple[int, int], ...], says: str
+) -> None:
+    app = open_page("angles", c=widths(tmp_path / "widths", *shapes), view="layers", k="2")
+    assert says in told(app).replace("\\", "")
+    assert len(app.get("plotly_chart")) == len(shapes) - 1
+
+
+@pytest.mark.parametrize("about", ["zero", "base", "prime-0"])
+def test_the_centre_chosen_on_the_spectrum_page_stays_chosen_here(open_page: Open, about: str) -> None:
+    app = open_page("spectrum", c="demo:finetuned", layer=LAYER, about=about)
+    assert box(app, "Centre") == about
+    app.switch_page("pages/angles.py").run()
+    assert box(app, "Centre") == about
+    assert about in app.query_params["about"]
+    assert app.query_params["about"] in (about, [about])
+    again = shown(open_page, about=about)
+    assert box(again, "Centre") == about
+    assert answer(again) == answer(shown(open_page, about=about))
+    app.switch_page("pages/spectrum.py").run()
+    assert box(app, "Centre") == about
+
+
+def test_fitted_colours_are_in_the_address_of_an_export(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources: list[Provenance] = []
+    plain = figures.figure
+
+    def noted(title: str, draw: object, frame: object, source: Provenance, **told: object) -> None:
+        sources.append(source)
+        plain(title, draw, frame, source, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(figures, "figure", noted)
+    shown(open_page, colours="fitted")
+    mine = [source for source in sources if source.address.startswith("/angles")]
+    assert len(mine) == 3
+    for source in mine:
+        assert source.asked["colours"] == "fitted"
+        assert "colours=fitted" in source.address
+
+
+@pytest.mark.parametrize("axis", ["in", "out"])
+def test_groups_on_a_side_say_why_there_is_no_shuffling_and_what_to_use(open_page: Open, axis: str) -> None:
+    app = shown(open_page, view="groups", group="task", axis=axis)
+    assert "Shuffled labels are not drawn" in told(app)
+    assert "halves" in told(app)
+    assert "Shuffled labels are not drawn" not in told(shown(open_page, view="groups", group="task", axis="models"))

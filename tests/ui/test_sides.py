@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
+from uws_core.passes import factors as room
+from uws_core.ui.catalogue import catalogue
 
 
 @pytest.mark.parametrize(("axis", "words"), [("in", "seen by their inputs"), ("out", "seen by their outputs")])
@@ -33,3 +39,52 @@ def test_all_three_axes_of_a_layer(open_page: Open) -> None:
     next(one for one in app.toggle if "three axes" in one.label).set_value(True).run()
     assert "directions of models" in told(app)
     assert "times fewer" in told(app)
+
+
+def folder_of(place: Path, *shapes: tuple[int, int]) -> str:
+    """A collection of five models whose layers have these shapes."""
+    place.mkdir()
+    rng = np.random.default_rng(11)
+    for i in range(5):
+        layers = {f"blocks.{j}.up.weight": rng.standard_normal(shape, np.float32) for j, shape in enumerate(shapes)}
+        save_file(layers, place / f"m{i}.safetensors")
+    return catalogue().add(str(place))
+
+
+def test_a_layer_too_large_for_all_singular_values_is_shown_without_its_band(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "EXACT_SIDE", 16)
+    found = folder_of(tmp_path / "large", (24, 20), (24, 12))
+    app = open_page("spectrum", c=found, axis="in", layer="blocks.0.up.weight")
+    assert "seen by their inputs" in answer(app)
+    said = told(app).replace("\\", "")
+    assert "equal strengths" in said
+    assert "internal" not in said
+    assert {one.label for one in app.metric} >= {"Rank at 90 %", "Ceiling"}
+    small = open_page("spectrum", c=found, axis="in", layer="blocks.1.up.weight")
+    assert "Above noise" in {one.label for one in small.metric}
+    gaussian = open_page("spectrum", c=found, axis="in", layer="blocks.0.up.weight", null="gaussian")
+    assert "Above noise" in {one.label for one in gaussian.metric}
+    every = open_page("spectrum", c=found, axis="in", layer="each")
+    assert answer(every)
+    assert "equal strengths" in told(every).replace("\\", "")
+
+
+def test_one_layer_that_cannot_be_read_does_not_stop_the_others(
+    open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uws_core import run
+    from uws_core.errors import LayerError
+
+    plain = run.side
+
+    def side(collection: object, layer: str, **told: object) -> object:
+        if layer == "blocks.0.up.weight":
+            raise LayerError("blocks.0.up.weight: broken on purpose")
+        return plain(collection, layer, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run, "side", side)
+    app = open_page("spectrum", c=folder_of(tmp_path / "broken", (9, 8), (9, 7), (9, 6)), axis="in", layer="each")
+    assert len(app.get("plotly_chart")) == 3
+    assert "blocks.0.up.weight" in str([frame.value for frame in app.dataframe])

@@ -15,6 +15,7 @@ from uws_core.charts import angle_tables as table_charts
 from uws_core.charts import angles as charts
 from uws_core.charts.angle_tables import Measure
 from uws_core.charts.style import Look
+from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames import angles as frames
 from uws_core.frames.angles import HELP
@@ -136,8 +137,18 @@ def nearest(table: AngleTable) -> tuple[int, int]:
     return (int(left), int(right)) if left != right else (0, 1)
 
 
-def pair(angles: Angles, band: NullBand, names: tuple[str, str], source: Provenance) -> None:
-    """One pair in full: its angles against chance, and every direction with every other."""
+def pair(query: AnglesQuery, names: tuple[str, str], source: Provenance) -> None:
+    """One pair in full, or why these two have no angles between them."""
+    try:
+        angles, band = serve.pair(query, *names)
+    except UwsError as error:
+        st.caption(f"{page.plain(str(error))}.")
+        return
+    _in_full(angles, band, names, source)
+
+
+def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Provenance) -> None:
+    """The angles of a pair against chance, and every direction with every other."""
     if not angles.k:
         st.caption("One of the two has no direction of its own here.")
         return
@@ -200,6 +211,7 @@ def pairs_table(seen: Seen) -> None:
 def views(query: AnglesQuery, names: tuple[str, str] | None) -> dict[str, str | list[str]]:
     """What the page's own switches say, for the address of an export."""
     said: dict[str, str | list[str]] = {"view": query.view, "measure": pick.measure(), "order": pick.order()}
+    said["colours"] = "fitted" if pick.fitted() else "fixed"
     if names is not None:
         said["pair"] = list(names)
     return said

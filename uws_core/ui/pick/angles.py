@@ -163,7 +163,7 @@ def _measure() -> None:
 
 def _options(selection: Selection, collection: Collection) -> str:
     with st.popover("Options", width="content"):
-        about = centre(selection, collection)
+        about = centre(selection, collection, page="angles")
         st.segmented_control(
             "Order",
             ORDERS,

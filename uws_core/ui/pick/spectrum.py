@@ -63,13 +63,14 @@ def layer(selection: Selection, collection: Collection) -> str:
     )
 
 
-def centre(selection: Selection, collection: Collection) -> str:
-    """What is subtracted from every model."""
+def centre(selection: Selection, collection: Collection, page: str = "spectrum") -> str:
+    """What is subtracted from every model, asked for on `page`."""
     known = CENTRES if collection.base is not None else CENTRES[:2]
     picked: str = st.selectbox(
         "Centre",
         [*known, *collection.labels],
-        key=state.held(f"about.{selection.collection}", selection.about),
+        # A key that two pages share would hand the second a value without its widget: Streamlit then takes the first.
+        key=state.held(f"{page}.about.{selection.collection}", selection.about),
         format_func=lambda name: CENTRE.get(name, name),
         width=115,
         help="What is subtracted from every model before anything is squared: the mean of the chosen models, "
@@ -99,7 +100,6 @@ def share(selection: Selection, page: str = "spectrum") -> float:
         max_value=99.9,
         step=5.0,
         format="%g",
-        # A key that two pages share would hand the second a value without its widget: Streamlit then takes the least.
         key=state.held(f"{page}.share", round(100 * selection.share, 3)),
         width=92,
         help="How much of the variance the counted directions have to carry: a rank is the fewest that do.",

@@ -47,12 +47,13 @@ class Seen:
     splits: tuple[Angles, ...] = ()
     split_band: NullBand | None = None
     left_out: tuple[LeftOut, ...] = ()
+    unshuffled: str = ""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What must be known of the numbers."""
         if self.table is not None:
-            return self.table.notes
+            return (*self.table.notes, *([self.unshuffled] if self.unshuffled else []))
         return tuple(dict.fromkeys(note for one in self.splits[:1] for note in one.notes))
 
     def frame(self) -> pl.DataFrame:
@@ -96,7 +97,8 @@ def seen(query: AnglesQuery) -> Seen:
         return _halves(query, collection)
     table, band, left_out = _table(query, collection)
     order = by_likeness(table.mean_degrees)
-    return Seen(table, order, chance_level(table), band, left_out=left_out)
+    unshuffled = _unshuffled(query) if query.view == "groups" and band is None else ""
+    return Seen(table, order, chance_level(table), band, left_out=left_out, unshuffled=unshuffled)
 
 
 @st.cache_data(max_entries=256, max_size="64mb", show_spinner=False)
@@ -137,6 +139,16 @@ def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, Tabl
         seed=query.seed,
     )
     return table, band, gram.left_out
+
+
+def _unshuffled(query: AnglesQuery) -> str:
+    """Why groups have no band of shuffled labels, and what stands in for it."""
+    if query.axis == Axis.MODELS:
+        why, instead = f"{len(query.members)} models take too long for it", "choose fewer models to see them"
+    else:
+        why = f"on the {query.axis} axis each shuffle would read every weight again"
+        instead = "choose the models axis to see them, or halves for how alike random sets of these models are here"
+    return f"Shuffled labels are not drawn: {why}. Chance here is random directions; {instead}"
 
 
 def _halves(query: AnglesQuery, collection: Collection) -> Seen:

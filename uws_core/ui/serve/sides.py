@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -10,11 +11,12 @@ from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.side_nulls import haar_band
 from uws_core.analysis.spectrum import spectrum
-from uws_core.errors import CollectionError
+from uws_core.errors import Cancelled, CollectionError, LayerError, UwsError
 from uws_core.jobs import Report
 from uws_core.nouns.chance import NullBand
+from uws_core.nouns.factors import EXACT_SIDE
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.models import Collection
+from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum
 from uws_core.ui.catalogue import catalogue
@@ -36,10 +38,7 @@ def errand(query: Query, collection: Collection) -> Errand:
     def work(report: Report) -> None:
         part = errands.in_parts(report, len(query.layers))
         for index, name in enumerate(query.layers):
-            one = replace(plain, layers=(name,))
-            _gram(one, collection, part(index))
-            if query.null == "strength":
-                _band(one, collection, _gram(one, collection))
+            _prepare(replace(plain, layers=(name,)), collection, part(index))
 
     return Errand(
         key=errands.key_of("sides", plain),
@@ -52,7 +51,7 @@ def errand(query: Query, collection: Collection) -> Errand:
 
 @st.cache_data(max_entries=1024, max_size="256mb", show_spinner=False)
 def item(query: Query) -> LayerSpectrum:
-    """The spectrum and the band of the query's one layer on its side axis.
+    """The spectrum of the query's one layer on its side axis, with its band or, in `left_out`, why it has none.
 
     Raises:
         NotEnoughModels: fewer than two usable models are chosen.
@@ -64,8 +63,35 @@ def item(query: Query) -> LayerSpectrum:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     gram = _gram(query, collection)
     seen = spectrum(gram, about=query.about, unit=query.unit)
-    band = _band(query, collection, gram) if query.null != "none" and seen.total > 0 else None
+    band = None
+    if query.null != "none" and seen.total > 0:
+        try:
+            band = _band(query, collection, gram)
+        except UwsError as error:
+            without = LeftOut(f"noise in {gram.layer.short}", str(error))
+            seen = replace(seen, left_out=(*seen.left_out, without))
     return LayerSpectrum(layer=gram.layer, spectrum=seen, band=band, layers=1)
+
+
+def notes(items: Sequence[LayerSpectrum]) -> tuple[str, ...]:
+    """Why a side axis is shown without its noise, and what to choose instead; nothing where noise is there."""
+    missing = [one for item in items for one in item.spectrum.left_out if one.what.startswith("noise in ")]
+    if not missing:
+        return ()
+    more = f" The same holds in {len(missing) - 1} more layers." if len(missing) > 1 else ""
+    return (f"There is no {missing[0].what}: {missing[0].reason}.{more}",)
+
+
+def _prepare(query: Query, collection: Collection, report: Report) -> None:
+    """One layer's reading, into the store. What fails here fails again, and is said, where the layer is shown."""
+    try:
+        gram = _gram(query, collection, report)
+        if query.null == "strength":
+            _band(query, collection, gram)
+    except Cancelled:
+        raise
+    except UwsError:
+        return
 
 
 def _gram(query: Query, collection: Collection, report: Report | None = None) -> Gram:
@@ -83,6 +109,18 @@ def _gram(query: Query, collection: Collection, report: Report | None = None) ->
 def _band(query: Query, collection: Collection, gram: Gram) -> NullBand:
     if query.null == "gaussian":
         return nulls.null_band(gram, kind="gaussian", draws=DRAWS, seed=query.seed, about=query.about, unit=query.unit)
+    shape = gram.layer.shape
+    if min(shape) > EXACT_SIDE and query.about != "zero":
+        raise LayerError(_too_large(shape))
     # One direction is kept: the null needs all singular values and no vector.
     own = run.directions(collection, query.layers[0], kept=1, about=query.about, members=query.members)
+    if not own.complete:
+        raise LayerError(_too_large(shape))
     return haar_band(gram, own, draws=DRAWS, seed=query.seed, unit=query.unit)
+
+
+def _too_large(shape: tuple[int, int]) -> str:
+    return (
+        f"noise of the same strengths needs all singular values of every model, and those of {shape[0]} x {shape[1]} "
+        "are too many to work out; choose equal strengths under Noise"
+    )

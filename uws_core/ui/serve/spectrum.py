@@ -13,7 +13,7 @@ from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.spectrum import pooled, spectrum
 from uws_core.answers import spectrum as answers
-from uws_core.errors import LayerError, NotEnoughModels, UwsError
+from uws_core.errors import UwsError
 from uws_core.frames import spectrum as frames
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Axis
@@ -105,8 +105,7 @@ def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]
     """One item a layer or one for the sum, and the layers that cannot be seen so.
 
     Raises:
-        NotEnoughModels: too few models for every layer.
-        LayerError: no layer can be seen about this centre.
+        UwsError: no layer can be seen so; the first one's reason.
     """
     plain = replace(query, share=0.9, k=16, group="")
     if query.pool == "sum" or len(query.layers) == 1:
@@ -116,7 +115,7 @@ def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]
     for name in query.layers:
         try:
             found.append(item(replace(plain, layers=(name,), pool="sum")))
-        except (LayerError, NotEnoughModels) as error:
+        except UwsError as error:
             problems.append((name, error))
     if not found:
         raise problems[0][1]
