@@ -220,3 +220,17 @@ def test_false_alarm_rates_hold_for_every_centre_and_scaling(about: str, unit: b
     # A few strong models pin the first direction, which then rarely strays: fewer alarms than 5 %, never more.
     assert all(rate <= 0.09 for rate in rates.values()), rates
     assert rates["concentration"] >= 0.015, rates
+
+
+@pytest.mark.parametrize("word", ["mean", "zero", "base"])
+def test_a_model_that_bears_a_centre_s_name_is_not_taken_for_the_centre(word: str) -> None:
+    rows, base = noise(12, 2000, seed=11), np.zeros(2000)
+    plain = gram_of(rows, base=base)
+    named = gram_of(rows, base=base, labels=[*plain.labels[:-1], word])
+    for kind in ("strength", "gaussian"):
+        expected, found = (null_band(one, kind=kind, about=word, draws=60) for one in (plain, named))
+        np.testing.assert_array_equal(found.samples, expected.samples)
+    assert abs(null_band(named, about=word).concentration(0.9).z) < 4
+    assert spectrum(named, about=word).ceiling == spectrum(plain, about=word).ceiling
+    assert named.pivot(word) is None
+    assert named.pivot("model-3") == 3

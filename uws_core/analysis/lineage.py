@@ -89,7 +89,7 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
         order=by_likeness(1 - cosines),
         stability=stability(cosines, at, groups),
         effective_models=_participation(cosines),
-        duplicates=duplicates(labels, inner, cosines, floor=gram.floor),
+        duplicates=duplicates(labels, inner, cosines, blur=gram.blur[rows]),
         suspects=suspects(part_of(gram, np.concatenate([rows, broken])), chance=chance),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from uws_core.analysis import laws
 from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
-from uws_core.analysis.spectrum import inner_products, spectrum
+from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.chance import NullBand, ScalarNull, Statistic, z_scores
@@ -53,19 +53,30 @@ def null_band(
         )
     seen = spectrum(gram, members=members, about=about, unit=unit)
     rng = np.random.default_rng(seed)
-    if gram.axis is not Axis.MODELS or (kind == "gaussian" and about not in gram.labels and not unit):
+    if gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
         shares = _equal_shares(gram, seen, draws=draws, rng=rng)
     else:
         shares = _model_shares(gram, kind=kind, draws=draws, rng=rng, members=members, unit=unit, about=about)
         shares = shares[:, : seen.variances.size]
     edge = laws.share_edge(*_noise_size(gram, seen)) if kind == "gaussian" else float("nan")
-    return band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge)
+    return band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=seen.resolved)
 
 
 def band_of(
-    observed: Floats, samples: Floats, *, kind: str, seed: int, statistic: str = "share", edge: float = float("nan")
+    observed: Floats,
+    samples: Floats,
+    *,
+    kind: str,
+    seed: int,
+    statistic: str = "share",
+    edge: float = float("nan"),
+    resolved: int | None = None,
 ) -> NullBand:
-    """The band that `samples` (draws, k) make around what chance shows, and where `observed` (k,) stands in it."""
+    """The band that `samples` (draws, k) make around what chance shows, and where `observed` (k,) stands in it.
+
+    Only the first `resolved` of what is observed (None is all) are more than rounding, and only these get z and p.
+    """
+    known = np.arange(observed.size) < (observed.size if resolved is None else resolved)
     low, middle, high = np.quantile(samples, (0.025, 0.5, 0.975), axis=0)
     return NullBand(
         kind=kind,
@@ -74,12 +85,13 @@ def band_of(
         low=low,
         middle=middle,
         high=high,
-        z=z_scores(observed, samples),
-        p=(1 + (samples >= observed).sum(axis=0)) / (1 + len(samples)),
+        z=np.where(known, z_scores(observed, samples), np.nan),
+        p=np.where(known, (1 + (samples >= observed).sum(axis=0)) / (1 + len(samples)), np.nan),
         samples=samples,
         draws=len(samples),
         seed=seed,
         edge=edge,
+        resolved=resolved,
     )
 
 
@@ -110,13 +122,13 @@ def _model_shares(
     gram: Gram, *, kind: str, draws: int, rng: np.random.Generator, members: Members, unit: bool, about: str
 ) -> Floats:
     rows = gram.chosen(members)
-    anchor = gram.labels.index(about) if about in gram.labels else None
+    anchor = gram.pivot(about)
     drawn = rows if anchor is None or anchor in rows else np.append(rows, anchor)
     pivot = None if anchor is None else int(np.flatnonzero(drawn == anchor)[0])
     inner, _ = inner_products(gram, members=drawn, about="mean" if anchor is not None else about)
     own_mean = about == "mean" or anchor is not None
     squares, center = np.maximum(np.diag(inner), 0.0), np.zeros(drawn.size, dtype=np.intp)
-    alive = np.diag(gram.about(about, members=rows)) > max(gram.floor, 0.0)
+    alive = directed(gram, np.diag(gram.about(about, members=rows)), members=rows, about=about)
     found = []
     for count in batches(draws, drawn.size):
         noise = wishart(rng, count=count, side=drawn.size, dof=gram.effective_d)

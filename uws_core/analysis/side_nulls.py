@@ -38,7 +38,7 @@ def haar_band(gram: Gram, factors: Factors, *, draws: int = 20, seed: int = 0, u
     rng = np.random.default_rng(seed)
     shares = np.array([_draw(rng, len(gram.values), squares) for _ in range(draws)])
     seen = spectrum(gram)
-    return band_of(seen.ratio, shares[:, : seen.variances.size], kind="strength", seed=seed)
+    return band_of(seen.ratio, shares[:, : seen.variances.size], kind="strength", seed=seed, resolved=seen.resolved)
 
 
 def _draw(rng: np.random.Generator, side: int, squares: Floats) -> Floats:

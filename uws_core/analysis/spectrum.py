@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from uws_core.errors import LayerError, NotEnoughModels
-from uws_core.nouns.arrays import Floats
-from uws_core.nouns.gram import Axis, Gram, Members
+from uws_core.nouns.arrays import Bools, Floats
+from uws_core.nouns.gram import RESOLVED, Axis, Gram, Members
 from uws_core.nouns.models import LeftOut
 from uws_core.nouns.spectrum import PooledSpectrum, Spectrum
 
@@ -29,11 +29,13 @@ def spectrum(gram: Gram, *, members: Members = None, about: str = "mean", unit: 
     if gram.axis is not Axis.MODELS:
         return _side_spectrum(gram, members=members, about=about, unit=unit)
     inner, names = inner_products(gram, members=members, about=about)
-    floor = gram.floor
+    rows = gram.chosen(members)
+    floor = gram.rounding(about, members=rows)
     left_out: tuple[LeftOut, ...] = ()
     if unit:
-        inner, floor, left_out = _unit(inner, names, floor)
-    ceiling = min(_ceiling(len(names), len(left_out), about, names), gram.d)
+        alive = directed(gram, np.diag(inner), members=rows, about=about)
+        inner, floor, left_out = _unit(inner, names, floor, alive)
+    ceiling = min(_ceiling(len(names), len(left_out), about, gram.pivot(about) in rows), gram.d)
     return _decompose(
         inner, floor=floor, ceiling=ceiling, n=len(inner), gram=gram, about=about, unit=unit, left_out=left_out
     )
@@ -55,20 +57,25 @@ def inner_products(gram: Gram, *, members: Members = None, about: str = "mean") 
     return gram.about(about, members=rows), tuple(gram.labels[i] for i in rows)
 
 
+def directed(gram: Gram, norms2: Floats, *, members: Members, about: str) -> Bools:
+    """Which of the chosen models (s,), by squared distance to the centre, have a direction that is not rounding."""
+    return np.asarray(norms2 > RESOLVED * max(gram.rounding(about, members=members), 0.0))
+
+
 def pooled(spectra: Iterable[Spectrum]) -> PooledSpectrum:
     """The mean and the standard deviation (divisor: the layers) of the shares over layers.
 
-    Layers without variance have no shares; they are counted as empty.
+    Layers without variance above rounding have no shares; they are counted as empty.
 
     Raises:
         NotEnoughModels: no layer has any variance.
     """
     every = tuple(spectra)
-    ratios = [one.ratio for one in every if one.total > 0]
+    ratios = [one.ratio for one in every if one.total > 0 and one.resolved]
     if not ratios:
         raise NotEnoughModels(
-            f"At least one layer in which the models differ was expected; found none among {len(every)}. "
-            "Choose other layers or other models"
+            "At least one layer in which the models differ by more than rounding was expected; found none among "
+            f"{len(every)}. Choose other layers or other models"
         )
     longest = max(ratio.size for ratio in ratios)
     stack = np.array([np.pad(ratio, (0, longest - ratio.size)) for ratio in ratios])
@@ -101,11 +108,12 @@ def _side_spectrum(gram: Gram, *, members: Members, about: str, unit: bool) -> S
     )
 
 
-def _unit(inner: Floats, names: tuple[str, ...], floor: float) -> tuple[Floats, float, tuple[LeftOut, ...]]:
+def _unit(
+    inner: Floats, names: tuple[str, ...], floor: float, alive: Bools
+) -> tuple[Floats, float, tuple[LeftOut, ...]]:
     """The Gram of the models scaled to norm 1, its floor, and the models that cannot be scaled."""
     norms2 = np.diag(inner)
-    alive = norms2 > max(floor, 0.0)
-    reason = "it lies at the centre, so it has no direction to scale to norm 1"
+    reason = "it lies at the centre, as far as rounding can tell, so it has no direction to scale to norm 1"
     left_out = tuple(LeftOut(name, reason) for name, lives in zip(names, alive, strict=True) if not lives)
     if alive.sum() < 2:
         raise NotEnoughModels(
@@ -117,11 +125,11 @@ def _unit(inner: Floats, names: tuple[str, ...], floor: float) -> tuple[Floats, 
     return inner[np.ix_(alive, alive)] * np.outer(scale, scale), floor / float(norms2[alive].min()), left_out
 
 
-def _ceiling(s: int, gone: int, about: str, names: tuple[str, ...]) -> int:
+def _ceiling(s: int, gone: int, about: str, at_one: bool) -> int:
     """The most non-zero variances there can be: centring on the models' own mean, or on one of them, costs one."""
     if about == "mean":
         return s - gone - 1
-    return min(s - gone, s - 1 if about in names else s)
+    return min(s - gone, s - 1 if at_one else s)
 
 
 def _decompose(
@@ -152,4 +160,5 @@ def _decompose(
         unit=unit,
         clipped=int(negative.sum()),
         left_out=left_out,
+        single=gram.single,
     )

@@ -27,8 +27,8 @@ def subspace(gram: Gram, *, kept: int, members: Members = None, about: str = "me
     rows = gram.chosen(members)
     if not rows.size:
         raise NotEnoughModels(f"{gram.layer.name}: a subspace needs at least one usable model, none is chosen")
-    inner = gram.about(about, members=rows)
-    variances, vectors, gap = leading(inner, kept=kept, floor=gram.floor)
+    inner, floor = gram.about(about, members=rows), gram.rounding(about, members=rows)
+    variances, vectors, gap = leading(inner, kept=kept, floor=floor)
     coefficients = np.zeros((gram.n, variances.size))
     coefficients[rows] = vectors / np.sqrt(variances)
     if about == "mean":
@@ -43,7 +43,7 @@ def subspace(gram: Gram, *, kept: int, members: Members = None, about: str = "me
         asked=kept,
         ceiling=min(rows.size - (about == "mean"), gram.d),
         dimension=max(round(gram.effective_d), 1),
-        floor=gram.floor,
+        floor=floor,
         gap=gap,
     )
 

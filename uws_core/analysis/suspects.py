@@ -44,10 +44,11 @@ def suspects(gram: Gram, *, chance: float) -> tuple[Suspect, ...]:
     return tuple(found)
 
 
-def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, floor: float) -> tuple[Duplicate, ...]:
+def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, blur: Floats) -> tuple[Duplicate, ...]:
     """Pairs that are far nearer than usual pairs, nearest first; `inner` (s, s) is about any centre.
 
     A pair counts when its distance is at most `COPY` times the usual distance to the nearest model, or next to nothing.
+    `blur` (s,) is how far off rounding may put each model.
     """
     if len(inner) < 2:
         return ()
@@ -61,7 +62,7 @@ def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, 
     # so the nearest models count, and three quarters of them may be copies before a copy looks usual.
     nearest = (distances + np.diag(np.full(len(inner), np.inf))).min(axis=1)
     usual = float(np.quantile(nearest, 0.75)) if len(inner) > 2 else 0.0
-    near = np.flatnonzero(apart <= np.maximum(max(COPY * usual, np.sqrt(4 * max(floor, 0.0))), SAME * mean))
+    near = np.flatnonzero(apart <= np.maximum(np.maximum(COPY * usual, blur[left] + blur[right]), SAME * mean))
     return tuple(
         Duplicate(
             left=gram_labels[left[i]],

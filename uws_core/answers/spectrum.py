@@ -9,7 +9,7 @@ import numpy as np
 
 from uws_core.nouns.chance import discoveries
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.spectrum import LayerSpectrum, Spectrum
+from uws_core.nouns.spectrum import LayerSpectrum, Rank, Spectrum
 
 # With four directions or fewer, 90 % of anything is three or four of them, noise or not.
 FEWEST_DIRECTIONS = 5
@@ -18,9 +18,12 @@ LEVEL = 0.05
 
 def answer(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> str:
     """The answer for one layer, for several, or for layers summed to one, in words and with its chance level."""
-    alive = [item for item in items if item.spectrum.total > 0]
+    alive = [item for item in items if item.spectrum.resolved]
+    blurred = [item for item in items if item.spectrum.blurred]
     if not items:
         return "No layer is chosen: choose one to see how many directions carry it."
+    if not alive and blurred:
+        return f"In {_place(items)}, one cannot tell: {_below_rounding(blurred[0].spectrum)}"
     if not alive:
         return (
             f"In {_place(items)}, these {items[0].spectrum.n} models do not differ at all: there is nothing to count."
@@ -32,8 +35,20 @@ def answer(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> str:
             f"give at most {_count(most, 'direction')}."
         )
     sentence = _one(alive[0], share) if len(alive) == 1 else _several(alive, share)
-    same = len(items) - len(alive)
-    return sentence + (f" In {_count(same, 'further layer')} the models do not differ." if same else "")
+    same = len(items) - len(alive) - len(blurred)
+    sentence += f" In {_count(same, 'further layer')} the models do not differ." if same else ""
+    if not blurred:
+        return sentence
+    return (
+        f"{sentence} In {_count(len(blurred), 'further layer')} the differences are below the rounding of "
+        f"{blurred[0].spectrum.precision}."
+    )
+
+
+def _below_rounding(spectrum: Spectrum) -> str:
+    """Why nothing can be counted where rounding hides what is looked for, and the way out where there is one."""
+    wayout = " Compute it in double precision." if spectrum.single else ""
+    return f"{_of_what(spectrum)} is below the rounding of {spectrum.precision}.{wayout}"
 
 
 def _one(item: LayerSpectrum, share: float) -> str:
@@ -42,6 +57,8 @@ def _one(item: LayerSpectrum, share: float) -> str:
     head = f"In {_place([item])}, {_count(rank, 'direction')} {verb} {_percent(share)} of {_of_what(item.spectrum)}"
     if band is None:
         return f"{head}."
+    if rank.censored:
+        return f"{head}: the others are below rounding, so that chance cannot be judged."
     beyond = band.concentration(share)
     needs = _round(band.rank(share).middle)
     score = f"(z {_z(beyond.z)})"
@@ -53,8 +70,8 @@ def _one(item: LayerSpectrum, share: float) -> str:
 
 
 def _several(items: Sequence[LayerSpectrum], share: float) -> str:
-    ranks = [item.spectrum.rank_for(share).k for item in items]
-    typical = _round(np.median(ranks))
+    ranks = [item.spectrum.rank_for(share) for item in items]
+    typical = _round(np.median([rank.k for rank in ranks]))
     head = f"In {_place(items)}, {_span(ranks)} directions (median {typical}) carry {_percent(share)} of "
     head += _of_what(items[0].spectrum)
     bands = [item.band for item in items if item.band is not None]
@@ -66,7 +83,7 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
     above = int(discoveries(np.array([one.p for one in beyond]), level=LEVEL).sum())
     if not above:
         return f"{head}: no more than chance in any layer, {_noise(bands[0].kind)} needs {_span(needs)}."
-    middle = f"(median z {_z(float(np.median([one.z for one in beyond])))})"
+    middle = f"(median z {_z(float(np.nanmedian([one.z for one in beyond])))})"
     verb = "is" if above == 1 else "are"
     where = "every layer is" if above == len(items) else f"{above} of {len(items)} layers {verb}"
     return f"{head}; {_noise(bands[0].kind)} needs {_span(needs)}: {where} beyond chance {middle}."
@@ -105,8 +122,9 @@ def _percent(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def _span(numbers: Sequence[int]) -> str:
-    return str(min(numbers)) if min(numbers) == max(numbers) else f"{min(numbers)} to {max(numbers)}"
+def _span(numbers: Sequence[int] | Sequence[Rank]) -> str:
+    ordered = sorted(numbers, key=lambda one: (one.k, one.censored) if isinstance(one, Rank) else (one, False))
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
 def _round(number: float | np.floating) -> int:

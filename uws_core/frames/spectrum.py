@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 
 import numpy as np
 import polars as pl
@@ -25,9 +26,9 @@ HELP: Mapping[str, str] = {
     "cumulative_low": "Running sum below which 2.5 % of the noise draws fall.",
     "cumulative_middle": "Median running sum of the noise draws.",
     "cumulative_high": "Running sum above which 2.5 % of the noise draws lie.",
-    "z": "(what is seen - mean of the draws) / standard deviation of the draws.",
+    "z": "(what is seen - mean of the draws) / standard deviation of the draws; none for what is rounding.",
     "p": "(1 + draws at least as large) / (1 + draws), one-sided.",
-    "above_floor": "The variance is larger than rounding.",
+    "above_floor": "The variance is larger than rounding, and the first is at least 10 times as large.",
     "above_band": "This direction and all stronger ones stand above their bands (parallel analysis).",
     "layer": "Full name of the layer.",
     "short": "Name on the figures.",
@@ -38,7 +39,7 @@ HELP: Mapping[str, str] = {
     "models": "Number of models in the spectrum, n.",
     "ceiling": "The most directions these models can have: n - 1 about their mean.",
     "rank": "Fewest directions that carry the chosen share of the variance.",
-    "censored": "The rank is more than the number shown, because no more directions were kept.",
+    "censored": "The rank is more than the number shown: no more directions were kept, or the others are rounding.",
     "noise_rank": "The same rank in noise: median of the draws.",
     "effective_rank": "exp(entropy of the shares) (Roy and Vetterli 2007).",
     "noise_effective_rank": "The same in noise: median of the draws.",
@@ -61,7 +62,7 @@ def scree(spectrum: Spectrum, band: NullBand | None = None) -> pl.DataFrame:
         "share": spectrum.ratio[:k],
         "cumulative": spectrum.cumulative[:k],
     }
-    above_floor = {"above_floor": spectrum.variances[:k] > spectrum.floor}
+    above_floor = {"above_floor": np.arange(k) < spectrum.resolved}
     return pl.DataFrame({**columns, **above_floor, **_band_columns(band, k)})
 
 
@@ -138,8 +139,8 @@ def _against_noise(band: NullBand | None, share: float) -> dict[str, float | int
         "noise_rank": band.rank(share).middle,
         "noise_effective_rank": band.scalar(effective_rank, name="effective rank", fewer=True).middle,
         "above": band.above,
-        "z": beyond.z,
-        "p": beyond.p,
+        "z": None if isnan(beyond.z) else beyond.z,
+        "p": None if isnan(beyond.p) else beyond.p,
     }
 
 
@@ -152,7 +153,7 @@ def _band_columns(band: NullBand | None, k: int) -> dict[str, object]:
     sums: Floats = np.quantile(np.cumsum(band.samples, axis=1), (0.025, 0.5, 0.975), axis=0)
     bands: dict[str, object] = {name: _sized(getattr(band, name), k) for name in BAND}
     running = {f"cumulative_{name}": _sized(row, k, last=True) for name, row in zip(BAND, sums, strict=True)}
-    scores = {name: _sized(getattr(band, name), k) for name in ("z", "p")}
+    scores = {name: pl.Series(_sized(getattr(band, name), k), nan_to_null=True) for name in ("z", "p")}
     return {**bands, **running, **scores, "above_band": np.arange(k) < band.above}
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf
+from dataclasses import dataclass, replace
+from math import inf, nan
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class NullBand:
     `observed`, `low`, `middle`, `high` (2.5, 50 and 97.5 % of the draws), `z` and `p` (one-sided,
     `(1 + hits) / (1 + draws)`) are (k,). `samples` (draws, k) are the draws themselves, so that any other statistic
     gets its band from the same ones. `edge` is the analytic bulk edge where the null has one, else NaN.
+    Only the first `resolved` components are more than rounding (None is all): the others have no z and no p (NaN).
     """
 
     kind: str
@@ -53,6 +54,7 @@ class NullBand:
     draws: int
     seed: int
     edge: float = float("nan")
+    resolved: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("observed", "low", "middle", "high", "z", "p", "samples"):
@@ -61,8 +63,13 @@ class NullBand:
     @property
     def above(self) -> int:
         """How many leading components stand above the band, counted from the first (parallel analysis)."""
-        inside = np.flatnonzero(self.observed <= self.high)
-        return int(inside[0]) if inside.size else self.observed.size
+        inside = np.flatnonzero(self.observed[: self._most] <= self.high[: self._most])
+        return int(inside[0]) if inside.size else self._most
+
+    @property
+    def _most(self) -> int:
+        """How many components are more than rounding."""
+        return self.observed.size if self.resolved is None else min(self.resolved, self.observed.size)
 
     def scalar(self, statistic: Statistic, *, name: str, fewer: bool = False) -> ScalarNull:
         """One number made of the shares, against the same number made of each draw.
@@ -71,19 +78,23 @@ class NullBand:
         remarkable when it is small.
         """
         seen = float(statistic(self.observed))
-        return scalar_of(seen, statistic(self.samples), name=name, seed=self.seed, fewer=fewer)
+        found = scalar_of(seen, statistic(self.samples), name=name, seed=self.seed, fewer=fewer)
+        return found if self._most else _untested(found)
 
     def rank(self, share: float) -> ScalarNull:
-        """The fewest directions that carry `share` of the variance, against noise."""
-        return self.scalar(rank_at(share), name=f"rank at {share:.0%}", fewer=True)
+        """The fewest directions that carry `share` of the variance, against noise; no z and p beyond rounding."""
+        found = self.scalar(rank_at(share), name=f"rank at {share:.0%}", fewer=True)
+        return found if found.value <= self._most else _untested(found)
 
     def concentration(self, share: float) -> ScalarNull:
         """The share that as many directions carry as hold at least `share` here, against as many of noise.
 
         One number for "more concentrated than chance" that, unlike a count of directions, still varies when n is small.
+        No z and p (NaN) where that takes directions that are rounding.
         """
         k = int(rank_at(share)(self.observed))
-        return self.scalar(top_share(k), name=f"share of the first {k}")
+        found = self.scalar(top_share(k), name=f"share of the first {k}")
+        return found if k <= self._most else _untested(found)
 
 
 def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: bool = False) -> ScalarNull:
@@ -103,6 +114,11 @@ def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: boo
         draws=len(samples),
         seed=seed,
     )
+
+
+def _untested(found: ScalarNull) -> ScalarNull:
+    """The same without z and p: what is seen is rounding."""
+    return replace(found, z=nan, p=nan)
 
 
 def z_scores(observed: Floats, samples: Floats) -> Floats:
@@ -137,11 +153,11 @@ def effective_rank(shares: Floats) -> Floats:
 def discoveries(p: Floats, *, level: float = 0.05) -> Bools:
     """Which of many p-values (L,) stand when at most a share `level` of those named may be false.
 
-    Valid for independent and for positively dependent tests, such as layers of one network.
+    NaN is no test. Valid for independent and for positively dependent tests, such as layers of one network.
     Source: Benjamini and Hochberg 1995; Benjamini and Yekutieli 2001.
     """
-    order = np.argsort(p)
-    passed = np.flatnonzero(p[order] <= level * np.arange(1, p.size + 1) / max(p.size, 1))
+    order, tests = np.argsort(p), int(np.count_nonzero(~np.isnan(p)))
+    passed = np.flatnonzero(p[order] <= level * np.arange(1, p.size + 1) / max(tests, 1))
     found = np.zeros(p.size, dtype=np.bool_)
     found[order[: passed[-1] + 1 if passed.size else 0]] = True
     return found

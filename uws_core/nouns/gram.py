@@ -10,8 +10,18 @@ import numpy as np
 
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats, frozen
+from uws_core.nouns.entries import EntryStats as EntryStats
 from uws_core.nouns.models import LayerKey, LeftOut
 
+# Centres that are not a model; a model that bears such a name cannot be one.
+CENTRES = ("mean", "zero", "base")
+# So many times its rounding a number must be to be told. Products of float32 were found up to 1.7 floors off: at ten
+# floors that moves shares by 1 % of themselves, at one floor it makes them.
+RESOLVED = 10.0
+# Below it a float32 square is not a normal number, and soon none at all; weights this small are the only ones affected.
+_LEAST_SQUARE, _SMALL = float(np.finfo(np.float32).tiny), 1e-20
+# Between the relative floors of products in single (1e-7) and in double (1e-15).
+_SINGLE = 1e-11
 Members = Sequence[int] | Sequence[bool] | Bools | np.ndarray[tuple[int], np.dtype[np.integer]] | None
 
 
@@ -21,67 +31,6 @@ class Axis(StrEnum):
     MODELS = "models"
     OUT = "out"
     IN = "in"
-
-
-@dataclass(frozen=True)
-class EntryStats:
-    """Raw moments of the entries of each model's layer, so that layers and slabs add; every array is (n,).
-
-    `power1` to `power4` are sums of entries, squares, cubes and fourth powers over `count` entries; `largest` is the
-    largest magnitude and `non_finite` counts NaN and infinities (moments of such a model are NaN).
-    """
-
-    count: int
-    power1: Floats
-    power2: Floats
-    power3: Floats
-    power4: Floats
-    largest: Floats
-    non_finite: Floats
-
-    def __post_init__(self) -> None:
-        for name in ("power1", "power2", "power3", "power4", "largest", "non_finite"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
-
-    def __add__(self, other: EntryStats) -> EntryStats:
-        sums = {f"power{i}": getattr(self, f"power{i}") + getattr(other, f"power{i}") for i in (1, 2, 3, 4)}
-        return EntryStats(
-            count=self.count + other.count,
-            largest=np.maximum(self.largest, other.largest),
-            non_finite=self.non_finite + other.non_finite,
-            **sums,
-        )
-
-    @classmethod
-    def of_norms(cls, norms2: Floats, count: int) -> EntryStats:
-        """The statistics of a pass that learns only the squared norms (n,); every other moment is NaN."""
-        unknown = np.full(norms2.shape, np.nan)
-        return cls(count, unknown, norms2, unknown, unknown, unknown, (~np.isfinite(norms2)).astype(np.float64))
-
-    @property
-    def norm(self) -> Floats:
-        """The Frobenius norm of each model's layer."""
-        return np.sqrt(self.power2)
-
-    @property
-    def mean(self) -> Floats:
-        """The mean entry."""
-        return self.power1 / self.count
-
-    @property
-    def std(self) -> Floats:
-        """The standard deviation of the entries (divisor `count`)."""
-        with np.errstate(invalid="ignore"):
-            return np.sqrt(np.maximum(self.power2 / self.count - self.mean**2, 0.0))
-
-    @property
-    def kurtosis(self) -> Floats:
-        """The excess kurtosis of the entries: 0 for a normal, -1.2 for a uniform distribution, NaN if constant."""
-        mean, c = self.mean, self.count
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fourth = self.power4 / c - 4 * mean * self.power3 / c + 6 * mean**2 * self.power2 / c - 3 * mean**4
-            variance = self.std**2
-            return np.where(variance > 0, fourth / variance**2 - 3, np.nan)
 
 
 @dataclass(frozen=True)
@@ -154,6 +103,44 @@ class Gram:
         return min(energy / self.crowding, float(self.d)) if self.crowding > 0 else float(self.d)
 
     @property
+    def single(self) -> bool:
+        """Whether products were formed in single precision, so that double would resolve more."""
+        bound = _bound(self.values)
+        return self.floor > _SINGLE * bound if bound > 0 else bool(self._vanished.any())
+
+    @property
+    def blur(self) -> Floats:
+        """How far off each model (n,) may be by the rounding of its products: a product is off by that of both."""
+        bound = _bound(self.values)
+        share = self.floor / bound if bound > 0 else 0.0
+        return np.sqrt(share * np.maximum(np.diag(self.values), 0.0))
+
+    def rounding(self, center: str = "mean", *, members: Members = None) -> float:
+        """The size below which an eigenvalue of `about(center)` is rounding, in the units of `values`.
+
+        It is `floor`, or less about the mean of models that lie nearer to `mu` than others. Where single precision has
+        lost the squares of tiny weights, it is what they may have been.
+        """
+        rows = self.chosen(members)
+        lost = self.d * _LEAST_SQUARE if self.axis is Axis.MODELS and self.single and self._tiny(rows) else 0.0
+        if center != "mean" or self.axis is not Axis.MODELS:
+            return max(self.floor, lost)
+        return max(min(self.floor, float(np.sum(self.blur[rows] ** 2))), lost)
+
+    @property
+    def _vanished(self) -> Bools:
+        """Which models (n,) have weights but not the squares they must have: `(sum x)^2 <= d sum x^2`."""
+        stats = self.entry_stats
+        with np.errstate(invalid="ignore"):
+            lost = (stats.largest == 0) & (stats.power1 != 0)
+            return np.asarray(lost | (stats.power1**2 > 2 * stats.count * np.maximum(stats.power2, 0.0)))
+
+    def _tiny(self, rows: np.ndarray[tuple[int], np.dtype[np.intp]]) -> bool:
+        stats = self.entry_stats
+        small = (stats.power2[rows] <= _SMALL * stats.count) & ((stats.power2 > 0) | self._vanished)[rows]
+        return bool(small.any())
+
+    @property
     def layer(self) -> LayerKey:
         """The layer, or one that stands for the sum of several."""
         return self.layers[0] if len(self.layers) == 1 else LayerKey(f"{len(self.layers)} layers", (1, self.d))
@@ -188,7 +175,7 @@ class Gram:
         """The indices of the usable ones among `members` (indices or a boolean mask; None is all), in order given.
 
         Raises:
-            NotEnoughModels: an index lies outside the models, or a mask has another length.
+            NotEnoughModels: an index lies outside the models or comes twice, or a mask has another length.
         """
         if members is None:
             return np.flatnonzero(self.usable)
@@ -203,6 +190,10 @@ class Gram:
                 f"Model indices run from 0 to {self.n - 1}; found {int(given.min())} to {int(given.max())}"
             )
         given = given % self.n if given.size else given
+        again, times = np.unique(given, return_counts=True)
+        if (times > 1).any():
+            named = ", ".join(f"{self.labels[i]} ({k} times)" for i, k in zip(again, times, strict=True) if k > 1)
+            raise NotEnoughModels(f"Each model counts once; {named} was chosen again")
         return given[self.usable[given]]
 
     def about(self, center: str = "mean", *, members: Members = None) -> Floats:
@@ -224,6 +215,13 @@ class Gram:
         toward = toward[rows]
         return part - toward[:, None] - toward[None, :] + norm2
 
+    def pivot(self, center: str) -> int | None:
+        """The index of the model that is the centre; None for the mean, zero and the base, whatever models are called.
+
+        None too where no model bears the name.
+        """
+        return self.labels.index(center) if center not in CENTRES and center in self.labels else None
+
     def _center(self, center: str) -> tuple[Floats, float]:
         """`<W_i - mu, c - mu>` and `|c - mu|^2` for the base or a model."""
         if center == "base":
@@ -232,20 +230,25 @@ class Gram:
                     f"{self.layer.name}: no base model is known for this layer; choose the mean as the centre"
                 )
             return self.base.to_models, self.base.norm2
-        if center not in self.labels:
+        index = self.pivot(center)
+        if index is None:
             raise LayerError(
                 f"{self.layer.name}: no model is called {center!r}; the centre is mean, zero, base or a model"
             )
-        index = self.labels.index(center)
         return self.values[index], float(self.values[index, index])
 
     def cosines(self, center: str = "zero", *, members: Members = None) -> Floats:
         """Cosines `(s, s)` between the chosen models about `center`; NaN where a norm is at or below the floor."""
         inner = self.about(center, members=members)
         norms2 = np.diag(inner).copy()
-        norms2[norms2 <= self.floor] = np.nan
+        norms2[norms2 <= self.rounding(center, members=members)] = np.nan
         scale = np.sqrt(norms2)
         return np.asarray(np.clip(inner / np.outer(scale, scale), -1.0, 1.0))
+
+
+def _bound(values: Floats) -> float:
+    """An upper bound of the largest eigenvalue: the largest absolute row sum."""
+    return float(np.abs(values).sum(axis=1).max(initial=0.0))
 
 
 def _recentred(values: Floats) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uws_core.nouns.arrays import Floats, frozen
-from uws_core.nouns.gram import Axis
+from uws_core.nouns.gram import RESOLVED, Axis
 
 # The group of a model that was never part of the collection.
 NEWCOMER = "not in the collection"
@@ -111,5 +111,5 @@ class HeldOut:
         return float(self._relative(self.reference2))
 
     def _relative(self, squares: Floats | float) -> Floats:
-        known = self.reference2 > self.floor2
+        known = self.reference2 > RESOLVED * self.floor2
         return np.asarray(squares) / self.reference2 if known else np.full(np.shape(squares), np.nan)

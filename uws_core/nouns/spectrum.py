@@ -9,13 +9,13 @@ import numpy as np
 from uws_core.nouns.arrays import Floats, frozen
 from uws_core.nouns.chance import NullBand as NullBand
 from uws_core.nouns.chance import ScalarNull as ScalarNull
-from uws_core.nouns.gram import Axis
+from uws_core.nouns.gram import RESOLVED, Axis
 from uws_core.nouns.models import LayerKey, LeftOut
 
 
 @dataclass(frozen=True, slots=True)
 class Rank:
-    """A number of directions; `censored` means "more than this many" because no more were kept."""
+    """A number of directions; `censored` means "more than this many": no more were kept, or the others are rounding."""
 
     k: int
     censored: bool = False
@@ -30,8 +30,9 @@ class Spectrum:
 
     `total` is the full variance (the trace), also where fewer `variances` were kept; `floor` the size below which a
     variance is rounding; `ceiling` the largest number of non-zero variances there can be (n - 1 about the mean on
-    the models axis); `clipped` counts negative eigenvalues set to 0. `about` and `unit` say how it was made, `n` counts
-    the models in it and `left_out` names those that have no direction (zero norm) and so no place in a `unit` spectrum.
+    the models axis); `clipped` counts negative eigenvalues set to 0. `about`, `unit` and `single` (precision) say how
+    it was made, `n` counts the models in it and `left_out` names those that have no direction (zero norm) and so no
+    place in a `unit` spectrum.
     """
 
     variances: Floats
@@ -45,9 +46,30 @@ class Spectrum:
     unit: bool = False
     clipped: int = 0
     left_out: tuple[LeftOut, ...] = ()
+    single: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variances", frozen(self.variances))
+
+    @property
+    def resolved(self) -> int:
+        """How many leading variances stand above the floor; 0 where the first is not `RESOLVED` times as large.
+
+        Below that, all shares are made of rounding: nothing can be counted, and nothing compared with chance.
+        """
+        if not self.variances.size or self.variances[0] <= RESOLVED * self.floor:
+            return 0
+        return int(np.count_nonzero(self.variances > self.floor))
+
+    @property
+    def blurred(self) -> bool:
+        """Whether rounding hides what distinguishes the models, so that one cannot tell whether they differ."""
+        return not self.resolved and self.floor > 0
+
+    @property
+    def precision(self) -> str:
+        """The precision that products were formed in, in words."""
+        return "single precision" if self.single else "double precision"
 
     @property
     def ratio(self) -> Floats:
@@ -66,18 +88,20 @@ class Spectrum:
         return float(np.exp(-np.sum(shares * np.log(shares)))) if shares.size else 0.0
 
     def rank_for(self, share: float) -> Rank:
-        """The fewest directions that carry `share` of the variance; "more than k" when only k were kept.
+        """The fewest directions that carry `share` of the variance; "more than k" if others are not kept, or rounding.
 
         Raises:
             ValueError: `share` is not in (0, 1].
         """
         if not 0 < share <= 1:
             raise ValueError(f"A share lies above 0 and at most at 1; found {share}")
-        if self.total <= 0:
+        if self.total <= 0 and not self.blurred:
             return Rank(0)
         # Sums of float64 shares end at 1 only to rounding; 1e-12 is far above that and far below any share asked for.
         reached = np.flatnonzero(self.cumulative >= share - 1e-12)
-        return Rank(int(reached[0]) + 1) if reached.size else Rank(self.variances.size, censored=True)
+        most = min(self.resolved, self.variances.size)
+        found = int(reached[0]) + 1 if reached.size else self.variances.size + 1
+        return Rank(found) if found <= most else Rank(most, censored=True)
 
 
 @dataclass(frozen=True)
@@ -85,7 +109,7 @@ class PooledSpectrum:
     """Mean and standard deviation over layers of the shares and of their running sums; every array is (k,).
 
     Shorter spectra are filled with zeros, which is what a direction beyond a ceiling carries. `layers` counts the
-    layers that were pooled, `empty` those without any variance, which have no shares.
+    layers that were pooled, `empty` those without any variance above rounding, which have no shares.
     """
 
     mean: Floats
@@ -102,9 +126,13 @@ class PooledSpectrum:
 
 @dataclass(frozen=True)
 class LayerSpectrum:
-    """One layer's spectrum with its band, as pages and frames take it; `layers` counts the layers summed into it."""
+    """One layer's spectrum with its band, as pages and frames take it; `layers` counts the layers summed into it.
+
+    `left_out` names the models that take no part in them.
+    """
 
     layer: LayerKey
     spectrum: Spectrum
     band: NullBand | None = None
     layers: int = 1
+    left_out: tuple[LeftOut, ...] = ()
