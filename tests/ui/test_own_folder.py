@@ -23,6 +23,13 @@ def open_folder(app: AppTest, path: Path | str) -> AppTest:
     return app
 
 
+def left_out_of(app: AppTest) -> dict[str, str]:
+    """What the page lists as left out, with the reasons."""
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    tables = [table.value for table in app.dataframe if {"what", "reason"} <= set(table.value.columns)]
+    return dict(zip(tables[-1]["what"], tables[-1]["reason"], strict=True)) if tables else {}
+
+
 def test_a_folder_is_opened_read_and_linked_to(open_page: Open, models: Path, restart: Callable[[], None]) -> None:
     app = open_folder(open_page("collection"), models)
     assert "8 models of one architecture, 2 layers comparable, nothing left out" in answer(app)
@@ -110,6 +117,63 @@ def test_damaged_models_are_left_out_by_name_and_the_rest_works(open_page: Open,
     assert {"m1", "m9"} <= set(left_out["what"])
     app.switch_page("pages/spectrum.py").run()
     assert "these 6 models" in answer(app)
+    assert "m2, 0.up" in left_out_of(app)
+
+
+@pytest.mark.parametrize("page", ["spectrum", "angles", "reconstruction", "lineage", "evidence"])
+@pytest.mark.parametrize("axis", ["models", "in"])
+def test_models_that_are_not_finite_in_a_layer_are_named_on_every_page(
+    open_page: Open, models: Path, page: str, axis: str
+) -> None:
+    bad = np.full((12, 6), np.nan, dtype=np.float32)
+    good = noise(1, 72, seed=9).reshape(12, 6).astype("float32")
+    save_file({"blocks.0.up.weight": bad, "blocks.1.up.weight": bad}, models / "m2.safetensors")
+    save_file({"blocks.0.up.weight": bad, "blocks.1.up.weight": good}, models / "m5.safetensors")
+    link = open_folder(open_page("collection"), models).query_params["c"]
+    layer = "blocks.0.up.weight" if page in ("spectrum", "angles") else "sum"
+    app = open_page(page, c=link, axis=axis, layer=layer, group="colour")
+    shown = left_out_of(app)
+    assert "weights are NaN or infinite" in shown["m5, 0.up"], shown
+    assert {"m2, 0.up", "m2, 2 layers"} & set(shown)
+
+
+def test_models_left_out_of_several_layers_are_one_line_each(open_page: Open, models: Path) -> None:
+    bad = np.full((12, 6), np.nan, dtype=np.float32)
+    for name in ("m2", "m3"):
+        save_file({"blocks.0.up.weight": bad, "blocks.1.up.weight": bad}, models / f"{name}.safetensors")
+    link = open_folder(open_page("collection"), models).query_params["c"]
+    for pool in ("sum", "each", "mean"):
+        app = open_page(c=link, layer=pool)
+        assert left_out_of(app)["m2, 2 layers"].startswith("0.up, 1.up: 72 of 72 weights are NaN or infinite")
+        assert len(left_out_of(app)) == 2
+    assert list(left_out_of(open_page(c=link, layer="sum", m=["m0", "m1", "m3", "m4"]))) == ["m3, 2 layers"]
+
+
+def test_what_single_precision_cannot_tell_is_computed_in_double_by_a_button(open_page: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for i, row in enumerate(noise(9, 300, seed=1)):
+        save_file({"w": (1e-25 * row).reshape(15, 20).astype("float32")}, folder / f"m{i}.safetensors")
+    link = open_folder(open_page("collection"), folder).query_params["c"]
+    app = open_page(c=link)
+    assert "one cannot tell" in answer(app)
+    assert "below the rounding of single precision" in answer(app)
+    assert {each.label: each.value for each in app.metric}.get("z", "-") == "-"
+    app.button(key="double").click().run()
+    assert "no more than chance" in answer(app)
+    assert "double" not in [each.key for each in app.button]
+    assert "no more than chance" in answer(open_page(c=link, precision="double"))
+
+
+def test_a_model_that_bears_a_centre_s_name_is_never_offered_as_the_centre(open_page: Open, models: Path) -> None:
+    (models / "m7.safetensors").rename(models / "base.safetensors")
+    (models / "m6.safetensors").rename(models / "mean.safetensors")
+    (models / "models.csv").unlink()
+    link = open_folder(open_page("collection"), models).query_params["c"]
+    app = open_page(c=link, about="base")
+    assert "what distinguishes these 8 models" in answer(app)
+    centre = next(each for each in app.selectbox if each.label == "Centre")
+    assert len(centre.options) == 2 + 6
 
 
 @pytest.mark.parametrize("asks", [False, True])

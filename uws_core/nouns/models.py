@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+# So many layers of a model are named where it is left out of more.
+MOST_NAMED = 6
 # What a cell of the models table may hold.
 Value = str | int | float | bool | None
 
@@ -92,6 +94,24 @@ class LeftOut:
 
     what: str
     reason: str
+
+
+def by_model(items: Iterable[LeftOut]) -> tuple[LeftOut, ...]:
+    """What passes left out, one line a model: a pass says `model, layer` of each layer that a model takes no part in.
+
+    A layer's own trouble, and a model that lacks one layer only, stay as they are.
+    """
+    layers: dict[str, list[LeftOut]] = {}
+    for item in dict.fromkeys(items):
+        model, comma, _ = item.what.rpartition(", ")
+        layers.setdefault(model if comma else item.what, []).append(item)
+    return tuple(several[0] if len(several) == 1 else _of_model(model, several) for model, several in layers.items())
+
+
+def _of_model(model: str, several: list[LeftOut]) -> LeftOut:
+    names = [item.what.rpartition(", ")[2] for item in several]
+    shown = ", ".join(names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    return LeftOut(f"{model}, {len(names)} layers", f"{shown}: {several[0].reason}")
 
 
 @dataclass(frozen=True, slots=True)

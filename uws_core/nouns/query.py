@@ -10,8 +10,9 @@ class Query:
     """One question about a collection.
 
     `collection` is an id and `fingerprint` the content it had, so a changed folder is another question. `members` are
-    indices of models, `layers` names. `pool` says what several layers become: `sum`, `mean` or `each`. A page fills in
-    what it uses and leaves the rest, so that answers are found again whatever other pages set.
+    indices of models, `layers` names. `pool` says what several layers become: `sum`, `mean` or `each`; `precision` is
+    that of the products, auto or double. A page fills in what it uses and leaves the rest, so that answers are found
+    again whatever other pages set.
     """
 
     collection: str
@@ -28,3 +29,4 @@ class Query:
     k: int = 16
     share: float = 0.9
     group: str = ""
+    precision: str = "auto"

@@ -119,13 +119,14 @@ class Selection:
         layers = tokens.known_layers(collection, _texts(raw.get("layers")))
         chosen = tokens.layer_names(collection, layers)
         pools = replace(self, layers=layers).pools_in(collection)
+        models = [label for label in collection.labels if label not in CENTRES]
         centres = CENTRES if collection.base is not None else CENTRES[:2]
         return replace(
             self,
             members=tokens.known_models(collection, _texts(raw.get("members"))),
             layers=layers,
             layer=_one_of(raw.get("layer"), (*pools, *chosen), chosen[0] if chosen else ""),
-            about=_one_of(raw.get("about"), (*centres, *collection.labels), "mean"),
+            about=_one_of(raw.get("about"), (*centres, *models), "mean"),
             group=_one_of(raw.get("group"), tokens.group_columns(collection), ""),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from math import isfinite
+from math import isfinite, isnan
 
 import plotly.graph_objects as go
 import polars as pl
@@ -21,6 +21,7 @@ from uws_core.nouns.query import Query
 from uws_core.ui import state
 from uws_core.ui.panels import figure as figures
 from uws_core.ui.panels.page import Number
+from uws_core.ui.pick import spectrum as pick
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import spectrum as serve
 from uws_core.ui.serve.spectrum import Seen
@@ -45,7 +46,9 @@ DEFINITIONS: Mapping[str, str] = {
     "z and p": "z = (seen - mean of the draws) / their standard deviation; p = (1 + draws at least as large) / "
     "(1 + draws), one-sided. The band holds 95 % of the draws.",
     "Above noise": "Leading directions that stand above the band, counted until the first that does not. (Horn 1965)",
-    "Floor": "Shares at or below it are rounding of the pass, about 1e-7 of the largest in single precision; greyed.",
+    "Floor": "Shares at or below it are rounding of the pass, about 1e-7 of the largest in single precision; greyed. "
+    "Where the first direction is less than 10 floors strong, nothing is counted; double precision has a floor of "
+    "1e-15 (Options).",
 }
 MEASURES: Mapping[str, overview_charts.Measure] = {
     "rank": overview_charts.RANK,
@@ -63,16 +66,17 @@ def numbers(seen: Seen, query: Query) -> list[Number]:
     single = seen.items[0].spectrum if len(seen.items) == 1 else None
     found = [Number(f"Rank at {100 * share:g} %", str(seen.rank(share)), HELP["rank"], noise)] if not seen.lines else []
     if single is not None:
-        found.append(Number("Effective rank", f"{single.effective_rank:.1f}", HELP["effective_rank"]))
+        effective = f"{single.effective_rank:.1f}" if not single.blurred else "-"
+        found.append(Number("Effective rank", effective, HELP["effective_rank"]))
     if not seen.lines:
         first = float(seen.frame["share"][0]) if seen.frame.height else 0.0
-        found.append(Number("First direction", percent(first), HELP["first_share"]))
+        shown = "-" if single is not None and single.blurred else percent(first)
+        found.append(Number("First direction", shown, HELP["first_share"]))
     if seen.band is not None and beyond is not None:
         found.append(Number("Above noise", str(seen.band.above), HELP["above"], f"of {seen.ceiling} directions"))
-        z = f"{beyond.z:.1f}" if isfinite(beyond.z) else "beyond any draw"
-        found.append(
-            Number("z", z, "Share of the leading directions against noise: " + HELP["z"], f"p = {beyond.p:.2g}")
-        )
+        z = f"{beyond.z:.1f}" if isfinite(beyond.z) else "-" if isnan(beyond.z) else "beyond any draw"
+        p = "rounding" if isnan(beyond.p) else f"p = {beyond.p:.2g}"
+        found.append(Number("z", z, "Share of the leading directions against noise: " + HELP["z"], p))
     else:
         found.append(Number("Ceiling", str(seen.ceiling), HELP["ceiling"], f"{len(query.members)} models"))
     return found
@@ -147,6 +151,12 @@ def noise_or_less(query: Query) -> tuple[Query, tuple[str, ...]]:
         return query, ()
     size = f"{len(query.layers)} layers of {len(query.members)} models"
     return replace(query, null="none"), (f"Noise for {size} takes about {seconds:.0f} s; choose one layer to see it.",)
+
+
+def in_double(seen: Seen) -> None:
+    """A button that computes what single precision cannot tell in double."""
+    if seen.blurred:
+        st.button("Compute in double precision", on_click=pick.choose_double, key="double")
 
 
 def gauge_notes(query: Query, collection: Collection) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from uws_core.ui.serve import grams
 from uws_core.ui.serve.grams import Supply
 
 
-def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]) -> None:
+def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...], precision: str = "auto") -> None:
     """Nothing when all is there; else what is missing and why, with progress, stop, or a button that starts it."""
     if supply.problem:
         problem(supply.problem)
@@ -28,7 +28,7 @@ def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]
             st.caption(f"The last attempt stopped: {job.error}")
         elif job is not None and job.status is JobStatus.CANCELLED:
             st.caption("Stopped; what was finished is kept.")
-        st.button("Scan", on_click=_start, args=(collection, layers), type="primary", key="scan")
+        st.button("Scan", on_click=_start, args=(collection, layers, precision), type="primary", key="scan")
 
 
 def scan_panel(collection: Collection, layers: tuple[str, ...]) -> None:
@@ -73,8 +73,8 @@ def _progress(key: str, name: str, ready: int) -> None:
         st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
 
 
-def _start(collection: Collection, layers: tuple[str, ...]) -> None:
-    grams.start_scan(collection, layers)
+def _start(collection: Collection, layers: tuple[str, ...], precision: str) -> None:
+    grams.start_scan(collection, layers, precision)
 
 
 def _stop(key: str) -> None:

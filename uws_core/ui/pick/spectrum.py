@@ -32,6 +32,7 @@ def spectrum(selection: Selection, collection: Collection) -> Query:
             st.segmented_control(
                 "Scale of the shares", ["log", "linear"], default="log", required=True, key="scale", bind="query-params"
             )
+            precision()
     return query_of(after, collection)
 
 
@@ -68,7 +69,7 @@ def centre(selection: Selection, collection: Collection, page: str = "spectrum")
     known = CENTRES if collection.base is not None else CENTRES[:2]
     picked: str = st.selectbox(
         "Centre",
-        [*known, *collection.labels],
+        [*known, *(label for label in collection.labels if label not in CENTRES)],
         # A key that two pages share would hand the second a value without its widget: Streamlit then takes the first.
         key=state.held(f"{page}.about.{selection.collection}", selection.about),
         format_func=lambda name: CENTRE.get(name, name),
@@ -116,6 +117,25 @@ def unit_norm(selection: Selection) -> bool:
     )
 
 
+def precision() -> None:
+    """What products are formed in."""
+    st.segmented_control(
+        "Precision of the products",
+        ["auto", "double"],
+        default="auto",
+        required=True,
+        key="precision",
+        bind="query-params",
+        help="auto: single precision, which keeps variances to 1e-7 of the largest of all models, unless the weights "
+        "are stored in double. double: to 1e-15; the layer is read again and takes longer. On the models axis.",
+    )
+
+
+def choose_double() -> None:
+    """Form products in double precision from now on."""
+    st.session_state["precision"] = "double"
+
+
 def log_scale() -> bool:
     """Whether shares are drawn on a logarithmic scale."""
     return st.session_state.get("scale") != "linear"
@@ -135,12 +155,19 @@ def query_of(selection: Selection, collection: Collection) -> Query:
         unit=selection.unit,
         null=selection.null,
         share=selection.share,
+        precision="double" if selection.axis == Axis.MODELS and in_double() else "auto",
     )
+
+
+def in_double() -> bool:
+    """Whether double precision was asked for."""
+    return st.session_state.get("precision") == "double"
 
 
 def network(selection: Selection, collection: Collection) -> Query:
     """The query of the overview: every chosen layer for itself."""
-    return replace(query_of(selection, collection), layers=selection.layers_in(collection), pool="each")
+    layers = selection.layers_in(collection)
+    return replace(query_of(selection, collection), layers=layers, pool="each", precision="auto")
 
 
 def layer_choices(selection: Selection, collection: Collection) -> Mapping[str, str]:

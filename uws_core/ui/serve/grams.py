@@ -15,7 +15,7 @@ from uws_core.errors import CollectionError, UwsError
 from uws_core.jobs import JobManager, JobState, Report
 from uws_core.nouns.cost import Cost, Pace
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.sources import on_hub
 from uws_core.store import default_store
@@ -75,29 +75,29 @@ def measured_cost(collection: Collection, layers: Sequence[str]) -> Cost:
     return cost(collection, layers, pace=measured_pace())
 
 
-def supply(collection: Collection, layers: Sequence[str]) -> Supply:
+def supply(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Supply:
     """What can be shown of these layers now; a small rest is computed here, a larger one becomes a job.
 
     Beyond `ASK_SECONDS`, or after somebody stopped the job, it waits for `start_scan`.
     """
-    rest = missing(collection, layers)
+    rest = missing(collection, layers, precision)
     problem = ""
     if rest and cost(collection, rest).seconds <= INLINE_SECONDS:
-        problem = _compute(collection, rest)
-        rest = missing(collection, rest)
-    job = jobs().get(job_key(collection, layers)) if rest else None
+        problem = _compute(collection, rest, precision)
+        rest = missing(collection, rest, precision)
+    job = jobs().get(job_key(collection, layers, precision)) if rest else None
     if rest and not problem and job is None and cost(collection, rest).seconds <= ASK_SECONDS:
-        job = start_scan(collection, layers)
+        job = start_scan(collection, layers, precision)
     gone = set(rest)
     return Supply(tuple(name for name in layers if name not in gone), rest, job, problem)
 
 
-def start_scan(collection: Collection, layers: Sequence[str]) -> JobState:
+def start_scan(collection: Collection, layers: Sequence[str], precision: str = "auto") -> JobState:
     """The job that computes what is missing of these layers: a new one, or the one under way."""
     names = tuple(layers)
-    rest = missing(collection, names)
+    rest = missing(collection, names, precision)
     title = f"Reading {len(rest)} layers of {len(collection)} models in {collection.name}"
-    where = scheduler.address()
+    where, effort = scheduler.address(), run.Effort(precision=precision)
 
     def work(report: Report) -> None:
         problems: dict[str, UwsError] = {}
@@ -106,25 +106,28 @@ def start_scan(collection: Collection, layers: Sequence[str]) -> JobState:
             problems[layer.name] = error
 
         with cluster.connected(where) as executor:
-            for _ in run.scan(collection, names, report=report, executor=executor, failed=failed):
+            for _ in run.scan(collection, names, effort=effort, report=report, executor=executor, failed=failed):
                 pass
         if problems:
             told = "; ".join(str(error) for error in list(problems.values())[:3])
             raise UwsError(f"{len(problems)} of {len(names)} layers failed, the others are done: {told}")
 
-    return jobs().submit(job_key(collection, names), work, title=title, bytes_total=cost(collection, rest).bytes)
+    return jobs().submit(
+        job_key(collection, names, precision), work, title=title, bytes_total=cost(collection, rest).bytes
+    )
 
 
-def job_key(collection: Collection, layers: Sequence[str]) -> str:
+def job_key(collection: Collection, layers: Sequence[str], precision: str = "auto") -> str:
     """The same for everybody who asks for these layers of these contents."""
-    return f"scan/{collection.fingerprint}/{sha256('|'.join(sorted(layers)).encode()).hexdigest()[:12]}"
+    named = sha256("|".join([precision, *sorted(layers)]).encode()).hexdigest()[:12]
+    return f"scan/{collection.fingerprint}/{named}"
 
 
-def missing(collection: Collection, layers: Sequence[str]) -> tuple[str, ...]:
+def missing(collection: Collection, layers: Sequence[str], precision: str = "auto") -> tuple[str, ...]:
     """The layers whose Gram is not in the store; opens no value."""
     store = default_store()
     keys = collection.by_name
-    return tuple(name for name in layers if run.gram_key(collection, keys[name]) not in store)
+    return tuple(name for name in layers if run.gram_key(collection, keys[name], precision) not in store)
 
 
 def of(query: Query) -> Iterator[Gram]:
@@ -137,17 +140,34 @@ def of(query: Query) -> Iterator[Gram]:
     if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     # The store may have dropped one since; a small pass brings it back.
-    found = {gram.layer.name: gram for gram in run.scan(collection, list(query.layers))}
+    effort = run.Effort(precision=query.precision)
+    found = {gram.layer.name: gram for gram in run.scan(collection, list(query.layers), effort=effort)}
     return (found[layer.name] for layer in collection.layers if layer.name in found)
 
 
-def _compute(collection: Collection, layers: Sequence[str]) -> str:
+@st.cache_data(max_entries=256, max_size="16mb", show_spinner=False)
+def left_out(query: Query) -> tuple[LeftOut, ...]:
+    """Which of a query's models take no part in which of its layers, and why; one line a model.
+
+    Raises:
+        CollectionError: the collection changed or went away meanwhile.
+    """
+    return of_members(tuple(of(query)), query.members)
+
+
+def of_members(every: Sequence[Gram], members: Sequence[int]) -> tuple[LeftOut, ...]:
+    """What Grams over all models left out of these ones, one line a model."""
+    asked = {f"{gram.labels[row]}, {gram.layer.short}" for gram in every for row in members}
+    return by_model(item for gram in every for item in gram.left_out if item.what in asked)
+
+
+def _compute(collection: Collection, layers: Sequence[str], precision: str) -> str:
     """Compute these layers now, each for itself so that a damaged one spoils no other; what went wrong, or nothing."""
     problems: dict[str, str] = {}
     with st.spinner(f"Reading {len(layers)} layers of {len(collection)} models"):
         for name in layers:
             try:
-                list(run.scan(collection, [name]))
+                list(run.scan(collection, [name], effort=run.Effort(precision=precision)))
             except UwsError as error:
                 problems[name] = str(error)
     return "; ".join(list(problems.values())[:3])

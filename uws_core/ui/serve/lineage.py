@@ -78,7 +78,7 @@ def seen(query: Query, threshold: float | None) -> Seen:
         table=where.table,
         overlaps=overlaps(family.groups, where.table),
         explained=where.explained,
-        left_out=gram.left_out,
+        left_out=grams.left_out(query),
     )
 
 

@@ -17,7 +17,7 @@ from uws_core.errors import UwsError
 from uws_core.frames import spectrum as frames
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.models import LeftOut
+from uws_core.nouns.models import LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum, Rank
 from uws_core.ui.serve import grams, sides
@@ -51,7 +51,12 @@ class Seen:
     def floor(self) -> float:
         """The share below which a variance is rounding, where one spectrum is shown."""
         only = self.items[0].spectrum
-        return only.floor / only.total if len(self.items) == 1 and only.total > 0 else 0.0
+        return min(only.floor / only.total, 1.0) if len(self.items) == 1 and only.total > 0 else 0.0
+
+    @property
+    def blurred(self) -> bool:
+        """Whether single precision hides something here that double precision would tell."""
+        return any(item.spectrum.blurred and item.spectrum.single for item in self.items)
 
     def rank(self, share: float) -> Rank:
         """The fewest directions that carry `share`: of the one spectrum, or of the mean over layers."""
@@ -73,9 +78,9 @@ def seen(query: Query) -> Seen:
         LayerError: none of the layers can be seen about this centre.
     """
     found, left_out = items(query)
+    left_out += by_model(out for one in found for out in (*one.left_out, *one.spectrum.left_out))
     if len(found) == 1:
         only = found[0]
-        left_out += only.spectrum.left_out
         return Seen(found, frames.scree(only.spectrum, only.band), only.band, left_out=left_out)
     if query.pool == "mean":
         band = _pooled_band(found)
@@ -147,7 +152,8 @@ def item(query: Query) -> LayerSpectrum:
             about=about,
             unit=unit,
         )
-    return LayerSpectrum(layer=gram.layer, spectrum=one, band=band, layers=len(every))
+    left_out = grams.of_members(every, query.members)
+    return LayerSpectrum(layer=gram.layer, spectrum=one, band=band, layers=len(every), left_out=left_out)
 
 
 def noise_seconds(query: Query) -> float:
@@ -157,5 +163,5 @@ def noise_seconds(query: Query) -> float:
 
 
 def _pooled_band(found: tuple[LayerSpectrum, ...]) -> NullBand | None:
-    bands = [item.band for item in found if item.band is not None]
+    bands = [item.band for item in found if item.band is not None and item.spectrum.resolved]
     return nulls.pooled_band(bands) if bands else None
