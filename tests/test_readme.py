@@ -2,14 +2,20 @@
 
 import re
 import shlex
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.written import model, sharded, written
 from uws_core.__main__ import parser
+from uws_core.zoo.demo import DEMOS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+# Those in python run as they stand; those in py want something beside them, which their own test makes.
+PLAIN = re.findall(r"```py\n(.*?)```", TEXT, flags=re.S)
 EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
 
 
@@ -17,6 +23,49 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", TEXT, flags=re.S)
 def test_the_examples_run_and_say_something(number, capsys, results_folder):
     exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_every_format_opens(tmp_path, monkeypatch, capsys, results_folder):
+    _write_formats(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (example,) = [code for code in PLAIN if "kohya-adapters" in code]
+    exec(compile(example, "README formats", "exec"), {})
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 5
+    assert all("3 models" in line and "of 2 directions carry 90 %" in line for line in said), said
+
+
+def test_the_report_is_written(tmp_path, monkeypatch, capsys, results_folder):
+    monkeypatch.chdir(tmp_path)
+    (example,) = [code for code in PLAIN if "uws.report" in code]
+    exec(compile(example, "README report", "exec"), {})
+    with zipfile.ZipFile(capsys.readouterr().out.strip()) as whole:
+        assert "report.html" in whole.namelist()
+
+
+def test_the_collections_named_are_there():
+    assert set(re.findall(r"`demo:([a-z-]+)`", TEXT)) <= set(DEMOS)
+
+
+def _write_formats(place: Path) -> None:
+    ends = {
+        "peft": ("base_model.model.unet.q.{}.weight", "lora_A", "lora_B"),
+        "kohya": ("lora_unet_q.{}.weight", "lora_down", "lora_up"),
+        "diffusers": ("unet.q.{}.weight", "lora_A", "lora_B"),
+        "comfyui": ("diffusion_model.q.{}.weight", "lora_A", "lora_B"),
+    }
+    chance = torch.Generator().manual_seed(0)
+    for dialect, (name, down, up) in ends.items():
+        for i in range(3):
+            factors = {
+                name.format(down): torch.randn(2, 6, generator=chance),
+                name.format(up): torch.randn(8, 2, generator=chance),
+            }
+            config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4} if dialect == "peft" else None
+            written(place / f"{dialect}-adapters" / f"m{i}", factors, config)
+    (place / "sharded-checkpoints").mkdir()
+    for i in range(3):
+        sharded(place / "sharded-checkpoints" / f"m{i}", model(i))
 
 
 def test_there_are_examples():
