@@ -53,6 +53,33 @@ def test_finished_layers_come_first_and_weights_are_read_once(finetuned, store, 
     assert [gram.layer.name for gram in uws.scan(finetuned, store=store)] == names
 
 
+def test_stored_grams_are_read_one_at_a_time(finetuned, store, monkeypatch):
+    list(uws.scan(finetuned, store=store))
+    get, read = Store.get, []
+    monkeypatch.setattr(Store, "get", lambda self, key: read.append(key) or get(self, key))
+    names = [layer.name for layer in finetuned.layers]
+    assert list(run.stored(finetuned, store=store)) == names
+    assert read == []
+    grams = uws.scan(finetuned, store=store)
+    for count in range(1, 4):
+        next(grams)
+        assert len(read) == count
+
+
+def test_progress_is_that_of_what_has_to_be_read(finetuned, store):
+    names = [layer.name for layer in finetuned.layers]
+    list(uws.scan(finetuned, names[:16], store=store))
+    told = []
+    list(uws.scan(finetuned, store=store, report=lambda fraction, message: told.append(fraction)))
+    rest = sum(layer.entries for layer in finetuned.layers[16:])
+    assert told[:16] == [0.0] * 16
+    assert finetuned.layers[16].entries / rest in told
+    assert told[-1] == 1.0
+    told.clear()
+    list(uws.scan(finetuned, store=store, report=lambda fraction, message: told.append(fraction)))
+    assert told[-1] == 1.0, "all was there"
+
+
 def test_another_precision_is_another_result(finetuned, store):
     layer = finetuned.layers[0]
     (single,) = uws.scan(finetuned, [layer], store=store, effort=run.Effort(precision="single"))

@@ -18,6 +18,7 @@ from uws_core.errors import Cancelled, LayerError, StoreError, UwsError
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
+from uws_core.passes.progress import Progress
 from uws_core.store import Store, default_store
 
 if TYPE_CHECKING:
@@ -54,14 +55,23 @@ def known(
     store: Store | None = None,
     precision: str = "auto",
 ) -> dict[str, Gram]:
-    """The Grams that the store already has, by layer name; reads no weights."""
+    """The Grams that the store already has, by layer name, all in memory; reads no weights."""
     place = store if store is not None else default_store()
-    found = {}
-    for layer in chosen_layers(collection, layers):
-        gram = _looked_up(place, collection, layer, precision)
-        if gram is not None:
-            found[layer.name] = gram
-    return found
+    found = ((key.name, _looked_up(place, collection, key, precision)) for key in chosen_layers(collection, layers))
+    return {name: gram for name, gram in found if gram is not None}
+
+
+def stored(
+    collection: Collection,
+    layers: Iterable[LayerKey | str] | None = None,
+    *,
+    store: Store | None = None,
+    precision: str = "auto",
+) -> tuple[str, ...]:
+    """The names of the layers whose Gram the store has, in the collection's order; opens none of them."""
+    place = store if store is not None else default_store()
+    chosen = chosen_layers(collection, layers)
+    return tuple(key.name for key in chosen if gram_key(collection, key, precision) in place)
 
 
 def scan(
@@ -86,15 +96,17 @@ def scan(
         Cancelled: `report` was told to stop; everything yielded so far is in the store.
     """
     place, effort = store if store is not None else default_store(), effort or Effort()
-    wanted = chosen_layers(collection, layers)
-    done = known(collection, wanted, store=place, precision=effort.precision)
-    progress = _Progress(wanted, report or (lambda fraction, message: None))
-    for layer in wanted:
-        if layer.name in done:
-            yield done[layer.name]
-            progress.finished(layer)
-    rest = [layer for layer in wanted if layer.name not in done]
-    for layer, found in _computed(collection, rest, effort, progress, executor):
+    wanted, tell = chosen_layers(collection, layers), report or (lambda fraction, message: None)
+    rest = list(wanted)
+    for name in stored(collection, wanted, store=place, precision=effort.precision):
+        layer = collection.by_name[name]
+        # One at a time: all results of a large collection are more than memory holds.
+        gram = _looked_up(place, collection, layer, effort.precision)
+        if gram is not None:
+            rest.remove(layer)
+            tell(0.0, layer.short)
+            yield gram
+    for layer, found in _computed(collection, rest, effort, progress := Progress(rest, tell), executor):
         problem = found if isinstance(found, UwsError) else _put(place, collection, layer, effort.precision, found)
         if problem is not None:
             if failed is None:
@@ -103,6 +115,8 @@ def scan(
         progress.finished(layer)
         if isinstance(found, Gram):
             yield found
+    if not rest:
+        tell(1.0, "")
 
 
 def side(
@@ -250,7 +264,7 @@ def _put(store: Store, collection: Collection, layer: LayerKey, precision: str, 
 
 
 def _computed(
-    collection: Collection, layers: Sequence[LayerKey], effort: Effort, progress: _Progress, executor: Executor | None
+    collection: Collection, layers: Sequence[LayerKey], effort: Effort, progress: Progress, executor: Executor | None
 ) -> Iterator[Outcome]:
     """Each layer with its Gram or its error: one after the other here, or as the executor's workers finish."""
     if executor is not None:
@@ -274,24 +288,3 @@ def _work(collection: Collection, layer: LayerKey, effort: Effort, report: Repor
     from uws_core.passes.gram import gram
 
     return gram(collection, layer, report=report, **_options(effort))
-
-
-class _Progress:
-    """The fraction of all weights behind us."""
-
-    def __init__(self, layers: Sequence[LayerKey], report: Callable[[float, str], None]) -> None:
-        self._total = max(sum(layer.entries for layer in layers), 1)
-        self._behind = 0
-        self._report = report
-
-    def finished(self, layer: LayerKey) -> None:
-        self._behind += layer.entries
-        self._report(min(self._behind / self._total, 1.0), layer.short)
-
-    def beside(self, entries: int, message: str) -> None:
-        """So many weights are done in layers that are not."""
-        self._report(min((self._behind + entries) / self._total, 1.0), message)
-
-    def inside(self, layer: LayerKey) -> Report:
-        """The report of one layer's pass, as part of the whole."""
-        return lambda fraction, message: self._report((self._behind + fraction * layer.entries) / self._total, message)
