@@ -32,8 +32,8 @@ if len(query.members) < 2:
     )
     st.stop()
 
-supply = grams.supply(collection, query.layers)
-work.supply_panel(supply, collection, query.layers)
+supply = grams.supply(collection, query.layers, query.precision)
+work.supply_panel(supply, collection, query.layers, query.precision)
 if not supply.ready:
     st.stop()
 
@@ -57,6 +57,7 @@ place = panels.place(query, collection)
 source = panels.source(f"spectrum {collection.name} {place}", caption, selection, collection, query, seen)
 for note in (*without_noise, *sides.notes(seen.items), *panels.gauge_notes(query, collection)):
     st.caption(note)
+panels.in_double(seen)
 panels.curves(seen, query, source, log=pick.log_scale())
 hosvd.panel(query, collection, source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -20,7 +21,7 @@ from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, Order, TableB
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.models import Collection, LeftOut
+from uws_core.nouns.models import Collection, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import AnglesQuery
 from uws_core.ui import tokens
@@ -121,14 +122,16 @@ def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, Tabl
         factors = _factors(query, collection)
         return model_angles(factors, side=query.axis, kept=query.k), None, factors.left_out
     if query.view == "layers":
-        return side_table(_sides(query, collection), kept=query.k), None, ()
+        sides = _sides(query, collection)
+        return side_table(sides, kept=query.k), None, _left_out(sides)
     groups = _groups(query, collection)
     if query.axis != Axis.MODELS:
-        return side_table(_sides(query, collection), kept=query.k, what="groups", labels=groups), None, ()
+        sides = _sides(query, collection)
+        return side_table(sides, kept=query.k, what="groups", labels=groups), None, _left_out(sides)
     gram, labels = _gram(query), collection.table[query.group]
     table = group_angles(gram, labels, kept=query.k, members=query.members, about=query.about)
     if query.draws * len(query.members) ** 3 * 30 / len(groups) ** 2 > MOST_SHUFFLED_STEPS:
-        return table, None, gram.left_out
+        return table, None, _left_out([gram])
     band = relabelled(
         gram,
         labels,
@@ -138,7 +141,7 @@ def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, Tabl
         draws=query.draws,
         seed=query.seed,
     )
-    return table, band, gram.left_out
+    return table, band, _left_out([gram])
 
 
 def _unshuffled(query: AnglesQuery) -> str:
@@ -163,9 +166,10 @@ def _halves(query: AnglesQuery, collection: Collection) -> Seen:
             groups=groups,
             about=query.about,
         )
-        left_out = gram.left_out
+        left_out = _left_out([gram])
     else:
-        sides, left_out = _sides(query, collection), ()
+        sides = _sides(query, collection)
+        left_out = _left_out(sides)
         splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
     k, other = splits[0].cosines.shape
     level = level_of(k, other, splits[0].dimension)
@@ -180,6 +184,10 @@ def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> 
         return shared_angles(_gram(query), rows[left], rows[right], kept=query.k, about=query.about)
     sides = _sides(query, collection)
     return side_angles(sides[left], sides[right], kept=query.k)
+
+
+def _left_out(every: Sequence[Gram]) -> tuple[LeftOut, ...]:
+    return by_model(one for gram in every for one in gram.left_out)
 
 
 def _names(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:

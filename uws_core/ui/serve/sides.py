@@ -70,7 +70,7 @@ def item(query: Query) -> LayerSpectrum:
         except UwsError as error:
             without = LeftOut(f"noise in {gram.layer.short}", str(error))
             seen = replace(seen, left_out=(*seen.left_out, without))
-    return LayerSpectrum(layer=gram.layer, spectrum=seen, band=band, layers=1)
+    return LayerSpectrum(layer=gram.layer, spectrum=seen, band=band, layers=1, left_out=gram.left_out)
 
 
 def notes(items: Sequence[LayerSpectrum]) -> tuple[str, ...]:
