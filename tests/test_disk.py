@@ -132,6 +132,61 @@ def test_an_index_that_breaks_under_an_open_store_costs_misses_only(place: Store
     assert place.get("new") == b"works"
 
 
+def test_opening_a_store_beside_its_first_writer_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "results"
+    write, others = disk.BytesDisk.store, []
+
+    def between(self: disk.BytesDisk, *given: object, **options: object) -> tuple[int, int, str, None]:
+        written = write(self, *given, **options)  # type: ignore[arg-type]
+        if not others:
+            others.append(None)
+            # The value has its file and no row yet.
+            others.append(Store(folder))
+        return written
+
+    with Store(folder) as first:
+        monkeypatch.setattr(disk.BytesDisk, "store", between)
+        first.put("a", b"value")
+        assert len(others) == 2
+        assert first.get("a") == b"value"
+        assert others[1].get("a") == b"value"
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_repair_that_is_killed_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    folder = tmp_path / "results"
+    expected = {f"{number}": f"value {number}".encode() for number in range(20)}
+    with Store(folder) as place:
+        for key, value in expected.items():
+            place.put(key, value)
+    if harm == "gone":
+        (folder / "cache.db").unlink()
+    else:
+        (folder / "cache.db").write_bytes(b"no database" * 1000)
+    unframed, seen = disk.unframed, []
+
+    def killed(raw: bytes) -> tuple[str, bytes] | None:
+        seen.append(raw)
+        if len(seen) > 5:
+            raise KeyboardInterrupt
+        return unframed(raw)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(disk, "unframed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Store(folder)
+    with Store(folder) as again:
+        assert {key: again.get(key) for key in expected} == expected
+        assert len(value_files(again)) == 20
+        assert "whole again, with 20 results" in str(again.notice)
+        assert again.check().orphans == 0
+    with Store(folder) as later:
+        assert later.notice is None
+        assert len(later.keys()) == 20
+
+
 def test_a_transaction_that_could_not_end_does_not_block_the_next(place: Store) -> None:
     place.put("a", b"value")
     # What a commit on a full disk leaves behind.

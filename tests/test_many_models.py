@@ -58,9 +58,10 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.usefixtures("old")
 def test_the_end_of_a_layer_looks_and_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect(many(tmp_path / "models", models=4))
-    with opened.opened(collection.refs), digests(monkeypatch) as seen:
+    with digests(monkeypatch) as seen, opened.opened(collection.refs):
         # Nothing kept any more: what was opened is still known.
         sources._kept.clear()
+        seen.clear()
     assert seen == []
     path = Path(collection.refs[1].repo)
     with pytest.raises(UnreadableFile, match=r"m1.*changed"), opened.opened(collection.refs):

@@ -86,7 +86,7 @@ def test_processes_share_one_store(tmp_path: Path) -> None:
 OPENER = """
 import sys, time
 from uws_core.store import Store
-time.sleep(float(sys.argv[2]) - time.time())
+time.sleep(max(float(sys.argv[2]) - time.time(), 0.0))
 place = Store(sys.argv[1])
 print(len(place.keys()), place.notice is not None)
 """

@@ -32,7 +32,9 @@ _WAIT_SECONDS = 20.0
 _MAGIC = b"UWS1"
 _DIGEST = 16
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
-_OURS = re.compile(rf"\.lock|{re.escape(DBNAME)}.*|damaged-.*|[0-9a-f]{{2}}")
+# There while an index is made anew from the values: whoever finds it goes on with that.
+_REBUILDING = ".rebuilding"
+_OURS = re.compile(rf"\.lock|{re.escape(_REBUILDING)}|{re.escape(DBNAME)}.*|damaged-.*|[0-9a-f]{{2}}")
 
 
 def opened(folder: Path, limit: int) -> tuple[Any, str | None]:
@@ -44,12 +46,18 @@ def opened(folder: Path, limit: int) -> tuple[Any, str | None]:
     with _locked(folder):
         reason = _damage(folder / INDEX)
         if reason is None:
+            stopped = (folder / _REBUILDING).exists()
             try:
-                return _filled(folder, limit), None
+                # However empty: a writer that is about to add its row has a value file already.
+                if _has_rows(folder / INDEX) and not stopped:
+                    return _index(folder, limit), None
+                index = _rebuilt(folder, limit)
+                return index, _interrupted(folder, len(index)) if stopped and len(index) else None
             except _NONSENSE as error:
                 reason = f"{type(error).__name__}: {error}"
+        (folder / _REBUILDING).touch()
         aside = _set_aside(folder)
-        index = _filled(folder, limit)
+        index = _rebuilt(folder, limit)
         notice = (
             f"The index of the results folder {folder} was damaged ({reason}); it was set aside as {aside.name}. "
             f"{len(index)} results were found again; what is missing is computed again when asked for"
@@ -196,9 +204,8 @@ def _strangers(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name))
 
 
-def _filled(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has no types
-    """The index, opened; when it has no row at all, with a row for every whole value file."""
-    index = Cache(
+def _index(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has no types
+    return Cache(
         str(folder),
         timeout=_WAIT_SECONDS,
         disk=BytesDisk,
@@ -207,17 +214,30 @@ def _filled(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has no
         # A mapped index that another process cuts short would end this process without a word.
         sqlite_mmap_size=0,
     )
-    ((rows,),) = index._sql("SELECT COUNT(*) FROM Cache").fetchall()
-    if rows:
-        return index
+
+
+def _rebuilt(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has no types
+    """The index with a row for every whole value file; stopped at any moment, the next to open the folder goes on."""
+    marker = folder / _REBUILDING
+    marker.touch()
+    index = _index(folder, limit)
     recount(index)
-    for file in list(value_files(folder)):
+    known = {name for (name,) in index._sql("SELECT filename FROM Cache").fetchall()}
+    for file in [file for file in value_files(folder) if str(file.relative_to(folder)) not in known]:
         raw = file.read_bytes()
         found = unframed(raw)
         if found is not None:
             index.set(found[0], raw)
         file.unlink()
+    marker.unlink()
     return index
+
+
+def _interrupted(folder: Path, found: int) -> str:
+    return (
+        f"The index of the results folder {folder} was being made anew when that was stopped; it is whole again, with "
+        f"{found} results; what is missing is computed again when asked for"
+    )
 
 
 def _damage(index: Path) -> str | None:
@@ -230,6 +250,14 @@ def _damage(index: Path) -> str | None:
     except sqlite3.Error as error:
         return str(error) if is_damage(error) else None
     return None if found == "ok" else str(found)
+
+
+def _has_rows(index: Path) -> bool:
+    """Whether there is an index, with its table of rows; no row need be in it."""
+    if not index.exists():
+        return False
+    with closing(sqlite3.connect(index, timeout=_WAIT_SECONDS)) as connection:
+        return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchall())
 
 
 def _set_aside(folder: Path) -> Path:
