@@ -80,8 +80,8 @@ def test_a_queued_job_is_cancelled_at_once_and_never_runs(manager: JobManager) -
     manager.submit("first", first, title="first")
     assert first.reached.wait(PATIENCE)
     queued = manager.submit("second", second, title="second")
-    assert (queued.status, queued.ahead) == (JobStatus.QUEUED, 0)
-    assert manager.submit("third", second, title="third").ahead == 1
+    assert (queued.status, queued.ahead) == (JobStatus.QUEUED, 1), "one runs"
+    assert manager.submit("third", second, title="third").ahead == 2
     manager.cancel("third")
     manager.cancel("second")
     assert finished(manager, "second").status is JobStatus.CANCELLED
@@ -189,6 +189,23 @@ def test_two_workers_run_two_jobs_side_by_side() -> None:
         manager.close()
 
 
+def test_short_work_does_not_wait_for_long_work(manager: JobManager) -> None:
+    long, short, later = Gate(), Gate(), Gate()
+    manager.submit("long", long, title="hours")
+    assert long.reached.wait(PATIENCE)
+    manager.submit("short", short, title="seconds", short=True)
+    assert short.reached.wait(PATIENCE)
+    assert manager.submit("later", later, title="seconds", short=True).ahead == 1
+    assert manager.cancel("later")
+    short.opened.set()
+    assert finished(manager, "short").status is JobStatus.DONE
+    assert manager.retry("short").status.active
+    assert finished(manager, "short").status is JobStatus.DONE, "again in its own lane"
+    assert manager.get("long").status is JobStatus.RUNNING  # type: ignore[union-attr]
+    long.opened.set()
+    assert finished(manager, "long").status is JobStatus.DONE
+
+
 def test_progress_never_goes_back_nor_beyond_one(manager: JobManager) -> None:
     seen = []
 
@@ -235,6 +252,11 @@ def test_rate_and_time_left_follow_the_recent_pace() -> None:
     for second in range(1, 50):
         pace.note(float(second), 0.5 + second / 100)
     assert pace.per_second == pytest.approx(0.01)
+    told_first = Pace()
+    for second in range(20):
+        told_first.note(float(second), 0.0)
+    told_first.note(21.0, 0.5)
+    assert told_first.per_second == pytest.approx(0.25), "from the last moment before there was any"
     burst = Pace()
     for step in range(100_000):
         burst.note(step / 1000, step / 100_000)

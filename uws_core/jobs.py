@@ -44,8 +44,9 @@ class JobState:
     """A job as it stood at one moment.
 
     `fraction` is 0 to 1 and `bytes_done` its part of `bytes_total`; `bytes_per_second` and `seconds_left` are None
-    until there is something to measure. `ahead` counts the jobs before it in the queue. `stopping` means that stop was
-    pressed and the work has not noticed yet. `error` is for the user, `detail` the traceback of an unforeseen failure.
+    until there is something to measure. `ahead` counts the jobs that it waits for, running or not. `stopping` means
+    that stop was pressed and the work has not noticed yet. `error` is for the user, `detail` the traceback of an
+    unforeseen failure.
     """
 
     key: str
@@ -69,18 +70,24 @@ class JobState:
 
 
 class JobManager:
-    """Runs jobs on `workers` threads in the order asked for, and remembers the last `history` finished ones."""
+    """Runs jobs on `workers` threads in the order asked for, and remembers the last `history` finished ones.
+
+    Short work has as many threads of its own, so that seconds never wait for hours.
+    """
 
     def __init__(self, *, workers: int = 1, history: int = 50) -> None:
         self._workers, self._history = workers, history
         self._jobs: dict[str, _Job] = {}
-        self._queue: deque[_Job] = deque()
-        self._threads: list[threading.Thread] = []
+        # By whether the work is short.
+        self._queues: dict[bool, deque[_Job]] = {False: deque(), True: deque()}
+        self._threads: dict[bool, list[threading.Thread]] = {False: [], True: []}
         self._changed = threading.Condition()
         self._closed = False
 
-    def submit(self, key: str, work: Work, *, title: str, bytes_total: int = 0) -> JobState:
+    def submit(self, key: str, work: Work, *, title: str, bytes_total: int = 0, short: bool = False) -> JobState:
         """The job under `key`: the one that is queued or running if there is one, else a new one.
+
+        `short` work, of seconds, does not wait behind other work.
 
         Raises:
             UwsError: the manager is closed.
@@ -88,7 +95,7 @@ class JobManager:
         with self._changed:
             job = self._jobs.get(key)
             if job is None or not job.status.active:
-                job = self._enqueue(_Job(key, title, work, bytes_total))
+                job = self._enqueue(_Job(key, title, work, bytes_total, short))
             return self._state(job)
 
     def retry(self, key: str) -> JobState:
@@ -102,7 +109,7 @@ class JobManager:
             if job is None:
                 raise UwsError(f"No job {key!r} is remembered; ask for the work again on its page")
             if not job.status.active:
-                job = self._enqueue(_Job(key, job.title, job.work, job.bytes_total))
+                job = self._enqueue(_Job(key, job.title, job.work, job.bytes_total, job.short))
             return self._state(job)
 
     def cancel(self, key: str) -> bool:
@@ -112,8 +119,8 @@ class JobManager:
             if job is None or not job.status.active:
                 return False
             job.stopping = True
-            if job in self._queue:
-                self._queue.remove(job)
+            if job.status is JobStatus.QUEUED:
+                self._queues[job.short].remove(job)
                 self._finish(job, JobStatus.CANCELLED)
             return True
 
@@ -156,7 +163,7 @@ class JobManager:
         for key in keys:
             self.cancel(key)
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
+        for thread in (*self._threads[False], *self._threads[True]):
             thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _enqueue(self, job: _Job) -> _Job:
@@ -165,21 +172,24 @@ class JobManager:
         # Taken out first, so that the order of the dictionary is the order of asking.
         self._jobs.pop(job.key, None)
         self._jobs[job.key] = job
-        self._queue.append(job)
-        if len(self._threads) < self._workers:
-            thread = threading.Thread(target=self._serve, name=f"uws-job-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        self._queues[job.short].append(job)
+        threads = self._threads[job.short]
+        if len(threads) < self._workers:
+            name = f"uws-job-{'short-' if job.short else ''}{len(threads)}"
+            threads.append(
+                threading.Thread(target=self._serve, args=(self._queues[job.short],), name=name, daemon=True)
+            )
+            threads[-1].start()
         self._changed.notify_all()
         return job
 
-    def _serve(self) -> None:
+    def _serve(self, queue: deque[_Job]) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._closed)
-                if not self._queue:
+                self._changed.wait_for(lambda: queue or self._closed)
+                if not queue:
                     return
-                job = self._queue.popleft()
+                job = queue.popleft()
                 job.status, job.started = JobStatus.RUNNING, time.monotonic()
                 job.pace.note(job.started, 0.0)
             self._run(job)
@@ -229,11 +239,17 @@ class JobManager:
             bytes_per_second=per_second * job.bytes_total if per_second and job.bytes_total else None,
             seconds_left=(1.0 - job.fraction) / per_second if per_second else None,
             seconds_spent=(job.finished or time.monotonic()) - job.started if job.started else 0.0,
-            ahead=self._queue.index(job) if job in self._queue else 0,
+            ahead=self._ahead(job),
             stopping=job.stopping,
             error=job.error,
             detail=job.detail,
         )
+
+    def _ahead(self, job: _Job) -> int:
+        if job.status is not JobStatus.QUEUED:
+            return 0
+        running = sum(old.status is JobStatus.RUNNING and old.short == job.short for old in self._jobs.values())
+        return running + self._queues[job.short].index(job)
 
 
 class Pace:
@@ -244,6 +260,9 @@ class Pace:
 
     def note(self, seconds: float, fraction: float) -> None:
         """The fraction at a time; times never go back."""
+        # What is before the first progress, such as telling what was there already, says nothing of the rate.
+        if fraction <= 0.0:
+            self._notes.clear()
         # A job may report a thousand times a second; five notes a second are enough.
         if len(self._notes) > 1 and seconds - self._notes[-2][0] < 0.2:
             self._notes.pop()
@@ -268,6 +287,7 @@ class _Job:
     title: str
     work: Work
     bytes_total: int
+    short: bool = False
     status: JobStatus = JobStatus.QUEUED
     fraction: float = 0.0
     message: str = ""
