@@ -11,7 +11,7 @@ import math
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -65,25 +65,36 @@ def save(collection: Collection, path: Path, *, query: str = "") -> None:
 
 def saved_text(collection: Collection, *, beside: Path | None = None, query: str = "") -> str:
     """The text of a collection file; models in or below the folder `beside` are named relative to it."""
-    lines = [
-        f"# {len(collection)} models of one architecture; no weights. Open it with uws_core.collect, or on the page.",
-        f"format = {FORMAT}",
-        f"name = {_text(collection.name)}",
-        f"fingerprint = {_text(collection.fingerprint)}",
-        *([f"query = {_text(query)}"] if query else []),
-        *(["common_rows = true"] if any(_ROWS.search(layer.name) for layer in collection.layers) else []),
-        f"columns = [{', '.join(_text(name) for name in collection.table)}]",
-    ]
-    if collection.base:
-        lines += ["", "[base]", *_place(collection.base, beside)]
-    for i, (label, ref) in enumerate(zip(collection.labels, collection.refs, strict=True)):
-        known = {name: column[i] for name, column in collection.table.items() if column[i] is not None}
-        lines += ["", "[[model]]", f"label = {_text(label)}", *_place(ref, beside)]
-        if known:
-            lines.append("attributes = { " + ", ".join(f"{_text(k)} = {_value(v)}" for k, v in known.items()) + " }")
-    for note in collection.left_out:
-        lines += ["", "[[left_out]]", f"what = {_text(note.what)}", f"reason = {_text(note.reason)}"]
-    return "\n".join(lines) + "\n"
+    saved = Saved(
+        name=collection.name,
+        models=dict(zip(collection.labels, collection.refs, strict=True)),
+        table=collection.table,
+        base=collection.base,
+        query=query,
+        fingerprint=collection.fingerprint,
+        left_out=collection.left_out,
+        common_rows=any(_ROWS.search(layer.name) for layer in collection.layers),
+    )
+    return _written(saved, beside)
+
+
+def portable(saved: Saved) -> tuple[str, Path | None]:
+    """A file for another machine, and the folder beside whose models it has to lie; None where it may lie anywhere."""
+    folder = common_folder(saved.models.values())
+    return _written(saved, folder), folder
+
+
+def common_folder(refs: Iterable[ModelRef]) -> Path | None:
+    """The deepest folder that holds all models of this machine; None without such a folder, or without such models."""
+    parents = [str(Path(ref.repo).parent) for ref in refs if is_local(ref)]
+    folder = Path(os.path.commonpath(parents)) if parents else None
+    return None if folder is None or folder == folder.parent else folder
+
+
+def is_local(ref: ModelRef) -> bool:
+    """Whether a model is of this machine alone: neither on the Hub nor built in."""
+    path = Path(ref.repo)
+    return path.is_absolute() and not path.is_relative_to(_PACKAGE)
 
 
 def read_saved(path: Path) -> Saved:
@@ -141,6 +152,28 @@ def parse_saved(text: str, *, beside: Path) -> Saved:
 
 
 # --- writing
+
+
+def _written(saved: Saved, beside: Path | None) -> str:
+    lines = [
+        f"# {len(saved.models)} models of one architecture; no weights. Open it with uws_core.collect, or on the page.",
+        f"format = {FORMAT}",
+        f"name = {_text(saved.name)}",
+        f"fingerprint = {_text(saved.fingerprint)}",
+        *([f"query = {_text(saved.query)}"] if saved.query else []),
+        *(["common_rows = true"] if saved.common_rows else []),
+        f"columns = [{', '.join(_text(name) for name in saved.table)}]",
+    ]
+    if saved.base:
+        lines += ["", "[base]", *_place(saved.base, beside)]
+    for i, (label, ref) in enumerate(saved.models.items()):
+        known = {name: column[i] for name, column in saved.table.items() if column[i] is not None}
+        lines += ["", "[[model]]", f"label = {_text(label)}", *_place(ref, beside)]
+        if known:
+            lines.append("attributes = { " + ", ".join(f"{_text(k)} = {_value(v)}" for k, v in known.items()) + " }")
+    for note in saved.left_out:
+        lines += ["", "[[left_out]]", f"what = {_text(note.what)}", f"reason = {_text(note.reason)}"]
+    return "\n".join(lines) + "\n"
 
 
 def _text(text: str) -> str:

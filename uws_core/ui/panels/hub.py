@@ -10,6 +10,8 @@ import streamlit as st
 from uws_core.frames import hub as frames
 from uws_core.jobs import JobStatus
 from uws_core.nouns.hub import PRESETS, HubListing, HubModel
+from uws_core.nouns.models import LeftOut
+from uws_core.sources.asked import not_listed
 from uws_core.ui import state
 from uws_core.ui.panels import page
 from uws_core.ui.panels.work import job_line
@@ -90,10 +92,10 @@ def _found(asked: str, listing: HubListing) -> None:
         alt="Models that the query found on the Hub",
     )
     picked = [listing.models[row] for row in event.selection.rows] or list(listing.models)
-    _open(asked, picked)
+    _open(asked, picked, not_listed(listing))
 
 
-def _open(asked: str, picked: list[HubModel]) -> None:
+def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> None:
     """The name, the base, and the button that opens the picked models."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
@@ -107,7 +109,7 @@ def _open(asked: str, picked: list[HubModel]) -> None:
             help="The model they all started from, `owner/name`; leave it empty to compare without one. Of it, too, "
             "only the layers that you scan are read.",
         )
-        opening = Opening(tuple(one.ref for one in picked), name.strip() or "models", asked, base.strip())
+        opening = Opening(tuple(one.ref for one in picked), name.strip() or "models", asked, base.strip(), missing)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button(
             f"Open {len(picked)} models",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
@@ -11,8 +12,8 @@ import streamlit as st
 
 from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
-from uws_core.nouns.models import Collection
-from uws_core.saved import SUFFIX, saved_text
+from uws_core.nouns.models import Collection, ModelRef
+from uws_core.saved import SUFFIX, common_folder, is_local, saved_text
 from uws_core.ui import shelf, state
 from uws_core.ui.panels import collection as panels
 from uws_core.ui.panels import hub, page
@@ -58,12 +59,14 @@ def save_box(selection: Selection, collection: Collection) -> None:
         st.caption(f"Names and commits of the {len(members)} chosen models with their attributes; no weights.")
         name = st.text_input("Name", value=collection.name[:80], key=f"{_SAVE_NAME}.{collection.fingerprint}")
         part = subset(collection, members, name.strip() or "models")
+        query, folder = places.query_of(selection.collection), common_folder(part.refs)
+        _where(part.refs)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button("Save", key="save.keep"):
-            _keep(part)
+            _keep(part, query)
         st.download_button(
             f"Download {SUFFIX}",
-            saved_text(part),
+            saved_text(part, beside=folder, query=query),
             file_name=f"{shelf.id_for(part.name).removeprefix(shelf.SAVED)}{SUFFIX}",
             mime="application/toml",
             key="save.download",
@@ -133,11 +136,13 @@ def _saved(selection: Selection) -> None:
     )
     if chosen not in kept:
         return
+    text, refs = places.handed_on(kept[chosen].path)
+    _where(refs)
     with st.container(horizontal=True):
         st.button("Open", key="saved.open", on_click=state.steer, kwargs={"collection": chosen}, type="primary")
         st.download_button(
             f"Download {SUFFIX}",
-            kept[chosen].path.read_bytes(),
+            text,
             file_name=kept[chosen].path.name,
             mime="application/toml",
             key="saved.download",
@@ -147,9 +152,23 @@ def _saved(selection: Selection) -> None:
             st.button("Remove it", key="saved.remove", on_click=_remove, args=(chosen,))
 
 
-def _keep(part: Collection) -> None:
+def _where(refs: Sequence[ModelRef]) -> None:
+    """Where a downloaded file has to lie, when its models are of this machine."""
+    if (folder := common_folder(refs)) is not None:
+        st.caption(
+            f"The models lie on this machine: on another one, put the file into the folder that holds them (here "
+            f"`{folder}`) and open it there with `uws_core.collect`. What lies outside, such as a base, has to lie at "
+            "the same path."
+        )
+    elif any(is_local(ref) for ref in refs):
+        st.caption(
+            "The models lie on this machine in no common folder: on another one, they have to lie at these paths."
+        )
+
+
+def _keep(part: Collection, query: str) -> None:
     try:
-        state.steer(collection=shelf.keep(part))
+        state.steer(collection=shelf.keep(part, query=query))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
     st.rerun()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 
 import streamlit as st
 
@@ -13,7 +14,8 @@ from uws_core.collection import collect
 from uws_core.errors import UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.hub import HubListing, str_ref
-from uws_core.nouns.models import ModelRef
+from uws_core.nouns.models import LeftOut, ModelRef
+from uws_core.saved import portable, read_saved
 from uws_core.ui import folders, shelf
 from uws_core.ui.catalogue import read_again
 from uws_core.ui.serve.grams import jobs
@@ -38,6 +40,8 @@ class Opening:
     name: str
     query: str = ""
     base: str = ""
+    # What the query asks for and its list does not hold.
+    left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
     id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -60,10 +64,29 @@ def start(opening: Opening) -> JobState:
 
     def work(report: Report) -> None:
         made = collect(list(opening.refs), name=opening.name, base=opening.base or None, roots=_roots(), report=report)
+        made = replace(made, left_out=tuple(dict.fromkeys(opening.left_out + made.left_out)))
         shelf.keep(made, query=opening.query, name=opening.id)
 
     title = f"Opening {len(opening.refs)} models"
     return jobs().submit(opening.key, work, title=title)
+
+
+def query_of(collection: str) -> str:
+    """The query that found the models of a saved collection; empty for any other."""
+    path = shelf.path_of(collection)
+    try:
+        return read_saved(path).query if path else ""
+    except UwsError:
+        return ""
+
+
+def handed_on(path: Path) -> tuple[str, tuple[ModelRef, ...]]:
+    """The text of a kept collection for another machine, and its models."""
+    try:
+        saved = read_saved(path)
+    except UwsError:
+        return path.read_text(encoding="utf-8", errors="replace"), ()
+    return portable(saved)[0], tuple(saved.models.values())
 
 
 def open_uploads(files: Sequence[tuple[str, bytes]], name: str) -> str:
@@ -89,9 +112,12 @@ def open_file(title: str, data: bytes) -> str:
     path = shelf.path_of(name)
     try:
         collect(path or "", roots=_roots())
-    except UwsError:
+    except UwsError as error:
+        saved = read_saved(path) if path else None
         shelf.remove(name)
-        raise
+        beside = saved and any(Path(ref.repo).is_relative_to(shelf.folder()) for ref in saved.models.values())
+        hint = "; the file names its models by their place beside it: put it into their folder and open it there, "
+        raise UwsError(f"{error}{hint}with uws_core.collect" if beside else str(error)) from error
     read_again()
     return name
 
