@@ -15,8 +15,8 @@ from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.saved import SUFFIX, common_folder, is_local, saved_text
 from uws_core.ui import shelf, state
+from uws_core.ui.panels import choices, hub, page
 from uws_core.ui.panels import collection as panels
-from uws_core.ui.panels import hub, page
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import places
 from uws_core.zoo.demo import DEMOS, PREFIX
@@ -107,14 +107,17 @@ def _built_in() -> None:
 
 def _upload() -> None:
     files = st.file_uploader(
-        f"Safetensors files, a model each, or one collection file ({SUFFIX})",
-        type=["safetensors", "toml"],
+        f"Safetensors files, a model each, adapters with adapter_config.json, or one collection file ({SUFFIX})",
+        type=["safetensors", "json", "toml", "bin", "pt", "pth", "ckpt"],
         accept_multiple_files=True,
         key=_UPLOAD,
-        help="They are kept in a folder of this app on the machine it runs on, until the collection is removed.",
+        help="They are kept in a folder of this app on the machine it runs on, until the collection is removed. One "
+        "adapter_config.json is taken for all adapters; several say whose they are by name, such as "
+        "task1.adapter_config.json for task1.safetensors. Pickled .bin and .pt files only when the options say so.",
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name of the collection", value="uploaded models", key=_UPLOAD_NAME, width=280)
+        choices.options("upload")
         st.button("Open", key="upload.open", on_click=_take_uploads, disabled=not files, type="primary")
 
 
@@ -136,14 +139,19 @@ def _saved(selection: Selection) -> None:
     )
     if chosen not in kept:
         return
-    text, refs = places.handed_on(kept[chosen].path)
+    _opened_or_gone(chosen, kept[chosen])
+
+
+def _opened_or_gone(chosen: str, one: shelf.Kept) -> None:
+    """The ways to open a kept collection, to take its file elsewhere, and to remove it."""
+    text, refs = places.handed_on(one.path)
     _where(refs)
     with st.container(horizontal=True):
         st.button("Open", key="saved.open", on_click=state.steer, kwargs={"collection": chosen}, type="primary")
         st.download_button(
             f"Download {SUFFIX}",
             text,
-            file_name=kept[chosen].path.name,
+            file_name=one.path.name,
             mime="application/toml",
             key="saved.download",
         )
@@ -186,7 +194,11 @@ def _take_uploads() -> None:
         if tables and len(files) > 1:
             raise UwsError(f"{len(files)} files, among them a collection file: upload that one by itself")
         name = str(st.session_state.get(_UPLOAD_NAME, "")).strip() or "uploaded models"
-        state.steer(collection=places.open_file(*files[0]) if tables else places.open_uploads(files, name))
+        taken = choices.taken("upload")
+        if tables:
+            state.steer(collection=places.open_file(*files[0], pickled=taken.pickled))
+        else:
+            state.steer(collection=places.open_uploads(files, name, taken))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
 
