@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -33,6 +34,8 @@ BITS: Final[Mapping[str, int]] = MappingProxyType(
 )  # fmt: skip
 # The dtypes whose entries are weights as they stand.
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
+# Those that a single number, such as an adapter's alpha, is read in.
+NUMBERS: Final = FLOATS | {"F8_E4M3", "F8_E5M2", "I8", "U8", "I16", "I32", "I64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,8 @@ def _entries(text: bytes) -> dict[str, object]:
     def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            raise UnreadableFile(f"the header names {next(n for n in names if names.count(n) > 1)!r} twice")
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise UnreadableFile(f"the header names {twice[:200]!r} twice")
         return found
 
     if not text.startswith(b"{"):

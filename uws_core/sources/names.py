@@ -8,6 +8,9 @@ from typing import Final
 
 # What compilers and trainers in parallel put around a model.
 _WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# A longer name is nobody's layer.
+LONGEST: Final = 1000
+_SHOWN: Final = 80
 _ROWS: Final = re.compile(r"^(.*)\[:(\d{1,12})\]$")
 # The layers that GPT-2 and its like keep as inputs x outputs, and the one whose shape tells whether they do.
 _CONV1D: Final = re.compile(r"(?:^|\.)(?:c_attn|c_proj|c_fc|q_attn)\.weight$")
@@ -17,9 +20,19 @@ _TELLING: Final = re.compile(r"(?:^|\.)c_attn\.weight$")
 def unwrapped(name: str) -> str:
     """The name without what `torch.compile` and data-parallel training put into it."""
     parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    while len(parts) > 1 and parts[0] == "module":
-        parts = parts[1:]
-    return ".".join(parts)
+    first = next((i for i, part in enumerate(parts) if part != "module"), len(parts))
+    # A name of nothing but wrappers keeps its last word.
+    return ".".join(parts[min(first, len(parts) - 1) :]) if parts else ""
+
+
+def shown(name: str) -> str:
+    """The name as a note shows it: cut where nobody reads on."""
+    return name if len(name) <= LONGEST else f"{name[:_SHOWN]}... ({len(name):,} characters)"
+
+
+def too_long(name: str) -> str:
+    """Why a tensor of this name is no layer, or nothing."""
+    return f"its name has {len(name):,} characters, at most {LONGEST:,} are read" if len(name) > LONGEST else ""
 
 
 def first_rows(name: str) -> tuple[str, int | None]:
