@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from tests.written import dense, draw, pair, written
+from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import LayerKey
 from uws_core.sources import open_source
 
@@ -57,5 +58,41 @@ class TestKohya:
         plain = {"lora_te_b.lora_down.weight": down, "lora_te_b.lora_up.weight": up}
         source = open_source(written(tmp_path, tensors | plain))
         assert [layer.name for layer in source.layers() if not layer.factor] == ["text_encoder.b.weight"]
-        assert {note.what for note in source.left_out} == set(tensors)
-        assert "400 ranks, at most 256" in source.left_out[0].reason
+        reasons = {note.what: note.reason for note in source.left_out}
+        assert set(reasons) - {"the file"} == set(tensors)
+        assert all("400 ranks, at most 256" in reasons[name] for name in tensors)
+
+    def test_a_product_that_would_fill_the_memory_is_left_out_with_the_number(self, tmp_path: Path):
+        # 640 kB that spell a column of 6.4 billion entries.
+        tensors = {"lora_te_a.lokr_w1": torch.ones(80_000, 1), "lora_te_a.lokr_w2": torch.ones(80_000, 1)}
+        up, down = pair(0)
+        plain = {"lora_te_b.lora_down.weight": down, "lora_te_b.lora_up.weight": up}
+        source = open_source(written(tmp_path, tensors | plain))
+        assert [layer.name for layer in source.layers() if not layer.factor] == ["text_encoder.b.weight"]
+        reasons = {note.what: note.reason for note in source.left_out}
+        assert "factors of 6,400,000,001 entries, at most 67,108,864" in reasons["lora_te_a.lokr_w1"]
+
+    def test_the_scalar_that_lycoris_trains_is_multiplied_in(self, tmp_path: Path):
+        chance = draw()
+        w1, w2 = torch.randn(2, 3, generator=chance), torch.randn(4, 2, generator=chance)
+        up, down = pair(0)
+        tensors = {
+            "lora_te_a.lokr_w1": w1,
+            "lora_te_a.lokr_w2": w2,
+            "lora_te_a.scalar": torch.tensor(-0.25),
+            "lora_te_b.lora_up.weight": up,
+            "lora_te_b.lora_down.weight": down,
+            "lora_te_b.alpha": torch.tensor(1.0),
+            "lora_te_b.scalar": torch.tensor([3.0]),
+            "lora_te_c.lora_up.weight": up,
+            "lora_te_c.lora_down.weight": down,
+            "lora_te_c.scalar": torch.ones(2),
+        }
+        source = open_source(written(tmp_path, tensors))
+        torch.testing.assert_close(dense(source.read("text_encoder.a.weight")).float(), -0.25 * torch.kron(w1, w2))
+        torch.testing.assert_close(dense(source.read("text_encoder.b.weight")).float(), 1.5 * up @ down)
+        report = source.report()
+        assert "times lora_te_b.scalar 3" in next(one.where for one in report.scales if "b" in one.layer)
+        assert report.counts[Fate.USED] == 7
+        why = {one.key: one.why for one in report.keys}["lora_te_c.lora_up.weight"]
+        assert "scalar of text_encoder.c is F32 of shape (2,), a single number was expected" in why

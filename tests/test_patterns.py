@@ -4,7 +4,7 @@ from contextlib import suppress
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from uws_core.sources.patterns import ends_with
+from uws_core.sources.patterns import Patterns, ends_with
 
 HOSTILE = settings(max_examples=max(300, 5 * settings.default.max_examples))
 
@@ -34,6 +34,18 @@ def test_patterns_match_what_pythons_engine_matches(pattern: str, text: str):
     except ValueError:
         assume(False)
     assert found == bool(re.match(rf"(.*\.)?({pattern})\Z", text))
+
+
+@HOSTILE
+@given(st.lists(expressions | st.text("ab0.^$", max_size=4), max_size=6), st.text("ab0.", max_size=5))
+def test_of_several_patterns_the_first_that_matches_counts(patterns: list[str], text: str):
+    together = Patterns(patterns)
+    for _ in range(2):
+        try:
+            found = together.first(text)
+        except ValueError:
+            assume(False)
+        assert found == next((one for one in patterns if ends_with(one, text)), None)
 
 
 @HOSTILE

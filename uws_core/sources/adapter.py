@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
-from uws_core.errors import LayerError, UnreadableFile, UnsupportedFormat
+from uws_core.errors import LayerError, UnsupportedFormat
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport, ScaleFound
 from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 from uws_core.sources.adapter_config import Settings, settings_in_notes, settings_of
-from uws_core.sources.adapter_forms import MOST_RANKS, Form, Sized, form_of
+from uws_core.sources.adapter_forms import Form, Sized, form_of
 from uws_core.sources.adapter_keys import Key, Role, is_telling, parsed
+from uws_core.sources.adapter_update import Update
 from uws_core.sources.base import Rows
-from uws_core.sources.header import FLOATS, as_layer
-from uws_core.sources.names import first_rows
+from uws_core.sources.header import as_layer
+from uws_core.sources.names import first_rows, shown, too_long
 from uws_core.sources.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -39,16 +40,6 @@ class SeveralAdapters(UnsupportedFormat):
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.names = tuple(names)
-
-
-@dataclass(slots=True)
-class _Update:
-    """The keys of one module's update by role, and once they are understood its form and size."""
-
-    module: str
-    keys: dict[Role, str] = field(default_factory=dict)
-    form: Form | None = None
-    sized: Sized | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +66,21 @@ class Adapter:
         self._own = settings_of(tensors.config) if tensors.config else None
         self._by_component = settings_in_notes(tensors.metadata)
         self._fates: dict[str, KeyFate] = {}
-        self._updates: dict[str, _Update] = {}
+        self._updates: dict[str, Update] = {}
         self._plain: dict[str, _Plain] = {}
         self._keys = {name: parsed(name, peft=self._own is not None) for name in tensors.spans}
         self._sort(ref.part.partition(":")[2])
         for update in list(self._updates.values()):
             self._understand(update)
         if not self._updates:
-            raise UnsupportedFormat(f"{self._where()} describes an adapter, but no update that is understood is there")
+            why = next((f": {one.why}" for one in self._fates.values() if one.fate is Fate.UNMATCHED), "")
+            raise UnsupportedFormat(
+                f"{self._where()} describes an adapter, but no update that is understood is there{why}"
+            )
         self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
         self.thin = frozenset(self._updates)
         self.transposed = self.thin if self._own and self._own.transposed else frozenset[str]()
-        unused = tuple(LeftOut(one.key, one.why) for one in self._fates.values() if one.fate is not Fate.USED)
+        unused = tuple(LeftOut(shown(one.key), one.why) for one in self._fates.values() if one.fate is not Fate.USED)
         self.left_out = (*(LeftOut(self._where(), note) for note in self._notes()), *unused)
 
     def layers(self) -> tuple[LayerKey, ...]:
@@ -114,6 +108,8 @@ class Adapter:
 
     def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
         """Rows of a stored matrix, or an update's factors (rows of `up`, all of `down`); see `Source.read`."""
+        import torch
+
         part = self.find(layer)
         if part is not None and part.name not in (*self._plain, *self._updates):
             layer, rows = first_rows(layer)[0], _within(part, rows)
@@ -127,16 +123,21 @@ class Adapter:
         start, stop = rows or (0, sized.shape[0])
         if not 0 <= start <= stop <= sized.shape[0]:
             raise LayerError(f"{layer} has rows 0 to {sized.shape[0]}; {start} to {stop} were asked for")
-        up, down = form.factors(lambda role: self._part(update, role, exact=form.stored), self._shapes(update))
+        up, down = form.factors(
+            lambda role: self._part(update, role, exact=form.stored), update.shapes(self._tensors.spans)
+        )
         if self._is_turned(form, layer):
             up, down = down.T, up.T
-        return LowRank(up[start:stop], down, self._scale(layer, update)[0])
+        scale = self._scale(update)[0]
+        # An alpha that is no number leaves no entry that is one, which a look at the factors must find too.
+        up = up[start:stop] if math.isfinite(scale) else torch.full_like(up[start:stop], math.nan)
+        return LowRank(up, down, scale)
 
     def report(self) -> LoaderReport:
         """What became of every key, and every scale. Price: one small read a module that stores its alpha."""
         scales = []
         for name, update in self._updates.items():
-            scale, where = self._scale(name, update)
+            scale, where = self._scale(update)
             scales.append(ScaleFound(name, update.sized.rank if update.sized else 0, scale, where))
         order = {key: i for i, key in enumerate(self._tensors.spans)}
         fates = tuple(sorted(self._fates.values(), key=lambda one: order[one.key]))
@@ -150,7 +151,7 @@ class Adapter:
             raise SeveralAdapters(f"{len(adapters)} adapters in one file ({found}); name one as part ':name'", adapters)
         for name, key in self._keys.items():
             if key is None:
-                self._list(name, Fate.UNKNOWN, "no trainer known here writes such a name")
+                self._list(name, Fate.UNKNOWN, too_long(name) or "no trainer known here writes such a name")
             elif key.adapter and chosen and key.adapter != chosen:
                 self._list(name, Fate.IGNORED, f"it belongs to the adapter {key.adapter}")
             else:
@@ -162,7 +163,7 @@ class Adapter:
         elif key.role in (Role.WEIGHT, Role.DIFF):
             self._keep_plain(name, key)
         else:
-            update = self._updates.setdefault(key.layer, _Update(key.module))
+            update = self._updates.setdefault(key.layer, Update(key.module))
             if key.role in update.keys:
                 self._list(name, Fate.UNMATCHED, f"a second {key.role} of {key.module}; the first is used")
             else:
@@ -181,13 +182,13 @@ class Adapter:
             whole = "a weight trained whole beside the updates"
             self._list(name, Fate.USED, whole if key.role is Role.WEIGHT else f"a {key.role}, not in factors")
 
-    def _understand(self, update: _Update) -> None:
+    def _understand(self, update: Update) -> None:
         """The form and size of one module's update; where there is none, every key is listed with the reason."""
         layer = f"{update.module}.weight"
-        shapes = self._shapes(update)
+        shapes = update.shapes(self._tensors.spans)
         form = form_of(shapes)
         sized = form.size(shapes) if form else None
-        problem = self._problem(update, form, sized)
+        problem = update.problem(form, sized, self._tensors.spans, self._settings(update.module))
         if problem or form is None or sized is None:
             del self._updates[layer]
             for name in update.keys.values():
@@ -204,23 +205,7 @@ class Adapter:
         if form.stored:
             self._add_views(layer, update)
 
-    def _problem(self, update: _Update, form: Form | None, sized: Sized | None) -> str:
-        parts = [role for role in update.keys if role is not Role.ALPHA]
-        types = {self._tensors.span(update.keys[role]).dtype for role in parts}
-        if not types <= FLOATS:
-            return f"the parts of {update.module} are {', '.join(sorted(types))}, not floating point"
-        if form is None:
-            return f"{update.module} has {', '.join(parts) or 'a scale'} and not what belongs to it, or an empty matrix"
-        shapes = ", ".join(f"{role} {self._shapes(update)[role]}" for role in parts)
-        if sized is None:
-            return f"the parts of {update.module} do not fit each other: {shapes}"
-        if sized.rank > MOST_RANKS and not form.stored:
-            return f"the {form.name} of {update.module} would take {sized.rank} ranks, at most {MOST_RANKS} are formed"
-        if (settings := self._settings(update.module)) and settings.of_experts(update.module):
-            return f"{update.module} updates a stack of experts, not one matrix"
-        return ""
-
-    def _add_views(self, layer: str, update: _Update) -> None:
+    def _add_views(self, layer: str, update: Update) -> None:
         """`name:A` (r x p) and `name:B` (m x r), as they are stored: without scale, and not turned."""
         for side, roles in (("A", (Role.DOWN, Role.EMBED_DOWN)), ("B", (Role.UP, Role.EMBED_UP))):
             key = next(update.keys[role] for role in roles if role in update.keys)
@@ -228,10 +213,7 @@ class Adapter:
             view = LayerKey(f"{layer}:{side}", (shape[0], math.prod(shape[1:])))
             self._plain[view.name] = _Plain(key, view)
 
-    def _shapes(self, update: _Update) -> dict[Role, tuple[int, ...]]:
-        return {role: self._tensors.span(name).shape for role, name in update.keys.items()}
-
-    def _part(self, update: _Update, role: Role, *, exact: bool) -> Tensor:
+    def _part(self, update: Update, role: Role, *, exact: bool) -> Tensor:
         """One part in its stored shape: in its own type where it is handed on, else in one that can be multiplied."""
         import torch
 
@@ -240,23 +222,25 @@ class Adapter:
         values = self._tensors.read(key, (shape[0], math.prod(shape[1:]))).view(shape)
         return values if exact or values.dtype == torch.float64 else values.float()
 
-    def _scale(self, layer: str, update: _Update) -> tuple[float, str]:
-        """The factor before `up @ down` and where it was found: an alpha beside the matrices, settings, or nowhere."""
-        of = update.sized.of if update.sized else None
+    def _scale(self, update: Update) -> tuple[float, str]:
+        """The factor before `up @ down` and where it was found, times the one that LyCORIS may train beside it."""
+        scale, where = self._told(update, update.sized.of if update.sized else None)
+        if Role.SCALAR not in update.keys:
+            return scale, where
+        key = update.keys[Role.SCALAR]
+        scalar = self._tensors.number(key)
+        return scale * scalar, f"{where}; times {key} {scalar:g}"
+
+    def _told(self, update: Update, of: int | None) -> tuple[float, str]:
+        """An alpha beside the matrices, settings, or nothing tells the scale."""
         if Role.ALPHA in update.keys:
-            alpha = self._alpha(update.keys[Role.ALPHA])
             if of is None:
                 return 1.0, "its matrices are whole, so its alpha is not divided by a rank"
+            alpha = self._tensors.number(update.keys[Role.ALPHA])
             return alpha / of, f"{update.keys[Role.ALPHA]} {alpha:g} / rank {of}"
         if settings := self._settings(update.module):
             return settings.scale(update.module, of)
         return 1.0, "no alpha and no configuration was found"
-
-    def _alpha(self, key: str) -> float:
-        alpha = self._tensors.number(key)
-        if not math.isfinite(alpha):
-            raise UnreadableFile(f"{key} is {alpha}, a finite number was expected")
-        return alpha
 
     def _settings(self, module: str) -> Settings | None:
         return self._own or self._by_component.get(module.partition(".")[0])
@@ -265,7 +249,7 @@ class Adapter:
         settings = self._own
         return form.turned or (form.stored and settings is not None and settings.transposed)
 
-    def _update(self, layer: str) -> _Update:
+    def _update(self, layer: str) -> Update:
         if layer not in self._updates:
             raise LayerError(f"{self.ref.repo} has no layer {layer!r}; it has {len(self._updates) + len(self._plain)}")
         return self._updates[layer]

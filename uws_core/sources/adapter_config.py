@@ -6,16 +6,19 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Final
 
 from uws_core.errors import UnreadableFile, UnsupportedFormat
-from uws_core.sources.patterns import ends_with
+from uws_core.sources.patterns import Patterns
 from uws_core.sources.tensors import CONFIG, LONGEST_CONFIG
 
 # Where diffusers keeps the configuration: JSON inside the header, keys prefixed with the component.
 NOTES: Final = "lora_adapter_metadata"
 # What PEFT takes when the file does not say.
 _PEFT_ALPHA: Final = 8.0
+# All patterns of one table together; a name a module of the largest models takes a tenth.
+_MOST_PATTERN: Final = 500_000
 # Methods whose updates are products of small matrices.
 KINDS: Final = frozenset({"LORA", "LOHA", "LOKR"})
 # Settings under which `scale * up @ down` is not the whole update, or not of the base as it is published.
@@ -42,7 +45,7 @@ class Settings:
     transposed: bool = False
     ranks: Mapping[str, float] = field(default_factory=dict)
     alphas: Mapping[str, float] = field(default_factory=dict)
-    experts: tuple[str, ...] = ()
+    experts: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     def scale(self, module: str, rank: int | None) -> tuple[float, str]:
@@ -51,8 +54,8 @@ class Settings:
         Raises:
             UnsupportedFormat: a pattern that is not understood, or no rank anywhere.
         """
-        alpha, pattern = self._exception(self.alphas, module)
-        of = rank or self._exception(self.ranks, module)[0] or self.rank
+        alpha, pattern = self._exception(self.alphas, self._alpha_patterns, module)
+        of = rank or self._exception(self.ranks, self._rank_patterns, module)[0] or self.rank
         if not of:
             raise UnsupportedFormat(f"{module}: neither its matrices nor {self.where} tell its rank")
         alpha = self.alpha if alpha is None else alpha
@@ -63,14 +66,23 @@ class Settings:
 
     def of_experts(self, module: str) -> bool:
         """Whether a module's update is of stacked experts, whose ranks are not one matrix's."""
-        return any(module == name or module.endswith(f".{name}") or name == "" for name in self.experts)
+        words = module.split(".") if self.experts else []
+        return "" in self.experts or any(".".join(words[i:]) in self.experts for i in range(len(words)))
 
-    def _exception(self, table: Mapping[str, float], module: str) -> tuple[float | None, str]:
+    @cached_property
+    def _alpha_patterns(self) -> Patterns:
+        return Patterns(self.alphas)
+
+    @cached_property
+    def _rank_patterns(self) -> Patterns:
+        return Patterns(self.ranks)
+
+    def _exception(self, table: Mapping[str, float], patterns: Patterns, module: str) -> tuple[float | None, str]:
         try:
-            pattern = next((pattern for pattern in table if ends_with(pattern, module)), "")
+            pattern = patterns.first(module)
         except ValueError as error:
-            raise UnsupportedFormat(f"{self.where}: {error}") from error
-        return table.get(pattern), pattern
+            raise UnsupportedFormat(f"{module}: {self.where}: {error}") from error
+        return (None, "") if pattern is None else (table[pattern], pattern)
 
 
 def settings_of(text: bytes) -> Settings:
@@ -118,7 +130,7 @@ def _settings(found: Mapping[str, object], where: str) -> Settings:
         transposed=found.get("fan_in_fan_out") is True,
         ranks=_numbers(found, "rank_pattern", where),
         alphas=_numbers(found, "alpha_pattern", where),
-        experts=tuple(name.rpartition(".")[0] for name in _texts(found, "target_parameters", where)),
+        experts=frozenset(name.rpartition(".")[0] for name in _texts(found, "target_parameters", where)),
         notes=tuple(_NOTES[name] for name in told),
     )
 
@@ -147,7 +159,9 @@ def _number(found: Mapping[str, object], name: str, where: str) -> float | None:
 def _numbers(found: Mapping[str, object], name: str, where: str) -> dict[str, float]:
     table = found.get(name) or {}
     if not isinstance(table, dict) or len(table) > 10_000:
-        raise UnreadableFile(f"{where}: {name} is no table of numbers")
+        raise UnreadableFile(f"{where}: {name} is no table of numbers, or of more than 10,000")
+    if (size := sum(map(len, table))) > _MOST_PATTERN:
+        raise UnreadableFile(f"{where}: {name} has {size:,} characters of patterns, at most {_MOST_PATTERN:,} are read")
     return {key: _number(table, key, f"{where}: {name}") or 0.0 for key in table}
 
 

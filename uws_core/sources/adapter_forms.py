@@ -26,6 +26,9 @@ Load = Callable[[Role], "Tensor"]
 
 # Factors thinner than this stay cheap; a LoKr of a full second matrix would need thousands of columns.
 MOST_RANKS: Final = 256
+# Two files of 320 kB can spell a product of 10^9 rows: factors up to 256 MB in float32 are formed, which holds every
+# layer that is trained today (a vocabulary of 150 000 by 8192, of rank 256, takes 160 MB).
+MOST_ENTRIES: Final = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,8 @@ class Form:
 
 
 def form_of(shapes: Shapes) -> Form | None:
-    """The form whose parts are exactly these, or None; alpha and magnitude belong to any."""
-    parts = set(shapes) - {Role.ALPHA, Role.MAGNITUDE}
+    """The form whose parts are exactly these, or None; alpha, scalar and magnitude belong to any."""
+    parts = set(shapes) - {Role.ALPHA, Role.SCALAR, Role.MAGNITUDE}
     if not parts or any(0 in shapes[role] for role in parts):
         return None
     return next((form for form in FORMS if form.needs <= parts <= form.needs | form.may), None)

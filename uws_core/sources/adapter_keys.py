@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from uws_core.sources.names import unwrapped
+from uws_core.sources.names import LONGEST, unwrapped
 
 
 class Role(StrEnum):
@@ -21,6 +21,7 @@ class Role(StrEnum):
     UP = "up"
     MID = "mid"
     ALPHA = "alpha"
+    SCALAR = "scalar"
     EMBED_DOWN = "embedding down"
     EMBED_UP = "embedding up"
     HADA_W1_A = "hada_w1_a"
@@ -62,10 +63,8 @@ class Key:
 
 # The roles of parts that no model but an adapter has.
 _TELLING: Final = frozenset(Role) - {
-    Role.ALPHA, Role.BASE, Role.BIAS, Role.DIFF, Role.MAGNITUDE, Role.OTHER, Role.WEIGHT
+    Role.ALPHA, Role.BASE, Role.BIAS, Role.DIFF, Role.MAGNITUDE, Role.OTHER, Role.SCALAR, Role.WEIGHT
 }  # fmt: skip
-# A longer name is nobody's layer.
-LONGEST: Final = 1000
 
 _NAMED = r"(?:\.(?P<adapter>[^.]+))?"
 # Suffix, role, the dialect it speaks for when the prefix is silent. The first that fits counts.
@@ -87,6 +86,8 @@ _SUFFIXES: Final[tuple[tuple[str, Role, str], ...]] = (
     (r"_lora\.up\.weight", Role.UP, "diffusers"),
     *((rf"\.{role}{_NAMED}", role, "") for role in Role if role.startswith(("hada_", "lokr_"))),
     (r"\.(?:alpha|network_alpha)", Role.ALPHA, ""),
+    # LyCORIS's own factor of an update, trained with it.
+    (r"\.scalar", Role.SCALAR, ""),
     (r"\.dora_scale", Role.MAGNITUDE, ""),
     (r"\.diff", Role.DIFF, "comfyui"),
     (r"\.(?:diff_b|w_norm|b_norm)", Role.BIAS, "comfyui"),
@@ -168,11 +169,12 @@ def is_telling(key: str) -> bool:
 
 def spelled(name: str) -> str:
     """A name written with underscores for dots, with its dots: `mid_block_attentions_0` is `mid_block.attentions.0`."""
-    words, found = name.split("_"), list[str]()
-    while words:
-        length = next((n for n in range(min(_MOST_WORDS, len(words)), 1, -1) if "_".join(words[:n]) in _JOINED), 1)
-        found.append("_".join(words[:length]))
-        words = words[length:]
+    words, found, at = name.split("_"), list[str](), 0
+    while at < len(words):
+        ends = range(min(at + _MOST_WORDS, len(words)), at + 1, -1)
+        stop = next((end for end in ends if "_".join(words[at:end]) in _JOINED), at + 1)
+        found.append("_".join(words[at:stop]))
+        at = stop
     return ".".join(found)
 
 
