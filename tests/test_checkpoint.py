@@ -77,57 +77,6 @@ def test_a_base_with_another_prefix_is_a_row_of_the_pass(tmp_path: Path):
     assert grams[0].base.norm2 == grams[1].base.norm2
 
 
-class TestFloat8:
-    def quantised(
-        self, value: Tensor, scale: Tensor, dtype: torch.dtype = torch.float8_e4m3fn
-    ) -> tuple[Tensor, Tensor]:
-        """The eight-bit weight, and what it means."""
-        stored = (value / scale).to(dtype)
-        return stored, stored.float() * scale
-
-    @pytest.mark.parametrize("end", ["weight_scale", "weight_scale_inv", "scale_weight"])
-    @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-    def test_one_scale_or_one_a_row(self, tmp_path: Path, end: str, dtype: torch.dtype):
-        tensors, meant = {}, {}
-        for name, scale in {"a": torch.tensor(0.5), "b": torch.rand(5, 1) + 0.1, "c": torch.tensor([0.25])}.items():
-            tensors[f"{name}.weight"], meant[f"{name}.weight"] = self.quantised(some(5, 4), scale, dtype)
-            tensors[f"{name}.{end}"] = scale.to(torch.bfloat16 if name == "a" else torch.float32)
-        source = open_source(at(tmp_path, tensors))
-        for name, value in meant.items():
-            assert torch.equal(source.read(name), value)
-            assert torch.equal(source.read(name, (1, 3)), value[1:3])
-            into = torch.empty(5, 4, dtype=torch.float64)
-            assert source.read(name, into=into) is into
-            assert torch.equal(into, value.double())
-        assert not source.left_out
-        assert source.report().counts[Fate.USED] == 6
-        assert source.stored_bytes("b.weight") == 5 * 4 + 5 * 4
-
-    def test_one_scale_a_block(self, tmp_path: Path):
-        scale = torch.rand(3, 2) + 0.1
-        spread = scale.repeat_interleave(128, 0).repeat_interleave(128, 1)[:300, :200]
-        stored, meant = self.quantised(some(300, 200), spread)
-        source = open_source(at(tmp_path, {"a.weight": stored, "a.weight_scale_inv": scale}))
-        assert torch.equal(source.read("a.weight"), meant)
-        for start, stop in [(0, 1), (100, 140), (128, 256), (255, 300), (7, 7)]:
-            assert torch.equal(source.read("a.weight", (start, stop)), meant[start:stop])
-
-    def test_without_a_scale_the_bits_are_the_weight(self, tmp_path: Path):
-        stored = some(5, 4).to(torch.float8_e4m3fn)
-        assert torch.equal(open_source(at(tmp_path, {"a.weight": stored})).read("a.weight"), stored.float())
-
-    def test_a_scale_that_does_not_fit_is_told(self, tmp_path: Path):
-        tensors = {"a.weight": some(5, 4).to(torch.float8_e4m3fn), "a.weight_scale": torch.ones(3)}
-        source = open_source(at(tmp_path, tensors | {"b.weight": some(2, 2)}))
-        assert [layer.name for layer in source.layers()] == ["b.weight"]
-        assert "neither one number" in next(note.reason for note in source.left_out if note.what == "a.weight")
-        assert {note.what for note in source.left_out} == {"a.weight", "a.weight_scale"}
-
-    def test_quantised_integers_are_left_out(self, tmp_path: Path):
-        tensors = {"a.qweight": torch.ones(4, 4, dtype=torch.int32), "b.weight": some(2, 2)}
-        assert "I32" in open_source(at(tmp_path, tensors)).left_out[0].reason
-
-
 class TestCommonRows:
     @pytest.fixture
     def folder(self, tmp_path: Path) -> Path:

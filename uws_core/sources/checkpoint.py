@@ -12,7 +12,7 @@ from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
 from uws_core.sources import float8
 from uws_core.sources.base import Rows
 from uws_core.sources.header import FLOATS, TensorSpan, as_layer
-from uws_core.sources.names import first_rows, inputs_first, nearest, unwrapped
+from uws_core.sources.names import first_rows, inputs_first, nearest, shown, too_long, unwrapped
 from uws_core.sources.tensors import Tensors
 
 if TYPE_CHECKING:
@@ -36,7 +36,10 @@ class Checkpoint:
         self._stored: dict[str, str] = {}
         self._scales: dict[str, str] = {}
         self._layers: dict[str, LayerKey] = {}
-        notes = {}
+        self._companions = float8.companions(tensors.spans)
+        self._scale_of = {scale: name for name, scales in self._companions.items() for scale in scales}
+        # By stored name: what is not compared, or not as it would be with a scale.
+        self._notes: dict[str, str] = {}
         for name, span in tensors.spans.items():
             found = self._seen(name, span)
             if isinstance(found, LayerKey) and found.name in self._layers:
@@ -44,8 +47,10 @@ class Checkpoint:
             if isinstance(found, LayerKey):
                 self._layers[found.name], self._stored[found.name] = found, name
             else:
-                notes[name] = found
-        self.left_out = tuple(note for name, note in notes.items() if name not in self._scales.values())
+                self._notes[name] = found.reason
+        used = set(self._scales.values())
+        self._notes = {name: why for name, why in self._notes.items() if name not in used}
+        self.left_out = tuple(LeftOut(shown(name), why) for name, why in self._notes.items())
         self.transposed = inputs_first({name: key.shape for name, key in self._layers.items()})
 
     def layers(self) -> tuple[LayerKey, ...]:
@@ -67,12 +72,12 @@ class Checkpoint:
 
     def report(self) -> LoaderReport:
         """What became of every key."""
-        notes = {note.what: note.reason for note in self.left_out}
         scales = {scale: name for name, scale in self._scales.items()}
+        layers = set(self._stored.values())
         fates = []
         for name in self._tensors.spans:
-            if name in notes:
-                fates.append(KeyFate(name, Fate.IGNORED, notes[name]))
+            if name in self._notes:
+                fates.append(KeyFate(name, Fate.USED if name in layers else Fate.IGNORED, self._notes[name]))
             else:
                 why = f"the scale of {scales[name]}" if name in scales else "a layer as it stands"
                 fates.append(KeyFate(name, Fate.USED, why))
@@ -101,9 +106,10 @@ class Checkpoint:
     def state(self) -> dict[str, Tensor]:
         """Every tensor of a readable type under its stored name; eight-bit weights times their scale. See `Whole`."""
         layers = {stored: name for name, stored in self._stored.items()}
+        scales = set(self._scales.values())
         found = {}
         for stored, span in self._tensors.spans.items():
-            if span.dtype in FLOATS and stored not in self._scales.values():
+            if span.dtype in FLOATS and stored not in scales:
                 found[stored] = self._tensors.read(stored, (1, prod(span.shape))).reshape(span.shape)
             elif stored in layers:
                 found[stored] = self.read(layers[stored]).reshape(span.shape)
@@ -125,17 +131,29 @@ class Checkpoint:
         return sum(prod(span.shape) for span in self._tensors.spans.values())
 
     def _seen(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
-        if span.dtype not in float8.TYPES:
-            found = as_layer(name, span.dtype, span.shape)
-            return found if isinstance(found, LeftOut) else LayerKey(unwrapped(name), found.shape)
+        if problem := too_long(name):
+            return LeftOut(name, problem)
+        if name in self._scale_of:
+            return LeftOut(name, f"a scale of {self._scale_of[name]}, which is not read with it")
+        if span.dtype in float8.TYPES:
+            return self._seen_eight(name, span)
+        found = as_layer(name, span.dtype, span.shape)
+        return found if isinstance(found, LeftOut) else LayerKey(unwrapped(name), found.shape)
+
+    def _seen_eight(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
+        """An eight-bit weight: a layer with its scale, or without one in a file that has none for any weight."""
         found = as_layer(name, "F32", span.shape)
         if isinstance(found, LeftOut):
             return found
-        scale = float8.companion(name, self._tensors.spans)
-        if problem := float8.problem(found.shape, self._tensors.spans.get(scale)):
+        scales = self._companions.get(name, ())
+        if problem := float8.problem(span.shape, tuple(self._tensors.spans[scale] for scale in scales)):
             return LeftOut(name, problem)
-        if scale:
-            self._scales[name] = scale
+        if scales:
+            self._scales[name] = scales[0]
+        elif self._scale_of:
+            return LeftOut(name, "its numbers of eight bits have no scale that is known, others in this model have one")
+        else:
+            self._notes[name] = float8.UNSCALED
         return LayerKey(unwrapped(name), found.shape)
 
     def _located(self, layer: str) -> tuple[LayerKey, LayerKey]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from uws_core.sources.base import Rows
@@ -14,24 +14,32 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TYPES: Final = frozenset({"F8_E4M3", "F8_E5M2"})
-# What stands in place of `weight` in the names of the scales: by trainers of whole models, and by ComfyUI.
-_COMPANIONS: Final = ("weight_scale", "weight_scale_inv", "scale_weight")
+# What trainers and ComfyUI append to a weight's own name for its scale, and what they put in place of `weight`.
+_ENDS: Final = ("_scale", "_scale_inv", "_scales", ".scale", ".scale_inv")
+_STEMS: Final = ("scale_weight", "scale", "scale_inv", "scales")
 _BLOCK: Final = 128
+UNSCALED: Final = (
+    "its numbers of eight bits are compared as they stand, since no scale under a name known here lies beside them"
+)
+
+Shape = tuple[int, ...]
 
 
-def companion(name: str, spans: Mapping[str, TensorSpan]) -> str:
-    """The name of the scale that belongs to an eight-bit weight, or nothing."""
-    stem = name.removesuffix("weight")
-    return next((stem + end for end in _COMPANIONS if name.endswith("weight") and stem + end in spans), "")
+def companions(spans: Mapping[str, TensorSpan]) -> dict[str, tuple[str, ...]]:
+    """The scales stored beside each weight that is not floating point of 16 bits or more, most usual name first."""
+    found = {name: tuple(_beside(name, spans)) for name, span in spans.items() if span.dtype not in FLOATS}
+    return {name: scales for name, scales in found.items() if scales}
 
 
-def problem(view: tuple[int, int], scale: TensorSpan | None) -> str:
-    """Why a scale does not fit the m x p weight it stands beside, or nothing when it does."""
-    if scale is not None and scale.dtype not in FLOATS:
-        return f"its scale is {scale.dtype}, not floating point"
-    if scale is None or _steps(view, scale.shape):
+def problem(shape: Shape, scales: tuple[TensorSpan, ...]) -> str:
+    """Why a weight of this shape cannot be read with the scales beside it, or nothing when it can."""
+    if len(scales) > 1:
+        return f"{len(scales)} scales lie beside it, and not which of them counts: {', '.join(s.name for s in scales)}"
+    if scales and scales[0].dtype not in FLOATS:
+        return f"its scale is {scales[0].dtype}, not floating point"
+    if not scales or _steps(shape, scales[0].shape):
         return ""
-    return f"its scale of shape {scale.shape} is neither one number, nor one a row, nor one a block of {_BLOCK}"
+    return f"its scale of shape {scales[0].shape} is neither one number, nor one a row, nor one a block of {_BLOCK}"
 
 
 def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: Rows, into: Tensor | None) -> Tensor:
@@ -40,26 +48,64 @@ def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: R
 
     start, stop = rows or (0, view[0])
     found = tensors.read(name, view, (start, stop), into=torch.empty(max(stop - start, 0), view[1]))
-    if scale:
+    if scale and stop > start:
         span = tensors.span(scale)
         count = math.prod(span.shape)
-        factors = tensors.read(scale, (1, count), into=torch.empty(1, count)).view(span.shape or (1,))
-        high, wide = _steps(view, span.shape) or (1, 1)
-        grid = factors.reshape(-(-view[0] // high), -(-view[1] // wide))
-        # Row by row of the grid, so that no second buffer of the rows' size exists.
-        for row in range(start // high, -(-stop // high)) if stop > start else ():
-            first, last = max(row * high - start, 0), min((row + 1) * high, stop) - start
-            found[first:last] *= grid[row].repeat_interleave(wide)[: view[1]]
+        factors = tensors.read(scale, (1, count), into=torch.empty(1, count))
+        _multiply(found, _whole(tensors.span(name).shape), (start, stop), factors, span.shape)
     if into is None:
         return found
     return into.copy_(found)
 
 
-def _steps(view: tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """The rows and columns that share one scale."""
-    m, p = view
-    if math.prod(shape) == 1:
-        return m, p
-    if shape in ((m,), (m, 1)):
-        return 1, p
-    return (_BLOCK, _BLOCK) if shape == (-(-m // _BLOCK), -(-p // _BLOCK)) else None
+def _multiply(found: Tensor, shape: Shape, rows: tuple[int, int], factors: Tensor, scale: Shape) -> None:
+    """Multiplies rows of the weight by what belongs to them, row by row of the scales, with no buffer of their size."""
+    steps = _steps(shape, scale) or shape
+    grid = factors.reshape([-(-size // step) for size, step in zip(shape, steps, strict=True)])
+    start, stop = rows
+    high = steps[0]
+    for row in range(start // high, -(-stop // high)):
+        first, last = max(row * high - start, 0), min((row + 1) * high, stop) - start
+        spread = grid[row]
+        for axis, (size, step) in enumerate(zip(shape[1:], steps[1:], strict=True)):
+            # One for the whole axis is left to broadcasting.
+            if step < size:
+                spread = spread.repeat_interleave(step, axis).narrow(axis, 0, size)
+        found[first:last].view(-1, *shape[1:]).mul_(spread)
+
+
+def _beside(name: str, spans: Mapping[str, TensorSpan]) -> Iterator[str]:
+    stem = name.removesuffix("weight")
+    names = [name + end for end in _ENDS]
+    if stem != name:
+        names += [stem + end for end in _STEMS]
+    if stem.endswith(".q"):
+        # GPTQ and its like: `x.qweight` and `x.scales`.
+        names.append(f"{stem[:-1]}scales")
+    return (one for one in dict.fromkeys(names) if one in spans)
+
+
+def _whole(shape: Shape) -> Shape:
+    """A shape without the axis of length one that a matrix in three has."""
+    return shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
+
+
+def _steps(shape: Shape, scale: Shape) -> Shape | None:
+    """How many entries along each axis share one scale."""
+    shape = _whole(shape)
+    if math.prod(scale) == 1:
+        return shape
+    if scale in (shape[:1], (shape[0], 1)):
+        return (1, *shape[1:])
+    scale = scale if len(scale) == len(shape) else _whole(scale)
+    if len(scale) != len(shape):
+        return None
+    steps = [_step(size, count) for size, count in zip(shape, scale, strict=True)]
+    return tuple(steps) if all(steps) else None
+
+
+def _step(size: int, count: int) -> int:
+    """The entries that share one of `count` scales along an axis, 0 when that many do not fit."""
+    if count == 1:
+        return size
+    return 1 if count == size else _BLOCK if count == -(-size // _BLOCK) else 0
