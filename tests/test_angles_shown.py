@@ -27,6 +27,22 @@ def noise_table(n: int = 12, *, k: int = 3) -> AngleTable:
     return model_angles(factors_of(noise(n, 20 * 30, seed=0).reshape(n, 20, 30), kept=k), side="in", kept=k)
 
 
+def random_table(g: int) -> AngleTable:
+    """Any angles at all between `g` models with names of a usual length."""
+    values = np.random.default_rng(14).uniform(0, np.pi / 2, (g, g)).astype(np.float32)
+    return AngleTable(
+        what="models",
+        labels=tuple(f"organisation/model-{i:04d}" for i in range(g)),
+        radians=((values + values.T) / 2)[:, :, None],
+        kept=np.ones(g),
+        sizes=np.ones(g),
+        chance=np.full((g, g), 0.1),
+        dimension=10,
+        asked=1,
+        floor=1e-7,
+    )
+
+
 def alike_table() -> AngleTable:
     """Eight models whose rows all lie in the same three directions."""
     rng = np.random.default_rng(1)
@@ -166,27 +182,59 @@ def test_fitted_colours_end_where_the_numbers_end():
     assert overlap.zmax == pytest.approx(table.overlap[~np.eye(6, dtype=bool)].max())
 
 
+@pytest.mark.parametrize("g", [101, 300, 500])
+def test_hundreds_of_rows_keep_names_and_clicks_in_a_small_figure(g: int):
+    table = random_table(g)
+    order = by_likeness(np.full((g, g), np.nan))
+    drawn = table_charts.heatmap(table, order, chosen=(2, 5))
+    # All names once, in the order of the cells: hover texts take them from the axes, where they are not written out.
+    for axis in (drawn.layout.xaxis, drawn.layout.yaxis):
+        assert list(axis.ticktext) == [table.labels[k] for k in order.leaves]
+        assert axis.showticklabels is False
+    targets = next(trace for trace in drawn.data if trace.name == "cells")
+    assert targets.x.size == g * (g - 1)
+    assert "%{y}, %{x}" in targets.hovertemplate
+    at = 3 * g + 7
+    x, y = int(targets.x[at]), int(targets.y[at])
+    assert targets.customdata[at] == pytest.approx(table.mean_degrees[order.leaves[y], order.leaves[x]], rel=1e-6)
+    assert "clickmode" in str(drawn.layout)
+    megabytes = len(drawn.to_json()) / 1e6
+    print(f"{g} rows: {megabytes:.2f} MB")
+    # 20 bytes a cell: its value twice and its place, in binary.
+    assert megabytes < 0.1 + 20e-6 * g * g
+
+
+def test_a_click_is_found_by_its_place_or_by_its_rows():
+    leaves = np.array([4, 2, 0, 1, 3])
+    assert table_charts.clicked({"customdata": [3, 1], "x": 0, "y": 0}, leaves) == (3, 1)
+    assert table_charts.clicked({"customdata": 12.5, "x": 1, "y": 4}, leaves) == (3, 2)
+    for broken in ({}, {"x": 1}, {"x": 9, "y": 1}, {"x": -1, "y": 1}, {"customdata": [9, "a"]}, {"x": None, "y": "a"}):
+        assert table_charts.clicked(broken, leaves) is None
+
+
 def test_a_thousand_rows_are_pooled_into_means_of_blocks():
     g = 1100
-    values = np.random.default_rng(14).uniform(0, np.pi / 2, (g, g)).astype(np.float32)
-    values = (values + values.T) / 2
-    table = AngleTable(
-        what="models",
-        labels=tuple(map(str, range(g))),
-        radians=values[:, :, None],
-        kept=np.ones(g),
-        sizes=np.ones(g),
-        chance=np.full((g, g), 0.1),
-        dimension=10,
-        asked=1,
-        floor=1e-7,
-    )
+    table = random_table(g)
+    values = table.radians[:, :, 0]
     plain = table_charts.heatmap(table, by_likeness(np.full((g, g), np.nan)))
     assert plain.data[0].z.shape == (367, 367)
     degrees = np.degrees(values.astype(np.float64))
     order = by_likeness(np.full((g, g), np.nan)).leaves[:6]
     block = degrees[np.ix_(order[:3], order[3:6])]
     assert plain.data[0].z[0, 1] == pytest.approx(block.mean(), rel=1e-5)
+
+
+def test_angles_below_the_floor_are_grey_and_hollow_and_say_so():
+    angles = shared_angles(gram_of(noise(12, 80, seed=15)), range(6), range(6, 12), kept=3)
+    floor = (angles.degrees[0] + angles.degrees[1]) / 2
+    frame = frames.pair(angles)
+    assert frame["floor_degrees"].to_list() == [pytest.approx(np.degrees(angles.floor))] * 3
+    drawn = charts.pair(frame, floor_degrees=floor).data[0]
+    assert list(drawn.marker.symbol) == ["circle-open", "circle", "circle"]
+    assert list(drawn.marker.color) == [LIGHT.quiet, LIGHT.series[0], LIGHT.series[0]]
+    assert f"below the floor of {floor:.2g}°" in drawn.text[0]
+    assert not drawn.text[1]
+    assert frames.pairs(noise_table(4))["floor_degrees"][0] == pytest.approx(np.degrees(2e-7))
 
 
 def test_pair_halves_and_cosines_are_drawn_with_their_band():

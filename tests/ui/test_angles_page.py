@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -149,6 +150,16 @@ def test_the_centre_chosen_on_the_spectrum_page_stays_chosen_here(open_page: Ope
     assert answer(again) == answer(shown(open_page, about=about))
     app.switch_page("pages/spectrum.py").run()
     assert box(app, "Centre") == about
+
+
+@pytest.mark.parametrize(
+    ("view", "axis", "least"), [("models", "in", 1e-5), ("groups", "models", 1e-2), ("halves", "models", 1e-2)]
+)
+def test_the_floor_of_what_is_shown_is_printed(open_page: Open, view: str, axis: str, least: float) -> None:
+    app = shown(open_page, view=view, axis=axis, group="task", k="3")
+    found = [float(one) for one in re.findall(r"Angles below ([\d.e+-]+)° are rounding", told(app))]
+    assert len(found) == (1 if view == "halves" else 2)
+    assert all(least < one < 90 for one in found)
 
 
 def test_fitted_colours_are_in_the_address_of_an_export(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:

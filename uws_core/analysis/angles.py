@@ -75,6 +75,8 @@ def pair_angles(factors: Factors, left: int, right: int, *, side: Side | str, ke
 
 # Directions kept in float32 are known to 6e-8 an entry, so to about as much as an angle.
 SINGLES_FLOOR = 2e-7
+# A cosine of orthonormal float64 directions is known to a few 1e-16, an angle near 0 to the root of twice that.
+_ARCCOS_FLOOR = 4e-8
 # A cut between variances nearer than this is arbitrary whatever the rounding, and `Subspace.notes` says so.
 _LEAST_GAP = 1e-3
 
@@ -117,11 +119,18 @@ def radians_of(cosines: Floats, *, floor: float) -> Floats:
 
 
 def angle_floor(space: Subspace) -> float:
-    """The angle that the rounding of the Gram can make out of nothing: `1 - cos = floor / lambda_k`, at least 1e-8."""
+    """The angle in radians that the rounding of the Gram can make out of nothing, at most a right one.
+
+    On the models axis cosines themselves come from the Gram: `1 - cos = rounding / lambda_k`, so an angle of the root
+    of it, at least 1e-8. On a side axis the directions are there and only turned, by `rounding / lambda_k` where the
+    next variance is no neighbour; the arccos of their products knows no less than 4e-8. Source: Davis, Kahan 1970.
+    """
     if not space.k:
         return 1e-8
-    rounding = max(space.floor, EPS * float(space.variances[0]))
-    return float(min(max(np.sqrt(2 * rounding / space.variances[-1]), 1e-8), np.pi / 2))
+    rounding = max(space.floor, EPS * float(space.variances[0])) / float(space.variances[-1])
+    if space.axis is Axis.MODELS:
+        return float(min(max(np.sqrt(2 * rounding), 1e-8), np.pi / 2))
+    return float(min(max(rounding / max(space.gap, _LEAST_GAP), _ARCCOS_FLOOR), np.pi / 2))
 
 
 def orthonormal(columns: Floats) -> Floats:

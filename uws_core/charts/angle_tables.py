@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
@@ -17,14 +17,17 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.lineage import Lineage
 
 Indices = NDArray[np.intp]
+Places = NDArray[np.uint16]
 
 # More cells a side are pooled on screen: a browser takes seconds for them, and no screen shows them.
 MOST_CELLS = 512
-# Beyond these, names run into each other, numbers into their cells, and marks to click on cost more than they help.
+# Beyond these, names run into each other, numbers into their cells, and a sentence in every cell makes a page slow.
 MOST_NAMES = 60
 MOST_GAPS = 24
 MOST_NUMBERS = 16
-MOST_TARGETS = 100
+MOST_SENTENCES = 100
+# Cells to click on cost 10 bytes each in a figure: 4 MB for so many rows.
+MOST_TARGETS = 500
 # Colour bar ticks nearer to the chance level than this share of the scale would run into it.
 _ROOM = 0.08
 
@@ -61,8 +64,8 @@ def heatmap(
     """Every pair of the table as a cell, in this order, with its tree above and the chance level on the colour bar.
 
     `groups` (one a row of the table) is drawn as a strip of colours. `chosen` gets a frame. `fit` ends the colours
-    where the numbers end, to see small differences. Beyond 512 a side, cells are pooled. Every cell that can be
-    clicked carries its two rows of the table as custom data.
+    where the numbers end, to see small differences. Beyond 512 a side, cells are pooled. Up to 500 rows every cell
+    names its two rows and can be clicked; `clicked` tells which they were.
     """
     leaves, step = _shown(order.leaves)
     values = _pooled(_matrix(table, measure)[np.ix_(order.leaves, order.leaves)], step)
@@ -71,7 +74,7 @@ def heatmap(
     least, most = _scale(values, measure, fit=fit)
     names = [table.labels[k] for k in leaves]
     drawn.add_heatmap(
-        z=values,
+        z=values if len(leaves) <= MOST_SENTENCES else values.astype(np.float32),
         x=np.arange(len(leaves)),
         y=np.arange(len(leaves)),
         zmin=least,
@@ -91,8 +94,19 @@ def heatmap(
     if clickable:
         _targets(drawn, table, leaves, values, measure)
     _frame(drawn, leaves, chosen if step == 1 else None, look)
-    _names(drawn, names if len(leaves) <= MOST_NAMES else [], len(leaves))
+    _names(drawn, names if clickable else [], len(leaves))
     return drawn
+
+
+def clicked(point: Mapping[str, object], leaves: Indices) -> tuple[int, int] | None:
+    """The two rows of the table that a clicked point of `heatmap` stands for; None where it stands for no pair."""
+    rows, place = point.get("customdata"), [point.get("y"), point.get("x")]
+    if not isinstance(rows, list):
+        known = [int(at) for at in place if isinstance(at, int | float) and 0 <= at < len(leaves)]
+        rows = [int(leaves[at]) for at in known]
+    if len(rows) != 2 or not all(isinstance(row, int | float) and 0 <= row < len(leaves) for row in rows):
+        return None
+    return int(rows[0]), int(rows[1])
 
 
 def _matrix(table: AngleTable | Lineage, measure: Measure) -> Floats:
@@ -195,8 +209,11 @@ def _strip(drawn: go.Figure, groups: Sequence[str], look: Look) -> None:
 
 def _targets(drawn: go.Figure, table: AngleTable | Lineage, leaves: Indices, values: Floats, measure: Measure) -> None:
     """Invisible marks on the cells of different pairs: a heatmap itself cannot be selected."""
-    y, x = (part.ravel() for part in np.indices(values.shape))
+    y, x = (part.ravel() for part in np.indices(values.shape, dtype=np.uint16))
     there = ~np.isnan(values.ravel())
+    if len(leaves) > MOST_SENTENCES:
+        _plain_targets(drawn, x[there], y[there], values.ravel()[there], measure)
+        return
     rows, columns = leaves[y[there]], leaves[x[there]]
     words = [
         f"{table.labels[i]}, {table.labels[j]}<br>{measure.title}: {value:{measure.form}}"
@@ -218,6 +235,21 @@ def _targets(drawn: go.Figure, table: AngleTable | Lineage, leaves: Indices, val
     drawn.update_layout(clickmode="event+select", dragmode=False)
 
 
+def _plain_targets(drawn: go.Figure, x: Places, y: Places, values: Floats, measure: Measure) -> None:
+    """Marks in binary only: names come from the axes' own texts, and a click is known by its place."""
+    drawn.add_scattergl(
+        x=x,
+        y=y,
+        mode="markers",
+        marker={"symbol": "square", "size": 4, "opacity": 0, "color": "#888888"},
+        customdata=values.astype(np.float32),
+        hovertemplate=f"%{{y}}, %{{x}}<br>{measure.title}: %{{customdata:{measure.form}}}<extra></extra>",
+        showlegend=False,
+        name="cells",
+    )
+    drawn.update_layout(clickmode="event+select", dragmode=False)
+
+
 def _frame(drawn: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, look: Look) -> None:
     """A frame around the chosen pair's two cells."""
     places = {int(row): place for place, row in enumerate(leaves)}
@@ -230,14 +262,14 @@ def _frame(drawn: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, lo
 
 
 def _names(drawn: go.Figure, names: Sequence[str], g: int) -> None:
-    """The axes: names where they fit, the tree and the strip on scales of their own."""
+    """The axes: names where they fit and for hover texts, the tree and the strip on scales of their own."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
     plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **ticks}
     small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
     drawn.update_layout(
         # Columns are the rows over again; where names get small, once is enough.
         xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
-        yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84]},
+        yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},
         yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},
         yaxis3={"domain": [0.85, 0.87], "visible": False, "fixedrange": True, "range": [0, 1]},
         bargap=0,

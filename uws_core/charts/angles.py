@@ -16,14 +16,22 @@ def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, look: Look = LIGHT)
     drawn = style.figure(look, height=300)
     x = frame["angle"].to_numpy()
     _band(drawn, frame, look)
+    degrees = frame["degrees"].to_numpy()
+    told = degrees > floor_degrees
     drawn.add_scatter(
         x=x,
-        y=frame["degrees"].to_numpy(),
+        y=degrees,
         mode="lines+markers",
         name="this pair",
         line={"color": look.series[0], "width": 2},
-        marker={"size": 7},
-        hovertemplate="angle %{x}: %{y:.4~g}°<extra></extra>",
+        # What is rounding is grey and hollow: form as well as colour says it.
+        marker={
+            "size": 7,
+            "color": np.where(told, look.series[0], look.quiet),
+            "symbol": np.where(told, "circle", "circle-open"),
+        },
+        text=np.where(told, "", f", below the floor of {floor_degrees:.2g}°"),
+        hovertemplate="angle %{x}: %{y:.4~g}°%{text}<extra></extra>",
     )
     if floor_degrees > 0.5:
         drawn.add_hrect(y0=0, y1=floor_degrees, fillcolor=look.band, line_width=0, layer="below")

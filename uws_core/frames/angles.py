@@ -32,7 +32,9 @@ HELP: Mapping[str, str] = {
     "nearest": "The other with which the overlap is largest.",
     "nearest_overlap": "Overlap with the nearest.",
     "angle": "Number of the principal angle, counted from the smallest.",
-    "degrees": "Principal angle, in degrees.",
+    "degrees": "Principal angle, in degrees; 0 below the floor.",
+    "floor_degrees": "Angles below it are rounding and read 0, in degrees; in a table of pairs that of the least "
+    "certain pair.",
     "squared_cosine": "Squared cosine of the angle: the share of a direction that the other subspace holds.",
     "left_direction": "Direction of the first, counted from the strongest.",
     "right_direction": "Direction of the second, counted from the strongest.",
@@ -53,6 +55,7 @@ def pairs(table: AngleTable, band: TableBand | None = None) -> pl.DataFrame:
         "largest_degrees": _known(table.largest_degrees[i, j]),
         "overlap": _known(table.overlap[i, j]),
         "chance": _known(table.chance[i, j]),
+        "floor_degrees": np.full(i.size, np.degrees(table.floor)),
     }
     for name in BAND:
         columns[name] = _known(np.full(i.size, np.nan) if band is None else getattr(band, name)[i, j])
@@ -88,6 +91,7 @@ def pair(angles: Angles, band: NullBand | None = None) -> pl.DataFrame:
         "angle": np.arange(1, angles.k + 1),
         "degrees": angles.degrees,
         "squared_cosine": np.cos(angles.radians) ** 2,
+        "floor_degrees": np.full(angles.k, np.degrees(angles.floor)),
     }
     for name in BAND:
         columns[name] = _known(np.full(angles.k, np.nan) if band is None else getattr(band, name))

@@ -43,7 +43,9 @@ DEFINITIONS: Mapping[str, str] = {
     "on the models axis in R^d, on the side axes those of all their rows (in) or columns (out).",
     "Shuffled labels": "The same groups with the models shuffled among them: low and high are 2.5 and 97.5 % points "
     "of the mean overlap of different groups; p is two-sided.",
-    "Floor": "Angles below the floor of their Gram or of stored directions (about 1e-5 degrees) read 0.",
+    "Floor": "The angle that rounding can make out of nothing; what is smaller reads 0. With e the rounding relative "
+    "to the weakest variance, it is sqrt(2 e) on the models axis (degrees for weights in single precision), e on the "
+    "side axes; of models' own directions 9e-16 (s_1 / s_k)^2, at least 1e-5 degrees. (Davis and Kahan 1970)",
 }
 FIGURE = "angles"
 MEASURES: Mapping[str, Measure] = {
@@ -109,8 +111,9 @@ def pairs_figure(
         source,
         alt=f"Heatmap of the {measure.title} of every pair. {source.caption}",
         key=FIGURE,
-        on_select=partial(_choose, table.labels),
+        on_select=partial(_choose, table.labels, tuple(order.leaves.tolist())),
     )
+    st.caption(floor_text(table.floor, worst=True))
     if table.g > table_charts.MOST_CELLS:
         st.caption(f"{table.g} rows are pooled on screen; the export has every pair.")
     elif table.g <= table_charts.MOST_TARGETS:
@@ -127,6 +130,13 @@ def halves_figure(seen: Seen, source: Provenance) -> None:
         alt=f"Principal angles between random halves. {source.caption}",
         key="halves",
     )
+    st.caption(floor_text(max(one.floor for one in seen.splits), worst=True))
+
+
+def floor_text(radians: float, *, worst: bool = False) -> str:
+    """Below which angle nothing can be told here; `worst` says that it is that of the least certain pair."""
+    which = "; this is the floor of the least certain pair" if worst else ""
+    return f"Angles below {np.degrees(radians):.2g}° are rounding and read 0{which}."
 
 
 def nearest(table: AngleTable) -> tuple[int, int]:
@@ -156,7 +166,7 @@ def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Pro
     said = f"{names[0]} and {names[1]}: mean angle {angles.mean_degrees:.3g}°, overlap {angles.overlap:.2g}, "
     said += f"chance {angles.chance:.2g}."
     told = replace(source, name=f"angles {names[0]} {names[1]}", caption=said)
-    st.caption(said)
+    st.caption(f"{said} {floor_text(angles.floor)}")
     figures.figure(
         "Angles of the pair",
         partial(_pair, frame, float(np.degrees(angles.floor))),
@@ -240,13 +250,13 @@ def _order(seen: Seen, groups: Sequence[str] | None) -> Order:
     return Order(np.array(rows, dtype=np.intp), np.empty((0, 4)), np.empty((0, 4)))
 
 
-def _choose(labels: Sequence[str]) -> None:
+def _choose(labels: Sequence[str], leaves: Sequence[int]) -> None:
     """The clicked cell's pair is looked at; a selection that went away with its figure changes nothing."""
     picked = st.session_state.get(f"figure.{FIGURE}") or {}
     points = picked.get("selection", {}).get("points", [])
-    places = [point.get("customdata") for point in points if isinstance(point.get("customdata"), list)]
-    if places and len(places[0]) == 2 and all(0 <= int(row) < len(labels) for row in places[0]):
-        pick.look_at(*(labels[int(row)] for row in places[0]))
+    found = table_charts.clicked(points[0], np.array(leaves)) if points else None
+    if found is not None:
+        pick.look_at(*(labels[row] for row in found))
 
 
 def _rows(labels: Sequence[str], view: str) -> None:
