@@ -86,6 +86,27 @@ def test_the_price_is_told_before_anything_is_read(folder: Path, capsys: pytest.
     assert len(run.known(uws.collect(folder), store=default_store())) == 1
 
 
+def test_results_that_the_store_cannot_keep_are_told_before_anything_is_read(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UWS_CACHE_LIMIT", "6KiB")
+    assert main(["scan", str(folder), "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "The results of 4 layers of 5 models take" in told
+    assert "Raise UWS_CACHE_LIMIT above" in told
+    monkeypatch.setenv("UWS_CACHE_LIMIT", "7MiB")
+    assert main(["scan", str(folder), "--dry-run"]) == 0
+    assert "UWS_CACHE_LIMIT" not in capsys.readouterr().err
+
+
+def test_ls_opens_no_result(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    main(["scan", str(folder)])
+    capsys.readouterr()
+    monkeypatch.setattr(Store, "get", lambda *given: pytest.fail("a result was opened"))
+    assert main(["ls", str(folder)]) == 0
+    assert capsys.readouterr().out.count("computed") == 4
+
+
 def test_scan_as_json_says_what_the_library_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan", str(folder), "--json", "--noise", "--share", "60%"]) == 0
     rows = {row["layer"]: row for row in json_lines(capsys.readouterr().out)}

@@ -2,8 +2,10 @@
 
 import pytest
 
+import uws_core as uws
 from uws_core.analysis.cost import FIXED_BYTES, scan_cost
-from uws_core.nouns.cost import Pace
+from uws_core.codec import gram_bytes
+from uws_core.nouns.cost import Pace, result_bytes
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.pace import measured_pace
 
@@ -18,6 +20,14 @@ def test_the_formula_by_hand():
     assert cost.seconds == pytest.approx(2.88 + 3 * 2 * 0.5)
     assert cost.memory == 4 * 3 * 200 + 32 * 9 + FIXED_BYTES
     assert cost.layers == 2
+
+
+def test_results_take_the_square_of_the_models_in_the_store():
+    finetuned = uws.collect("demo:finetuned")
+    gram = uws.gram(finetuned, finetuned.layers[0])
+    assert result_bytes(1, n=40) == pytest.approx(len(gram_bytes(gram)), rel=0.1)
+    assert result_bytes(130, n=2000) == pytest.approx(130 * 32e6, rel=0.01)
+    assert scan_cost(LAYERS, n=3, budget=1).stored == result_bytes(2, n=3)
 
 
 def test_products_dominate_where_models_are_many_and_only_part_of_the_square_is_formed():

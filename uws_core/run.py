@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import reduce
 from hashlib import sha256
+from operator import add
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from uws_core.codec import MATH_VERSION, factors_bytes, factors_from, gram_bytes, gram_from
@@ -201,12 +203,9 @@ def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | Non
     return tuple(layer for layer in collection.layers if layer.name in names)
 
 
-def whole_network(grams: Sequence[Gram]) -> Gram:
-    """The layers' Grams added: the Gram of the network as one long vector."""
-    total = grams[0]
-    for gram in grams[1:]:
-        total = total + gram
-    return total
+def whole_network(grams: Iterable[Gram]) -> Gram:
+    """The layers' Grams added, one at a time: the Gram of the network as one long vector; there must be one."""
+    return reduce(add, grams)
 
 
 def _kept(

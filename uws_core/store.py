@@ -91,6 +91,18 @@ def default_limit() -> int:
         raise StoreError(f"UWS_CACHE_LIMIT: {error}") from error
 
 
+def lack_of_room(results: int, *, what: str) -> str:
+    """Why the user's own store cannot keep so many bytes of results together, and the way out; empty if it can."""
+    limit = default_limit()
+    if results <= limit:
+        return ""
+    return (
+        f"The results of {what} take {bytes_text(results)}, and the results folder keeps {bytes_text(limit)} at most: "
+        f"the first would be dropped before the last is there. Raise UWS_CACHE_LIMIT above {bytes_text(results)} "
+        "and start again, or choose fewer layers"
+    )
+
+
 class Store:
     """A folder of results; `notice` says what had to be repaired on opening, if anything.
 

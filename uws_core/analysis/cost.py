@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uws_core.nouns.cost import Cost, Pace
+from uws_core.nouns.cost import Cost, Pace, result_bytes
 from uws_core.nouns.models import LayerKey
 
 # From these numbers of models on, products are formed below the diagonal only: 3/4 and 5/8 of the square.
@@ -38,7 +38,8 @@ def scan_cost(
         work = thin_ranks**2 * sum(sum(layer.shape) for layer in layers) / 2 / speed.steps_per_second
     slabs = min(budget, 4 * n * max(entries, default=0))
     seconds = max(read / speed.bytes_per_second, work) + n * len(layers) * speed.seconds_per_read
-    return Cost(len(layers), read, slabs + 4 * 8 * n * n + FIXED_BYTES, seconds)
+    stored = result_bytes(len(layers), n=n)
+    return Cost(len(layers), read, slabs + 4 * 8 * n * n + FIXED_BYTES, seconds, stored=stored)
 
 
 def _computing(n: int, d: int, pace: Pace) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 
@@ -55,16 +56,14 @@ def export(told: Namespace) -> int:
         raise ExportError(obstacle)
     found = asked.collection(told)
     failed: dict[str, UwsError] = {}
-    every = list(grams(found, asked.layers(found, told.layers), told, failed))
-    if not every:
+    items = _items(grams(found, asked.layers(found, told.layers), told, failed), told)
+    if not items:
         return ended(0, failed)
-    together = [run.whole_network(every)] if told.sum else every
-    items = [_item(gram, told.draws, len(every) if told.sum else 1) for gram in together]
     frame, draw = _scree(items[0]) if len(items) == 1 else _overview(items, told.share)
     origin = _origin(found, items, told, failed)
     write_whole(place, _content(form, frame, draw, origin))
     say(f"{place}: {frame.height} rows")
-    return ended(len(every), failed)
+    return ended(sum(item.layers for item in items), failed)
 
 
 def write_whole(place: Path, content: bytes) -> None:
@@ -82,10 +81,19 @@ def write_whole(place: Path, content: bytes) -> None:
         raise ExportError(f"{place} cannot be written ({error}); name a file in a folder that exists") from error
 
 
-def _item(gram: Gram, draws: int, layers: int) -> LayerSpectrum:
+def _items(every: Iterator[Gram], told: Namespace) -> list[LayerSpectrum]:
+    """The spectrum of each, or of all as one; one Gram at a time, since all of them are more than memory holds."""
+    first = next(every, None)
+    if first is None:
+        return []
+    grams = chain([first], every)
+    return [_item(gram, told.draws) for gram in ([run.whole_network(grams)] if told.sum else grams)]
+
+
+def _item(gram: Gram, draws: int) -> LayerSpectrum:
     seen = spectrum(gram)
     band = null_band(gram, draws=draws) if draws and seen.total > 0 else None
-    return LayerSpectrum(gram.layer, seen, band, layers)
+    return LayerSpectrum(gram.layer, seen, band, len(gram.layers))
 
 
 def _scree(item: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:

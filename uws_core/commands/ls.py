@@ -30,7 +30,7 @@ def add_ls(parser: ArgumentParser) -> None:
 def ls(told: Namespace) -> int:
     """Print what a collection is: models, layers with whether they are computed, and what was left out."""
     found = asked.collection(told)
-    known = set(run.known(found))
+    known = set(run.stored(found))
     reports, problems = _reports(found, told) if told.report else ({}, {})
     if told.json:
         more = {"report": _report_as_json(reports, problems)} if told.report else {}
@@ -74,7 +74,7 @@ def _print_report(reports: dict[str, LoaderReport], problems: dict[str, str]) ->
 
 
 def _report_as_json(reports: dict[str, LoaderReport], problems: dict[str, str]) -> list[dict[str, object]]:
-    read = [
+    read: list[dict[str, object]] = [
         {
             "model": label,
             "format": report.format,
@@ -85,7 +85,8 @@ def _report_as_json(reports: dict[str, LoaderReport], problems: dict[str, str]) 
         }
         for label, report in reports.items()
     ]
-    return [*read, *({"model": label, "problem": why} for label, why in problems.items())]
+    failed: list[dict[str, object]] = [{"model": label, "problem": why} for label, why in problems.items()]
+    return read + failed
 
 
 def _as_json(found: Collection, known: set[str]) -> dict[str, object]:

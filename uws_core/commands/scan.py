@@ -14,12 +14,12 @@ from uws_core.commands.bar import Bar, duration
 from uws_core.commands.table import print_json, print_table, say
 from uws_core.errors import UwsError
 from uws_core.frames.spectrum import overview
-from uws_core.nouns.cost import Cost, Pace
+from uws_core.nouns.cost import Cost, Pace, result_bytes
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.sizes import bytes_text
 from uws_core.nouns.spectrum import LayerSpectrum
-from uws_core.store import default_store
+from uws_core.store import lack_of_room
 
 DONE, FAILED, IN_PART = 0, 1, 3
 # A full disk says the same of every layer.
@@ -82,7 +82,9 @@ def grams(
     """The Grams of the chosen layers, as they finish, under a progress bar; what goes wrong goes to `failed`."""
     axis = Axis(getattr(told, "axis", Axis.MODELS))
     effort = run.Effort(device=told.device, precision=told.precision, budget=told.budget)
-    bar = Bar(bytes_total=_cost(found, chosen, effort).bytes, quiet=told.quiet)
+    stored = set(run.stored(found, chosen, precision=told.precision)) if axis is Axis.MODELS else set()
+    rest = [key for key in chosen if key.name not in stored]
+    bar = Bar(bytes_total=_cost(found, rest, effort).bytes, quiet=told.quiet)
     try:
         if axis is not Axis.MODELS:
             yield from _sides(found, chosen, axis, effort, bar, failed)
@@ -102,8 +104,9 @@ def grams(
 
 def tell_cost(found: Collection, chosen: Sequence[LayerKey], told: Namespace) -> None:
     """Say what is stored already, and what the rest costs on this machine: bytes, memory, time."""
-    effort, store = run.Effort(budget=told.budget), default_store()
-    rest = [key for key in chosen if run.gram_key(found, key, told.precision) not in store]
+    effort = run.Effort(budget=told.budget)
+    stored = set(run.stored(found, chosen, precision=told.precision))
+    rest = [key for key in chosen if key.name not in stored]
     cost = _cost(found, rest, effort)
     if cost.seconds > _WORTH_MEASURING:
         from uws_core.passes.pace import measured_pace
@@ -112,6 +115,9 @@ def tell_cost(found: Collection, chosen: Sequence[LayerKey], told: Namespace) ->
     what = f"{found.name}: {len(chosen)} layers of {len(found)} models, {len(chosen) - len(rest)} of them stored"
     price = f"{bytes_text(cost.bytes)} to read, {bytes_text(cost.memory)} of memory, about {duration(cost.seconds)}"
     say(f"{what}; {price}" if rest else what)
+    results = result_bytes(len(chosen), n=len(found))
+    if lack := lack_of_room(results, what=f"{len(chosen)} layers of {len(found)} models"):
+        say(lack)
 
 
 def ended(done: int, failed: dict[str, UwsError]) -> int:
