@@ -6,7 +6,7 @@ import streamlit as st
 
 from uws_core.jobs import JobStatus
 from uws_core.nouns.sizes import bytes_text
-from uws_core.ui.panels.page import problem
+from uws_core.ui.panels.page import plain, problem
 from uws_core.ui.panels.work import job_line
 from uws_core.ui.serve import errands
 from uws_core.ui.serve.errands import Attended, Errand
@@ -19,6 +19,8 @@ def panel(errand: Errand, attended: Attended) -> bool:
         return True
     if attended.problem:
         problem(attended.problem)
+        # The run that a click brings tries again.
+        st.button("Retry", key=f"retry.{errand.key}")
         return False
     job = attended.job
     if job is not None and job.status.active:
@@ -28,8 +30,10 @@ def panel(errand: Errand, attended: Attended) -> bool:
         moves = f"moves {bytes_text(errand.bytes)} and " if errand.bytes else ""
         st.markdown(f"{errand.title} {moves}takes about {_time(errand.seconds)} on this machine.")
         if job is not None and job.status is JobStatus.FAILED:
-            st.caption(f"The last attempt stopped: {job.error}")
-        elif job is not None and job.status is JobStatus.CANCELLED:
+            st.caption(f"The last attempt stopped: {plain(job.error)}")
+            st.button("Retry", on_click=_retry, args=(errand,), type="primary", key=f"retry.{errand.key}")
+            return False
+        if job is not None and job.status is JobStatus.CANCELLED:
             st.caption("Stopped; what was finished is kept.")
         st.button("Compute", on_click=_start, args=(errand,), type="primary", key=f"start.{errand.key}")
     return False
@@ -47,6 +51,10 @@ def _progress(key: str) -> None:
 
 def _start(errand: Errand) -> None:
     errands.start(errand)
+
+
+def _retry(errand: Errand) -> None:
+    errands.retry(errand)
 
 
 def _stop(key: str) -> None:

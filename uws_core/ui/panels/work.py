@@ -7,7 +7,7 @@ import streamlit as st
 from uws_core.jobs import JobState, JobStatus
 from uws_core.nouns.models import Collection
 from uws_core.nouns.sizes import bytes_text
-from uws_core.ui.panels.page import problem
+from uws_core.ui.panels.page import plain, problem
 from uws_core.ui.serve import grams
 from uws_core.ui.serve.grams import Supply
 
@@ -22,13 +22,21 @@ def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]
     if job is not None and job.status.active:
         st.fragment(_progress, run_every=1.0)(job.key, collection.name, len(supply.ready))
         return
+    if supply.lack:
+        problem(supply.lack)
+        return
     with st.container(border=True):
         cost_line(collection, supply.missing)
-        if job is not None and job.status is JobStatus.FAILED:
-            st.caption(f"The last attempt stopped: {job.error}")
-        elif job is not None and job.status is JobStatus.CANCELLED:
-            st.caption("Stopped; what was finished is kept.")
-        st.button("Scan", on_click=_start, args=(collection, layers, precision), type="primary", key="scan")
+        if job is not None:
+            st.caption(_last(job))
+        again = bool(supply.problem) or (job is not None and job.status is JobStatus.FAILED)
+        st.button(
+            "Retry" if again else "Scan",
+            on_click=_start,
+            args=(collection, layers, precision),
+            type="primary",
+            key="scan",
+        )
 
 
 def scan_panel(collection: Collection, layers: tuple[str, ...]) -> None:
@@ -38,7 +46,8 @@ def scan_panel(collection: Collection, layers: tuple[str, ...]) -> None:
         st.caption(f"All {len(layers)} chosen layers have been read; what you do next reads no weights.")
         return
     job = grams.jobs().get(grams.job_key(collection, layers))
-    supply_panel(Supply(tuple(name for name in layers if name not in set(missing)), missing, job), collection, layers)
+    ready = tuple(name for name in layers if name not in set(missing))
+    supply_panel(Supply(ready, missing, job, lack=grams.room(collection, layers)), collection, layers)
 
 
 def cost_line(collection: Collection, layers: tuple[str, ...]) -> None:
@@ -59,6 +68,18 @@ def job_line(job: JobState) -> str:
         return f"waiting for {job.ahead} other" + ("" if job.ahead == 1 else "s")
     left = f", {_time(job.seconds_left)} left" if job.seconds_left is not None else ""
     return "stopping" if job.stopping else f"{done}{left}"
+
+
+def _last(job: JobState) -> str:
+    """How the last attempt ended, when some of it is missing."""
+    if job.status is JobStatus.FAILED:
+        return f"The last attempt stopped: {plain(job.error)}"
+    if job.status is JobStatus.CANCELLED:
+        return "Stopped; what was finished is kept."
+    return (
+        "The last scan came to its end, but some of its results were dropped since: other results filled the results "
+        "folder. Raise UWS_CACHE_LIMIT and start again, or make room with the command `store prune`."
+    )
 
 
 def _progress(key: str, name: str, ready: int) -> None:

@@ -20,6 +20,7 @@ from uws_core.jobs import JobState, Report
 from uws_core.nouns.models import Collection
 from uws_core.store import default_store
 from uws_core.ui.serve.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
+from uws_core.ui.serve.turns import TURNS
 
 # What a modest machine reads and multiplies in a second.
 BYTES_PER_SECOND = 400e6
@@ -55,7 +56,10 @@ def attend(errand: Errand, *, asked: bool = True) -> Attended:
     if errand.seconds <= INLINE_SECONDS:
         with st.spinner(errand.title):
             try:
-                _do(errand, _silent)
+                with TURNS.of(errand.key):
+                    # Another session may have done it while this one waited.
+                    if not _marked(errand.key):
+                        _do(errand, _silent)
             except UwsError as error:
                 return Attended(False, problem=str(error))
         return Attended(True)
@@ -72,7 +76,13 @@ def look(errand: Errand) -> Attended:
 
 def start(errand: Errand) -> JobState:
     """The job that does an errand: a new one, or the one under way."""
-    return jobs().submit(errand.key, partial(_do, errand), title=errand.title, bytes_total=errand.bytes)
+    short = errand.seconds <= ASK_SECONDS
+    return jobs().submit(errand.key, partial(_do, errand), title=errand.title, bytes_total=errand.bytes, short=short)
+
+
+def retry(errand: Errand) -> JobState:
+    """The job that does a failed errand again; what was finished of it is in the store."""
+    return jobs().retry(errand.key) if jobs().get(errand.key) else start(errand)
 
 
 def key_of(kind: str, *asked: object) -> str:

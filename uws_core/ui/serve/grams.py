@@ -13,14 +13,15 @@ from uws_core import cluster, run
 from uws_core.analysis.cost import scan_cost
 from uws_core.errors import CollectionError, UwsError
 from uws_core.jobs import JobManager, JobState, Report
-from uws_core.nouns.cost import Cost, Pace
+from uws_core.nouns.cost import Cost, Pace, result_bytes
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.sources import on_hub
-from uws_core.store import default_store
+from uws_core.store import default_store, lack_of_room
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import cluster as scheduler
+from uws_core.ui.serve.turns import TURNS
 
 if TYPE_CHECKING:
     from uws_core.passes.stored import Stored
@@ -34,17 +35,21 @@ NETWORK = 10e6
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Which layers can be shown now, which are missing, and the job that makes them, if one was asked for."""
+    """Which layers can be shown now, which are missing, and the job that makes them, if one was asked for.
+
+    `problem` is what went wrong, `lack` why the store cannot keep all of them together.
+    """
 
     ready: tuple[str, ...]
     missing: tuple[str, ...]
     job: JobState | None = None
     problem: str = ""
+    lack: str = ""
 
 
 @st.cache_resource(show_spinner=False, on_release=JobManager.close)
 def jobs() -> JobManager:
-    """The one job manager of this server; its jobs are everybody's."""
+    """The one job manager of this server; its jobs are everybody's. At most two run at once, one of them short."""
     return JobManager(workers=1)
 
 
@@ -81,15 +86,21 @@ def supply(collection: Collection, layers: Sequence[str], precision: str = "auto
     Beyond `ASK_SECONDS`, or after somebody stopped the job, it waits for `start_scan`.
     """
     rest = missing(collection, layers, precision)
-    problem = ""
-    if rest and cost(collection, rest).seconds <= INLINE_SECONDS:
+    problem, lack = "", room(collection, layers) if rest else ""
+    if rest and not lack and cost(collection, rest).seconds <= INLINE_SECONDS:
         problem = _compute(collection, rest, precision)
         rest = missing(collection, rest, precision)
     job = jobs().get(job_key(collection, layers, precision)) if rest else None
-    if rest and not problem and job is None and cost(collection, rest).seconds <= ASK_SECONDS:
+    if rest and not problem and not lack and job is None and cost(collection, rest).seconds <= ASK_SECONDS:
         job = start_scan(collection, layers, precision)
     gone = set(rest)
-    return Supply(tuple(name for name in layers if name not in gone), rest, job, problem)
+    return Supply(tuple(name for name in layers if name not in gone), rest, job, problem, lack)
+
+
+def room(collection: Collection, layers: Sequence[str]) -> str:
+    """Why the results of these layers cannot all be kept, so that computing them would never end; empty if they can."""
+    what = f"{len(layers)} layers of {len(collection)} models"
+    return lack_of_room(result_bytes(len(layers), n=len(collection)), what=what)
 
 
 def start_scan(collection: Collection, layers: Sequence[str], precision: str = "auto") -> JobState:
@@ -112,9 +123,8 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
             told = "; ".join(str(error) for error in list(problems.values())[:3])
             raise UwsError(f"{len(problems)} of {len(names)} layers failed, the others are done: {told}")
 
-    return jobs().submit(
-        job_key(collection, names, precision), work, title=title, bytes_total=cost(collection, rest).bytes
-    )
+    price, key = cost(collection, rest), job_key(collection, names, precision)
+    return jobs().submit(key, work, title=title, bytes_total=price.bytes, short=price.seconds <= ASK_SECONDS)
 
 
 def job_key(collection: Collection, layers: Sequence[str], precision: str = "auto") -> str:
@@ -141,8 +151,9 @@ def of(query: Query) -> Iterator[Gram]:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     # The store may have dropped one since; a small pass brings it back.
     effort = run.Effort(precision=query.precision)
-    found = {gram.layer.name: gram for gram in run.scan(collection, list(query.layers), effort=effort)}
-    return (found[layer.name] for layer in collection.layers if layer.name in found)
+    # One at a time: all of a large collection's are more than memory holds.
+    ordered = run.chosen_layers(collection, query.layers)
+    return (gram for layer in ordered for gram in run.scan(collection, [layer], effort=effort))
 
 
 @st.cache_data(max_entries=256, max_size="16mb", show_spinner=False)
@@ -166,8 +177,11 @@ def _compute(collection: Collection, layers: Sequence[str], precision: str) -> s
     problems: dict[str, str] = {}
     with st.spinner(f"Reading {len(layers)} layers of {len(collection)} models"):
         for name in layers:
+            key = run.gram_key(collection, collection.by_name[name], precision)
             try:
-                list(run.scan(collection, [name], effort=run.Effort(precision=precision)))
+                # Whoever asked for the same meanwhile finds it in the store.
+                with TURNS.of(key):
+                    list(run.scan(collection, [name], effort=run.Effort(precision=precision)))
             except UwsError as error:
                 problems[name] = str(error)
     return "; ".join(list(problems.values())[:3])
