@@ -18,6 +18,9 @@ from uws_core.passes.side import side_gram
 pytestmark = pytest.mark.bench
 
 LAYER = "w.weight"
+SIDE_TARGET, FACTORS_TARGET = 2.0, 1.3
+# A shared machine may miss a target, which the table says; so many times the target is no drift but a fault.
+SANE = 3
 
 
 def written(folder: Path, n: int, m: int, p: int, dtype: torch.dtype = torch.float32) -> Collection:
@@ -42,22 +45,24 @@ def test_side_gram_against_one_batched_product(tmp_path: Path) -> None:
     yardstick = found["one batched product, in memory"]
     table("side_gram, 100 x (768 x 768) float32", ("route", "seconds", "ratio"), _ratios(found, yardstick))
     for axis in ("in", "out"):
-        print(f"side_gram {axis} / product:", verdict(found[f"side_gram {axis}, from files"] / yardstick, 2))
-    assert found
+        ratio = found[f"side_gram {axis}, from files"] / yardstick
+        print(f"side_gram {axis} / product:", verdict(ratio, SIDE_TARGET))
+        assert ratio <= SANE * SIDE_TARGET
 
 
 def test_factors_against_the_eigen_decompositions_alone(tmp_path: Path) -> None:
-    collection = written(tmp_path, 20, 768, 768)
-    grams = [matrix.T @ matrix for matrix in torch.randn(20, 768, 768, dtype=torch.float64)]
+    collection = written(tmp_path, 100, 768, 768)
+    grams = [matrix.T @ matrix for matrix in torch.randn(100, 768, 768, dtype=torch.float64)]
     routes = {
         "torch.linalg.eigh of the Grams": lambda: [torch.linalg.eigh(gram) for gram in grams],
         "factors, kept 32, from files": lambda: factors(collection, LAYER, kept=32),
     }
     found = medians(routes, rounds=3)
     yardstick = found["torch.linalg.eigh of the Grams"]
-    table("factors, 20 x (768 x 768) float32", ("route", "seconds", "ratio"), _ratios(found, yardstick))
-    print("factors / eigh:", verdict(found["factors, kept 32, from files"] / yardstick, 1.3))
-    assert found
+    table("factors, 100 x (768 x 768) float32", ("route", "seconds", "ratio"), _ratios(found, yardstick))
+    ratio = found["factors, kept 32, from files"] / yardstick
+    print("factors / eigh:", verdict(ratio, FACTORS_TARGET))
+    assert ratio <= SANE * FACTORS_TARGET
 
 
 def test_half_precision_files_are_no_slower(tmp_path: Path) -> None:
@@ -65,8 +70,9 @@ def test_half_precision_files_are_no_slower(tmp_path: Path) -> None:
     half = written(tmp_path / "half", 50, 768, 3072, torch.bfloat16)
     found = medians({"float32": lambda: uws.gram(single, LAYER), "bfloat16": lambda: uws.gram(half, LAYER)})
     table("gram, 50 x (768 x 3072)", ("stored as", "seconds", "ratio"), _ratios(found, found["float32"]))
-    print("bfloat16 / float32:", verdict(found["bfloat16"] / found["float32"], 1.0))
-    assert found
+    ratio = found["bfloat16"] / found["float32"]
+    print("bfloat16 / float32:", verdict(ratio, 1.0))
+    assert ratio <= SANE
 
 
 MEMORY = """
@@ -128,8 +134,9 @@ def test_a_collection_four_times_the_budget_streams_at_the_same_rate(tmp_path: P
     )
     yardstick = found["budget as large as the layer"]
     table("gram, 944 MB layer", ("budget", "seconds", "ratio"), _ratios(found, yardstick))
-    print("streamed / at once:", verdict(found["a quarter of the layer"] / yardstick, 1.1))
-    assert found
+    ratio = found["a quarter of the layer"] / yardstick
+    print("streamed / at once:", verdict(ratio, 1.1))
+    assert ratio <= SANE * 1.1
 
 
 def _ratios(found: dict[str, float], yardstick: float) -> list[tuple[str, float, float]]:
