@@ -27,7 +27,6 @@ if collection is None:
 answer, numbers = st.container(), st.container()
 query = pick.reconstruction(selection, collection)
 selection = state.current()
-k = selection.k
 if len(query.members) < 2:
     page.problem(
         f"Holding out needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
@@ -50,13 +49,14 @@ except UwsError as error:
     page.problem(str(error), way_out="Back to all models about their mean", steer={"members": (), "about": "mean"})
     st.stop()
 
+k, clipped = rebuilt.clipped(selection.k)
 place, stored = panels.place(query, collection), panels.stored(query, collection, k)
 caption = answers.answer(rebuilt.together, k=k, place=place, by=query.group, storage=stored)
 with answer:
     page.answer(caption)
 with numbers:
     page.numbers(panels.numbers(rebuilt, stored, k))
-for note in (*rebuilt.notes, *stored.notes[:1]):
+for note in (*clipped, *rebuilt.notes, *stored.notes[:1]):
     st.caption(f":material/info: {page.plain(note)}.")
 
 source = figures.viewed(
@@ -79,7 +79,7 @@ with narrow:
     panels.sizes_figure(query, collection, source, k=k)
 panels.models_figure(rebuilt, collection, source, k=k)
 function.panel(pick.whole_network(query, selection, collection), collection, source)
-newcomer.panel(query, collection, source, k=k)
+newcomer.panel(query, collection, source, k=selection.k)
 
 page.left_out((*collection.left_out, *rebuilt.left_out))
 panels.tables(rebuilt, k)

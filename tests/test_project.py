@@ -19,6 +19,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
+from uws_core.passes.own import own_factors
 from uws_core.passes.project import comparable, newcomer
 from uws_core.passes.side import side_gram
 from uws_core.passes.side_heldout import SideQuestion, side_held_out, side_project
@@ -90,11 +91,21 @@ def test_held_out_groups_use_the_side_gram_that_is_known(tmp_path):
 def test_the_own_svd_stands_beside_a_side_axis_at_the_same_numbers(tmp_path):
     stack = stack_of()
     collection = written(tmp_path, list(stack), torch.float32)
-    own = factors(collection, LAYER, kept=2)
-    found = side_held_out(collection, LAYER, SideQuestion(Axis.IN, (4,), own=own), groups=range(9))[0]
+    own = own_factors(collection, LAYER, groups=range(9))
+    found = side_held_out(collection, LAYER, SideQuestion(Axis.IN, (0, 4), own=own), groups=range(9))[0]
     # 4 directions take 4 x 40 / 9 + 4 x 24 = 113.8 numbers, a rank takes 64.
-    singular = np.linalg.svd(np.float64(stack[0]) - stack.mean(axis=0, dtype=np.float64), compute_uv=False)
-    assert found.own_svd2[0] == pytest.approx(np.sum(singular[1:] ** 2), rel=1e-5)
+    singular = np.linalg.svd(np.float64(stack[0]) - stack[1:].mean(axis=0, dtype=np.float64), compute_uv=False)
+    assert found.own_svd2[1] == pytest.approx(np.sum(singular[1:] ** 2), rel=1e-5)
+    assert found.own_svd[0] == pytest.approx(1, abs=1e-6)
+
+
+def test_factors_about_the_mean_of_all_are_refused_beside_errors_relative_to_that_of_the_others(tmp_path):
+    collection = written(tmp_path, list(stack_of()), torch.float32)
+    biased = factors(collection, LAYER, kept=2)
+    with pytest.raises(LayerError, match="factors about the others' mean, these are about mean"):
+        side_held_out(collection, LAYER, SideQuestion(Axis.IN, (4,), own=biased), groups=range(9))
+    with pytest.raises(LayerError, match="factors about the others' mean, these are about mean"):
+        held_out(gram(collection, LAYER), groups=range(9), kept=4, own=biased)
 
 
 def test_a_model_with_nan_is_neither_held_out_nor_learned_from(tmp_path):

@@ -118,7 +118,8 @@ def test_the_own_svd_is_named_where_it_is_known():
     stack = noise(6, 400, seed=2).reshape(6, 20, 20)
     items = errors_of(stack, own=None)
     assert "own SVD" not in answer(items, k=3, place="x")
-    known = held_out(gram_of(stack, shape=(20, 20)), groups=range(6), kept=KEPT, own=factors_of(stack, kept=2))
+    own = factors_of(stack, kept=2)
+    known = held_out(gram_of(stack, shape=(20, 20)), groups=range(6), kept=KEPT, reference="zero", own=own)
     assert "its own SVD at as many numbers" in answer(known, k=3, place="x")
 
 
@@ -140,7 +141,8 @@ def test_a_newcomer_is_answered_for_itself():
 @pytest.mark.parametrize("look", [LIGHT, DARK, PRINT], ids=lambda look: look.name)
 def test_the_error_figure_draws_every_line_that_is_known(look):
     stack = noise(6, 400, seed=3).reshape(6, 20, 20)
-    items = held_out(gram_of(stack, shape=(20, 20)), groups=range(6), kept=KEPT, own=factors_of(stack, kept=2))
+    own = factors_of(stack, kept=2)
+    items = held_out(gram_of(stack, shape=(20, 20)), groups=range(6), kept=KEPT, reference="zero", own=own)
     drawn = charts.errors(frames.curve(items), frames.errors(items), k=3, ceiling=4, look=look)
     named = {trace.name: trace for trace in drawn.data}
     assert {line.name for line in charts.LINES.values()} <= set(named)

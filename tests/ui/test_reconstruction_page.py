@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
@@ -11,6 +14,9 @@ from streamlit.testing.v1 import AppTest
 import uws_core as uws
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
+from uws_core.export import Draw, Provenance
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.panels import figure as figures
 
 LAYER = "blocks.1.attn.q.weight"
 
@@ -124,3 +130,115 @@ def test_a_model_that_does_not_fit_is_refused_in_words(open_page: Open, models: 
     app.text_input(key="newcomer.folder").set_value(str(foreign)).run()
     assert "has none of the 1 chosen layers in the same shape" in told(app).replace("\\", "")
     assert "With each task held out" in answer(app)
+
+
+def test_folds_follow_an_edited_table(open_page: Open, models: Path, restart: Callable[[], None]) -> None:
+    table = models / "models.csv"
+    for axis in ("in", "out", "models"):
+        seen = []
+        for halves in (4, 2):
+            table.write_text("model,colour\n" + "".join(f"m{i},{'red' if i < halves else 'blue'}\n" for i in range(8)))
+            restart()
+            app = open_page("reconstruction", c=catalogue().add(str(models)), axis=axis, k="1")
+            assert "With each colour held out" in answer(app)
+            frame = next(each.value for each in app.dataframe if "trained_on" in each.value)
+            seen.append(dict(zip(frame["model"], frame["trained_on"], strict=True)))
+        assert set(seen[0].values()) == {4}
+        assert (seen[1]["m0"], seen[1]["m7"]) == (6, 2)
+
+
+def test_what_is_kept_follows_the_names_of_the_models(open_page: Open, models: Path, tmp_path: Path) -> None:
+    first = open_page("reconstruction", c=catalogue().add(str(models)), axis="in", k="1", hold="model")
+    other = tmp_path / "renamed"
+    other.mkdir()
+    for path in models.glob("*.safetensors"):
+        (other / path.name.replace("m", "x", 1)).write_bytes(path.read_bytes())
+    again = open_page("reconstruction", c=catalogue().add(str(other)), axis="in", k="1", hold="model")
+    frames = [next(each.value for each in app.dataframe if "trained_on" in each.value) for app in (first, again)]
+    assert list(frames[1]["model"]) == [name.replace("m", "x", 1) for name in frames[0]["model"]]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "k", "most"), [({}, "39", 35), ({"m": ["task=prime", "task=parity"]}, "7", 3)], ids=["ten tasks", "two"]
+)
+def test_more_directions_than_the_others_have_are_clipped_and_said(
+    open_page: Open, chosen: dict[str, list[str]], k: str, most: int
+) -> None:
+    app = shown(open_page, k=k, **chosen)
+    assert f"With each task held out, {most} directions of the others leave" in answer(app)
+    said = told(app).replace("\\", "")
+    assert f"{k} directions were asked for, the models that are not held out have at most {most}" in said
+    assert app.query_params["k"] == k
+
+
+def test_the_own_svd_of_few_numbers_is_the_reference(open_page: Open) -> None:
+    app = shown(open_page, k="1", relative="mean")
+    assert {each.label: each.value for each in app.metric}["Own SVD"].startswith("100")
+
+
+@pytest.mark.parametrize("axis", ["in", "out", "models"])
+def test_all_layers_are_in_the_address_on_every_axis(open_page: Open, axis: str) -> None:
+    app = shown(open_page, layer="sum", l=["blocks.0.attn.*"])
+    assert "in 4 layers" in answer(app)
+    next(each for each in app.button_group if each.label == "Points").set_value([axis]).run()
+    assert "in 4 layers" in answer(app)
+    params = {name: app.query_params[name] for name in app.query_params}
+    assert params.get("axis", "models") == axis
+    again = open_page("reconstruction", **params)
+    assert "in 4 layers" in answer(again)
+    assert {name: again.query_params[name] for name in again.query_params} == params
+
+
+@pytest.mark.parametrize("about", ["zero", "base"])
+def test_sizes_on_the_sides_are_those_about_their_only_centre(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, about: str
+) -> None:
+    seen: dict[str, pl.DataFrame] = {}
+    plain = figures.figure
+
+    def figure(title: str, draw: Draw, frame: pl.DataFrame, source: Provenance, **rest: Any) -> None:  # noqa: ANN401
+        seen[rest["key"]] = frame
+        plain(title, draw, frame, source, **rest)
+
+    monkeypatch.setattr(figures, "figure", figure)
+    shown(open_page, axis="in")
+    shown(open_page, axis="out")
+    stored = seen["sizes"].filter(pl.col("axis") != "models").sort("axis", "k")
+    app = shown(open_page, about=about)
+    frame = seen["sizes"]
+    assert frame.filter(pl.col("axis") != "models").sort("axis", "k").equals(stored)
+    assert set(frame["axis"]) == {"models", "in", "out"}
+    assert frame.filter(pl.col("k") == 0, pl.col("axis") == "models")["ratio"].to_list() == [None]
+    assert not app.exception
+
+
+def test_every_figure_says_for_itself_where_it_is_from(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, Provenance] = {}
+    plain = figures.figure
+
+    def figure(title: str, draw: Draw, frame: pl.DataFrame, source: Provenance, **rest: Any) -> None:  # noqa: ANN401
+        seen[rest["key"]] = source
+        plain(title, draw, frame, source, **rest)
+
+    monkeypatch.setattr(figures, "figure", figure)
+    chosen = ["blocks.0.mlp.up.weight", "blocks.0.mlp.down.weight"]
+    app = shown(open_page, m=["task=prime", "task=parity"], l=chosen, layer=chosen[0])
+    for button in [each for each in app.button if each.label == "Compute"]:
+        button.click().run()
+        _wait_for_jobs()
+    state = load_file(uws.collect("demo:finetuned").refs[0].repo)
+    folder = tmp_path / "new model"
+    folder.mkdir()
+    save_file({name: (value * 1.01).contiguous() for name, value in state.items()}, folder / "model.safetensors")
+    seen.clear()
+    app.text_input(key="newcomer.folder").set_value(str(folder)).run()
+    assert set(seen) == {"errors", "models", "sizes", "scores.k", "scores.weight_error", "newcomer"}
+    assert len({one.stem for one in seen.values()}) == len({one.caption for one in seen.values()}) == len(seen)
+    assert set(seen["scores.k"].layers) == set(chosen)
+    assert seen["errors"].layers == (chosen[0],)
+    assert "2 layers at once" in seen["scores.k"].caption
+    assert "new model" in seen["newcomer"].caption
+    assert len(seen["newcomer"].models) == len(seen["errors"].models) + 1
+    assert str(folder) in seen["newcomer"].models[-1]

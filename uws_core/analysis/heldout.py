@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uws_core.analysis.group_angles import grouped
-from uws_core.analysis.residuals import notes_on, own_svd2, rebuilt, start2, toward_others, within
+from uws_core.analysis.residuals import check_own, notes_on, own_svd2, rebuilt, start2, toward_others, within
 from uws_core.analysis.subspace import inner_products, leading
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.factors import Factors
-from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
+from uws_core.nouns.gram import RESOLVED, Axis, EntryStats, Gram, Members
 from uws_core.nouns.heldout import NEWCOMER, HeldOut
 from uws_core.nouns.newcomer import Newcomer
 
@@ -42,22 +42,19 @@ def held_out(
 
     `groups` holds one label for each model of the Gram; a label a model is leave-one-out. The subspace of the
     others lies about `about` (their `mean`, `zero` or `base`), and errors are relative to `|W_h - c|^2` with `c`
-    the `reference`, one of the same three. `own` (the factors of this layer) adds the line of each model's own SVD
-    at the same stored numbers. k above what the others can give is clipped, and noted. Price: one `s^3`
-    eigen-decomposition a group.
+    the `reference`, one of the same three. `own` (each model's factors in this layer about the reference, those of
+    `own_factors` for the mean) adds the line of its own SVD at the same stored numbers. k above what the others can
+    give is clipped, and noted. Price: one `s^3` eigen-decomposition a group.
 
     Raises:
         NotEnoughModels: another number of labels than models, or fewer than two groups among the chosen.
-        LayerError: a side-axis Gram, a centre that is not known here, or factors of another layer.
+        LayerError: a side-axis Gram, a centre that is not known here, or factors of another layer or centre.
     """
     if gram.axis is not Axis.MODELS:
         raise LayerError(
             f"{gram.layer.name}: held-out errors on the {gram.axis} axis need the weights; use side_held_out"
         )
-    if own is not None and (own.layer,) != gram.layers:
-        raise LayerError(
-            f"Factors of {own.layer.name} were given for the Gram of {gram.layer.name}; give that layer's own"
-        )
+    check_own(own, gram.layer.name, reference)
     chosen = gram.chosen(members)
     folds = grouped(gram, groups, chosen)
     ks = np.atleast_1d(np.asarray(kept, dtype=np.intp))
@@ -93,6 +90,7 @@ def project(
         NotEnoughModels: nothing is chosen.
         LayerError: the newcomer's row is of another layer or other models, or a centre is not known.
     """
+    check_own(own, gram.layer.name, reference)
     wide = extended(gram, newcomer)
     others, new = gram.chosen(members), np.array([gram.n], dtype=np.intp)
     if not others.size:
@@ -200,7 +198,8 @@ class _Ask:
 def _fold(ask: _Ask, label: str, fold: Indices, spent: dict[int, Floats]) -> dict[int, HeldOut]:
     """The errors of one held-out group, by row."""
     gram, ks, others = ask.gram, ask.ks, np.setdiff1d(ask.chosen, fold)
-    fit = rebuilt(ask.inner, others, fold, ks, about=ask.about, floor=gram.floor)
+    floor = gram.rounding(ask.reference, members=ask.chosen)
+    fit = rebuilt(ask.inner, others, fold, ks, about=ask.about, floor=gram.rounding(ask.about, members=others))
     reference2 = distances2(gram, fold, others, center=ask.reference)
     mean2 = distances2(gram, fold, others, center="mean")
     unknown = np.full(ks.size, np.nan)
@@ -221,8 +220,8 @@ def _fold(ask: _Ask, label: str, fold: Indices, spent: dict[int, Floats]) -> dic
             own_svd2=own_svd2(ask.own, gram.labels[row], ks, n=ask.chosen.size, axis=gram.axis) if ask.own else unknown,
             trained_on=others.size,
             ceiling=fit.ceiling,
-            floor2=gram.floor,
-            notes=notes_on(ks, fit.ceiling, others.size, zero=bool(reference2[place] <= gram.floor)),
+            floor2=floor,
+            notes=notes_on(ks, fit.ceiling, others.size, zero=bool(reference2[place] <= RESOLVED * floor)),
         )
         for place, row in enumerate(fold)
     }

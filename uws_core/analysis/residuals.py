@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from uws_core.analysis.accounting import equal_rank
 from uws_core.analysis.subspace import leading
+from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis
 
 Indices = NDArray[np.intp]
+# The centre of factors that are taken, model by model, about the mean of the models outside its own group.
+OTHERS = "the others' mean"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,24 @@ def own_svd2(own: Factors, model: str, ks: Indices, *, n: int, axis: Axis) -> Fl
     return svd_tail2(own, row, [equal_rank(own.layer, n=n, k=int(k), axis=axis) for k in ks])
 
 
+def check_own(own: Factors | None, layer: str, reference: str) -> None:
+    """Refuses factors of another layer, or about something else than the errors are relative to.
+
+    Raises:
+        LayerError: they are.
+    """
+    if own is None:
+        return
+    if own.layer.name != layer:
+        raise LayerError(f"Factors of {own.layer.name} were given for the Gram of {layer}; give that layer's own")
+    expected = OTHERS if reference == "mean" else reference
+    if own.about != expected:
+        raise LayerError(
+            f"{layer}: errors relative to the {reference} stand beside factors about {expected}, these are about "
+            f"{own.about}; passes.own.own_factors gives those about the others' mean"
+        )
+
+
 def svd_tail2(own: Factors, row: int, ranks: Sequence[int]) -> Floats:
     """The squared norm (q,) left by a model's own leading singular directions; NaN beyond the singular values known."""
     tails = np.maximum(own.norm2[row] - np.concatenate([[0.0], np.cumsum(own.singular[row] ** 2)]), 0.0)
@@ -85,5 +106,6 @@ def notes_on(ks: Indices, ceiling: int, others: int, *, zero: bool) -> tuple[str
     if ks.max(initial=0) > ceiling:
         said.append(f"{int(ks.max())} directions were asked for, the {others} other models give {ceiling}")
     if zero:
-        said.append("the model lies at the reference itself, so that it has no relative error")
+        where = "the model lies at the reference itself, as far as rounding can tell"
+        said.append(f"{where}, so that it has no relative error")
     return tuple(said)

@@ -122,6 +122,8 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, loo
     """
     drawn = style.figure(look, height=400)
     column = "ratio_whole" if whole else "ratio"
+    # No direction about zero stores nothing: there is no ratio to draw.
+    frame = frame.filter(pl.col(column).is_not_null())
     for axis, (name, symbol, colour) in AXES.items():
         part = frame.filter((pl.col("axis") == axis) & pl.col("middle").is_not_null()).sort("k")
         if part.is_empty():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 import numpy as np
 import polars as pl
@@ -34,7 +35,7 @@ HELP: Mapping[str, str] = {
     "axis": "What the points are: models, or the rows (in) or columns (out) of all models.",
     "stored": "Stored numbers of the analysed layers: basis and mean once, coefficients for each model.",
     "dense": "Numbers of the analysed layers as they are.",
-    "ratio": "dense / stored: how many times smaller the analysed layers become.",
+    "ratio": "dense / stored: how many times smaller the analysed layers become; none where nothing is stored.",
     "ratio_whole": "The same for whole checkpoints, with everything else at full size.",
     "way": "How the weights were made.",
     "weight_error": "Relative squared error of the rebuilt layers together.",
@@ -99,8 +100,8 @@ def sizes(rows: Sequence[Sized]) -> pl.DataFrame:
                 "k": int(row.errors[0].kept[row.at]) if row.errors else 0,
                 "stored": row.storage.shared,
                 "dense": sum(row.storage.dense),
-                "ratio": row.storage.ratio,
-                "ratio_whole": row.storage.ratio_whole,
+                "ratio": _finite(row.storage.ratio),
+                "ratio_whole": _finite(row.storage.ratio_whole),
                 "low": low,
                 "middle": middle,
                 "high": high,
@@ -164,6 +165,10 @@ _SCORES: Mapping[str, type[pl.DataType]] = {
     "score": pl.Float64,
     "problem": pl.String,
 }
+
+
+def _finite(ratio: float) -> float | None:
+    return ratio if isfinite(ratio) else None
 
 
 def _errors_of(one: HeldOut) -> pl.DataFrame:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from uws_core.analysis.accounting import ceiling
 from uws_core.analysis.group_angles import grouped
-from uws_core.analysis.residuals import notes_on, own_svd2
+from uws_core.analysis.residuals import check_own, notes_on, own_svd2
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.factors import Factors
@@ -39,8 +39,8 @@ Indices = NDArray[np.intp]
 class SideQuestion:
     """What is asked of a side axis: at which `kept` directions, relative to which `reference`, beside whose own SVDs.
 
-    `reference` is `mean` (of the others), `zero` or `base`. `total` is the side Gram of exactly the chosen models
-    about their mean where it is known; without it one more read makes it.
+    `reference` is `mean` (of the others), `zero` or `base`, and `own` is about it (see `held_out`). `total` is the side
+    Gram of exactly the chosen models about their mean where it is known; without it one more read makes it.
     """
 
     axis: Axis
@@ -217,6 +217,7 @@ def _ground(
         raise LayerError(
             f"{key.name}: held-out errors on the models axis follow from the Gram; use held_out or project"
         )
+    check_own(question.own, key.name, question.reference)
     total = question.total or side_gram(collection, key, axis=question.axis, members=members, budget=question.budget)
     if total.layers != (key,) or total.axis is not question.axis:
         raise LayerError(

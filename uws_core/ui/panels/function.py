@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import plotly.graph_objects as go
@@ -39,7 +40,7 @@ def panel(query: RebuildQuery, collection: Collection, source: Provenance) -> No
     if not done:
         st.caption(f"{frame['model'].n_unique()} of {len(query.members)} networks are scored so far.")
     _problems(frame)
-    _figures(frame, serve.untrained(collection, query.members), source)
+    _figures(frame, serve.untrained(collection, query.members), _source(source, query, collection, frame))
     page.table(frame, HELP, label="Scores", percent=("weight_error", "kept_score"))
 
 
@@ -56,10 +57,23 @@ def _figures(frame: pl.DataFrame, untrained: float | None, source: Provenance) -
                 title,
                 partial(_scores, frame, against, untrained),
                 frame,
-                source,
+                replace(source, name=f"{title} {source.name}", caption=f"{title}. {source.caption}"),
                 alt=f"Score of rebuilt networks relative to the originals, against {against}",
                 key=f"scores.{against}",
             )
+
+
+def _source(source: Provenance, query: RebuildQuery, collection: Collection, frame: pl.DataFrame) -> Provenance:
+    """Where the figures come from: all layers at once, whatever the rest of the page is about."""
+    n, held = frame["model"].n_unique(), f"with each {query.group or 'model'} held out and in sample"
+    return replace(
+        source,
+        name=f"{collection.name} {query.axis} {len(query.layers)} layers",
+        caption=f"{n} networks rebuilt in {len(query.layers)} layers at once on the {query.axis} axis, {held}; scores "
+        "relative to each network's own.",
+        layers=query.layers,
+        left_out=(*collection.left_out, *serve.left_out(query)),
+    )
 
 
 def _problems(frame: pl.DataFrame) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from uws_core.answers import reconstruction as answers
@@ -11,8 +13,10 @@ from uws_core.frames import reconstruction as frames
 from uws_core.frames.reconstruction import HELP
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.nouns.views import RebuildQuery
+from uws_core.ui.panels import errand as errand_panel
 from uws_core.ui.panels import page
 from uws_core.ui.panels import reconstruction as panels
+from uws_core.ui.serve import errands
 from uws_core.ui.serve import newcomer as serve
 
 
@@ -43,9 +47,17 @@ def _show(
 ) -> None:
     if str(ref.commit) in {one.commit for one in collection.refs}:
         st.caption(":material/info: This very model is in the collection; its subspace has seen it.")
+    task = serve.errand(query, collection, str(ref))
+    if not errand_panel.panel(task, errands.attend(task)):
+        return
     found = serve.projected(query, str(ref), label)
-    st.markdown(answers.answer_newcomer(found.together, k=k, place=panels.place(query, collection)))
-    panels.newcomer_curve(found.together, query, source, k=k)
+    most, n = found.together.ceiling, found.together.trained_on
+    if k > most:
+        st.caption(f":material/info: {k} directions were asked for, the {n} models give {most}; that many are shown.")
+    k = min(k, most)
+    caption = answers.answer_newcomer(found.together, k=k, place=panels.place(query, collection))
+    st.markdown(caption)
+    panels.newcomer_curve(found.together, query, _source(source, found, ref, caption), k=k)
     by_layer = frames.by_layer({collection.by_name[name].short: [one] for name, one in found.layers.items()}, k)
     st.dataframe(
         by_layer.drop("model", "group", "nothing", "note"),
@@ -55,6 +67,17 @@ def _show(
     )
     for one in found.left_out:
         st.caption(f":material/info: {page.plain(one.what)}: {page.plain(one.reason)}")
+
+
+def _source(source: Provenance, found: serve.Projected, ref: ModelRef, caption: str) -> Provenance:
+    """Where the newcomer's figure comes from: the collection's models and this one, in the layers they share."""
+    return replace(
+        panels.figure_source(source, f"projected {found.together.model}", caption),
+        models=(*source.models, str(ref)),
+        layers=tuple(found.layers),
+        asked={**source.asked, "projected": found.together.model},
+        left_out=(*source.left_out, *found.left_out),
+    )
 
 
 def _apart(label: str, collection: Collection) -> str:

@@ -40,8 +40,8 @@ DEFINITIONS: Mapping[str, str] = {
     "In sample": "The same with a subspace that saw the model. It reaches 0 at n - 1 directions, whatever they are.",
     "Mean only": "The mean of the others in the model's place: no direction at all.",
     "Random directions": "A random subspace of k directions captures k / D of what the mean leaves, on average.",
-    "Own SVD": "The model's own truncated SVD about the reference, at as many stored numbers as its coefficients and "
-    "its share of the basis take. (Eckart and Young 1936)",
+    "Own SVD": "The model's own truncated SVD about the reference (the mean is that of the models outside its group), "
+    "at as many stored numbers as its coefficients and its share of the basis take. (Eckart and Young 1936)",
     "Stored numbers": "models: k d + n k; in: k p + n k m; out: k m + n k p; the mean d once. Layers m x p, d = m p.",
     "Ceiling": "n - 1 directions are all there are on the models axis; on the side axes all m or p of them.",
 }
@@ -80,6 +80,11 @@ def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
     ]
 
 
+def figure_source(source: Provenance, what: str, caption: str = "") -> Provenance:
+    """Where one of the page's figures comes from: the page's source under a name and a caption of the figure's own."""
+    return replace(source, name=f"{what} {source.name}", caption=caption or source.caption)
+
+
 def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k: int) -> None:
     """The error against k with its companions."""
     curve, models = frames.curve(found.together), frames.errors(found.together)
@@ -87,7 +92,7 @@ def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k:
         "Error against directions kept",
         partial(_errors, curve, models, k, found.ceiling, pick.log_scale(), _axis_name(query)),
         models,
-        source,
+        figure_source(source, "errors"),
         alt=f"Squared error of rebuilt models by number of directions. {source.caption}",
         key="errors",
     )
@@ -101,11 +106,12 @@ def models_figure(found: Rebuilt, collection: Collection, source: Provenance, *,
         named = {collection.by_name[name].short: items for name, items in found.layers.items()}
         frame, by, title = frames.by_layer(named, k), "layer", f"Model by model and layer by layer, at k = {k}"
     worst = frames.at(found.together, k).head(WORST)
+    what = f"Squared error of every model by {'directions kept' if by == 'k' else f'layer at k = {k}'}"
     figures.figure(
         title,
         partial(_models, frame, by, k),
         frame,
-        source,
+        figure_source(source, "models", f"{what}. {source.caption}"),
         alt=f"Heatmap of the error of every model by {by}",
         key="models",
     )
@@ -123,12 +129,14 @@ def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance
         except LayerError as error:
             st.caption(f"{error}.")
             whole = False
-    frame = frames.sizes(serve.sizes(query, _axes(query, collection), other=other))
+    axes = _axes(query, collection)
+    frame = frames.sizes(serve.sizes(query, axes, other=other))
+    what = f"Squared error of unseen models against how many times smaller {'checkpoints' if whole else 'the layers'}"
     figures.figure(
         "Error against size",
         partial(_sizes, frame, whole, k),
         frame,
-        source,
+        figure_source(source, "sizes", f"{what} become, on {', '.join(axes)}. {source.caption}"),
         alt="Error of unseen models against how many times smaller they become, by axis",
         key="sizes",
     )
@@ -160,15 +168,10 @@ def _axes(query: RebuildQuery, collection: Collection) -> list[str]:
     for axis in Axis:
         if axis.value == query.axis:
             continue
-        about = query.about if axis is Axis.MODELS else "mean"
-        errand = serve.errand(_on(query, axis.value, about), collection)
+        errand = serve.errand(serve.on_axis(query, axis.value), collection)
         if errand is None or errand_panel.panel(errand, errands.attend(errand, asked=False)):
             ready.append(axis.value)
     return [axis.value for axis in Axis if axis.value in ready]
-
-
-def _on(query: RebuildQuery, axis: str, about: str) -> RebuildQuery:
-    return replace(query, axis=axis, about=about)
 
 
 def _axis_name(query: RebuildQuery) -> str:

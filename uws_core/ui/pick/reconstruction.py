@@ -12,7 +12,8 @@ from uws_core.nouns.views import RebuildQuery
 from uws_core.ui import state, tokens
 from uws_core.ui.selection import POOLS, Selection
 
-TOGETHER = "sum"
+# All chosen layers, each with a subspace of its own: the pool that the address can say on every axis.
+TOGETHER = "each"
 REFERENCES = ("base", "mean", "zero")
 MOST = 4096
 
@@ -25,7 +26,7 @@ def reconstruction(selection: Selection, collection: Collection) -> RebuildQuery
         group = _held_out(selection, collection)
         k = _directions(selection)
         reference, about, own = _options(selection, collection)
-    state.change(k=k, axis=axis)
+    state.change(k=k, axis=axis, layer=_focus(selection.layer, layers, axis))
     return RebuildQuery(
         collection=selection.collection,
         fingerprint=collection.fingerprint,
@@ -77,9 +78,14 @@ def _layers(selection: Selection, collection: Collection) -> tuple[str, ...]:
         width=150,
         help="One layer, or all that are chosen in the sidebar: each with a subspace of its own.",
     )
-    if picked != shown:
-        state.change(layer=picked)
     return names if picked == TOGETHER else (picked,)
+
+
+def _focus(before: str, layers: tuple[str, ...], axis: str) -> str:
+    """How the selection says these layers: a pool that is chosen stays, where the axis has it."""
+    if len(layers) == 1:
+        return layers[0]
+    return before if before in POOLS and axis == Axis.MODELS else TOGETHER
 
 
 def _axis(selection: Selection) -> str:

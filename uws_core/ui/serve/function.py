@@ -12,13 +12,14 @@ from uws_core.errors import StoreError
 from uws_core.jobs import Report
 from uws_core.nouns.function import FunctionPoint
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.models import Collection
+from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
 from uws_core.store import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
-from uws_core.ui.serve.reconstruction import groups, kept_on
+from uws_core.ui.serve.folds import groups, told
+from uws_core.ui.serve.reconstruction import kept_on
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 # One call of the tiny networks' evaluator, and rebuilding one of them.
@@ -36,7 +37,7 @@ def errand(query: RebuildQuery, collection: Collection) -> errands.Errand:
     """Rebuilding and scoring every chosen network at about eight ks."""
     n, points = len(query.members), 2 + 2 * len(_kept(query, collection))
     return errands.Errand(
-        key=errands.key_of("scores", _asked(query)),
+        key=errands.key_of("scores", *_asked(query, collection)),
         title=f"Rebuilding and scoring {n} networks",
         seconds=n * points * _SECONDS_PER_SCORE,
         # Small networks: what takes the time is trying them, so progress counts networks.
@@ -47,10 +48,21 @@ def errand(query: RebuildQuery, collection: Collection) -> errands.Errand:
 
 def points(query: RebuildQuery) -> tuple[FunctionPoint, ...]:
     """The scores there are, possibly of some networks only while the rest is under way or was stopped."""
-    raw = default_store().get(_key(query))
-    with suppress(StoreError):
-        return scores_from(raw) if raw is not None else ()
+    collection = catalogue().get(query.collection)
+    raw = default_store().get(_key(query, collection)) if collection is not None else None
+    if collection is None or raw is None:
+        return ()
+    with suppress(StoreError, ValueError, IndexError):
+        return tuple(replace(point, model=collection.labels[int(point.model)]) for point in scores_from(raw))
     return ()
+
+
+def left_out(query: RebuildQuery) -> tuple[LeftOut, ...]:
+    """Which networks take no part in which of the rebuilt layers; only of layers that were read already."""
+    collection = catalogue().get(query.collection)
+    if collection is None or grams.missing(collection, query.layers):
+        return ()
+    return grams.left_out(Query(query.collection, query.fingerprint, query.members, query.layers))
 
 
 def untrained(collection: Collection, members: tuple[int, ...]) -> float | None:
@@ -83,12 +95,14 @@ def _score(query: RebuildQuery, collection: Collection, report: Report) -> None:
     every = {gram.layer.name: gram for gram in grams.of(asked)}
     found: list[FunctionPoint] = []
 
+    rows = {label: str(row) for row, label in enumerate(collection.labels)}
+
     def noted(fraction: float, message: str) -> None:
-        default_store().put(_key(query), scores_bytes(found))
+        default_store().put(_key(query, collection), scores_bytes(found))
         report(fraction, message)
 
     for point in function_errors(collection, evaluate, question, grams=every, report=noted):
-        found.append(point)
+        found.append(replace(point, model=rows[point.model]))
 
 
 def _kept(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
@@ -100,9 +114,11 @@ def _kept(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
     return tuple(sorted(nearest | {0}))
 
 
-def _asked(query: RebuildQuery) -> RebuildQuery:
-    return replace(query, collection="", own=False)
+def _asked(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
+    """The query with what an edited table changes: what is held out together, and the task that is tried."""
+    tasks = collection.table.get("task", ())
+    return replace(query, collection="", own=False), told(query, collection), tuple(map(repr, tasks))
 
 
-def _key(query: RebuildQuery) -> str:
-    return f"scores/{MATH_VERSION}/{errands.key_of('points', _asked(query))}"
+def _key(query: RebuildQuery, collection: Collection) -> str:
+    return f"scores/{MATH_VERSION}/{errands.key_of('points', *_asked(query, collection))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -12,16 +13,18 @@ import streamlit as st
 
 from uws_core import run
 from uws_core.analysis.heldout import pooled, project
-from uws_core.errors import CollectionError, LayerError, NotEnoughModels, UwsError
-from uws_core.nouns.factors import Factors
+from uws_core.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
+from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut, ModelRef
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
+from uws_core.store import default_store
 from uws_core.ui import folders
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import grams
+from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve.reconstruction import kept_on
 
 # Uploaded models are kept for as long as the machine keeps temporary files, the latest few.
@@ -73,6 +76,24 @@ def from_upload(content: bytes) -> ModelRef:
         raise
 
 
+def errand(query: RebuildQuery, collection: Collection, model: str) -> errands.Errand:
+    """Reading the chosen models beside the new one, in the query's layers; what is done is kept layer by layer."""
+    n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
+    # On the models axis all are read for their inner products, on a side for their Gram and mean; own SVD: the mean.
+    times = (1.0 if query.axis == Axis.MODELS else 3.0) + (1.0 if query.own and query.reference == "mean" else 0.0)
+    sides = [key.shape[1] if query.axis == Axis.IN else key.shape[0] for key in keys]
+    steps = sum(10.0 * min(key.shape) ** 3 for key in keys) if query.own else 0.0
+    if query.axis != Axis.MODELS:
+        steps += sum(2.0 * n * key.entries * side + 20.0 * side**3 for key, side in zip(keys, sides, strict=True))
+    return errands.Errand(
+        key=errands.key_of("newcomer", _asked(query), model),
+        title=f"Comparing one model with {n} in {len(keys)} layers" if len(keys) > 1 else f"Comparing a model with {n}",
+        seconds=errands.read_seconds(collection, query.layers, times=times) + steps / errands.STEPS_PER_SECOND,
+        bytes=int(times * 4 * n * sum(key.entries for key in keys)),
+        work=lambda report: _prepare(query, collection, model, report),
+    )
+
+
 @st.cache_data(max_entries=64, max_size="64mb", show_spinner="Comparing the model with the collection")
 def projected(query: RebuildQuery, model: str, label: str) -> Projected:
     """A model's errors in the query's layers; `model` is its reference with its content.
@@ -81,19 +102,15 @@ def projected(query: RebuildQuery, model: str, label: str) -> Projected:
         LayerError: no layer can be compared.
         SourceError: the model or the collection cannot be read.
     """
-    from uws_core.passes.project import comparable
-
     collection = _collection(query)
-    shared, left_out = comparable(collection, ModelRef.parse(model))
+    shared, left_out = _comparable(query, collection, model)
     found: dict[str, HeldOut] = {}
     problems = [one for one in left_out if one.what in query.layers or one.what not in collection.by_name]
-    for layer in shared:
-        if layer.name not in query.layers:
-            continue
+    for name in shared:
         try:
-            found[layer.name] = _one(replace(query, layers=(layer.name,)), query, collection, model, label)
+            found[name] = replace(_one(name, query, collection, model), model=label)
         except (LayerError, NotEnoughModels) as error:
-            problems.append(LeftOut(layer.name, str(error)))
+            problems.append(LeftOut(name, str(error)))
     if not found:
         raise LayerError(
             f"{label} has none of the {len(query.layers)} chosen layers in the same shape; "
@@ -103,36 +120,57 @@ def projected(query: RebuildQuery, model: str, label: str) -> Projected:
     return Projected(found, together, tuple(problems))
 
 
-def _one(query: RebuildQuery, whole: RebuildQuery, collection: Collection, model: str, label: str) -> HeldOut:
-    """The errors in one layer."""
+def _prepare(query: RebuildQuery, collection: Collection, model: str, report: Report) -> None:
+    """Every layer into the store; what cannot be compared is said when the answer is asked for."""
+    shared, _ = _comparable(query, collection, model)
+    for index, name in enumerate(shared):
+        with suppress(LayerError, NotEnoughModels):
+            _one(name, query, collection, model)
+        report((index + 1) / len(shared), collection.by_name[name].short)
+
+
+def _comparable(query: RebuildQuery, collection: Collection, model: str) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """The query's layers that the model has too, and what it has not or has beside."""
+    # torch is loaded only where weights are read.
+    from uws_core.passes.project import comparable
+
+    shared, left_out = comparable(collection, ModelRef.parse(model))
+    return tuple(layer.name for layer in shared if layer.name in query.layers), left_out
+
+
+def _one(name: str, query: RebuildQuery, collection: Collection, model: str) -> HeldOut:
+    """The errors in one layer, from the store or by a pass."""
+    kept = kept_on(query, collection)
+    key = f"newcomer/{MATH_VERSION}/{errands.key_of('layer', replace(_asked(query), layers=(name,)), kept, model)}"
+    raw = default_store().get(key)
+    if raw is not None:
+        with suppress(StoreError, ValueError):
+            (found,) = heldout_from(raw)
+            return found
+    found = _computed(name, query, collection, ModelRef.parse(model), kept)
+    default_store().put(key, heldout_bytes([found]))
+    return found
+
+
+def _computed(name: str, query: RebuildQuery, collection: Collection, ref: ModelRef, kept: tuple[int, ...]) -> HeldOut:
+    from uws_core.passes.own import own_newcomer
     from uws_core.passes.project import newcomer
     from uws_core.passes.side_heldout import SideQuestion, side_project
 
-    name, ref, kept = query.layers[0], ModelRef.parse(model), kept_on(whole, collection)
-    own = _own(query, collection, ref, label) if query.own else None
+    label, members, reference = str(ref), query.members, query.reference
+    own = own_newcomer(collection, name, ref, label=label, reference=reference, members=members) if query.own else None
     if query.axis == Axis.MODELS:
-        (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
+        (gram,) = grams.of(Query(query.collection, query.fingerprint, members, (name,)))
         row = newcomer(collection, name, ref, gram=gram, label=label)
-        options = {"about": query.about, "reference": query.reference}
-        return project(gram, row, kept=kept, members=query.members, own=own, **options)
-    total = run.side(collection, name, axis=query.axis, members=query.members)
-    question = SideQuestion(Axis(query.axis), kept, reference=query.reference, own=own, total=total)
-    return side_project(collection, name, question, ref, label=label, members=query.members)
+        return project(gram, row, kept=kept, members=members, about=query.about, reference=reference, own=own)
+    total = run.side(collection, name, axis=query.axis, members=members)
+    question = SideQuestion(Axis(query.axis), kept, reference=reference, own=own, total=total)
+    return side_project(collection, name, question, ref, label=label, members=members)
 
 
-def _own(query: RebuildQuery, collection: Collection, ref: ModelRef, label: str) -> Factors:
-    """The newcomer's own singular values, about what the errors are relative to; the mean then includes it."""
-    from uws_core.passes.factors import factors
-
-    rows = [*query.members]
-    wide = replace(
-        collection,
-        refs=(*(collection.refs[row] for row in rows), ref),
-        labels=(*(collection.labels[row] for row in rows), label),
-        table={},
-    )
-    members = None if query.reference == "mean" else [len(rows)]
-    return factors(wide, query.layers[0], kept=1, about=query.reference, members=members)
+def _asked(query: RebuildQuery) -> RebuildQuery:
+    """The query without what changes nothing here: nobody is held out."""
+    return replace(query, collection="", group="")
 
 
 def _collection(query: RebuildQuery) -> Collection:

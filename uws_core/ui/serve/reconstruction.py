@@ -24,12 +24,11 @@ from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
 from uws_core.store import default_store
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, grams
+from uws_core.ui.serve import errands, folds, grams
+from uws_core.ui.serve.folds import names, told
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
 MOST_KS = 48
-# Directions of each model that are kept anyway; here only their singular values are used.
-KEPT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +46,20 @@ class Rebuilt:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What must be known of the numbers, without that k was clipped, which the ceiling shows."""
+        """What must be known of the numbers, without what happens beyond the ceiling; see `clipped`."""
         said = dict.fromkeys(note for one in self.together for note in one.notes)
         return tuple(note for note in said if "were asked for" not in note)
+
+    def clipped(self, k: int) -> tuple[int, tuple[str, ...]]:
+        """The number of directions to show where k are asked for, and why it is less, or less for some models."""
+        least = min((one.ceiling for one in self.together), default=0)
+        if k > self.ceiling:
+            asked = f"{k} directions were asked for, the models that are not held out have at most {self.ceiling}"
+            return self.ceiling, (f"{asked}; that many are shown",)
+        if k > least:
+            few = sum(one.ceiling < k for one in self.together)
+            return k, (f"For {few} of {len(self.together)} models the others have fewer than {k} directions",)
+        return k, ()
 
 
 def errand(query: RebuildQuery, collection: Collection) -> errands.Errand | None:
@@ -58,7 +68,7 @@ def errand(query: RebuildQuery, collection: Collection) -> errands.Errand | None
         return None
     seconds, bytes_read = _price(query, collection)
     return errands.Errand(
-        key=errands.key_of("rebuild", replace(query, collection="")),
+        key=errands.key_of("rebuild", replace(query, collection=""), told(query, collection)),
         title=f"Rebuilding {_layers_text(query)} of {len(query.members)} models",
         seconds=seconds,
         bytes=bytes_read,
@@ -72,23 +82,27 @@ def rebuilt(query: RebuildQuery) -> Rebuilt:
     Raises:
         UwsError: no layer in which anything can be held out.
     """
-    kept = kept_on(query, _collection(query))
+    collection = _collection(query)
+    kept, known_by = kept_on(query, collection), (*told(query, collection), *names(query, collection))
     found: dict[str, tuple[HeldOut, ...]] = {}
     problems: list[tuple[str, UwsError]] = []
     for name in query.layers:
         try:
-            found[name] = layer_errors(replace(query, layers=(name,)), kept)
+            found[name] = layer_errors(replace(query, layers=(name,)), kept, known_by)
         except (LayerError, NotEnoughModels) as error:
             problems.append((name, error))
     if not found:
         raise problems[0][1] if problems else NotEnoughModels("No layer is chosen; choose one in the sidebar")
     left_out = tuple(LeftOut(name, str(error)) for name, error in problems)
+    left_out += grams.left_out(Query(query.collection, query.fingerprint, query.members, query.layers))
     return Rebuilt(found, pooled(found.values()), left_out)
 
 
 @st.cache_data(max_entries=512, max_size="256mb", show_spinner=False)
-def layer_errors(query: RebuildQuery, kept: tuple[int, ...]) -> tuple[HeldOut, ...]:
+def layer_errors(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str, ...]) -> tuple[HeldOut, ...]:
     """The held-out errors in the query's one layer, at the same numbers of directions as in all others.
+
+    `known_by` are the models' groups and names: the answer of the same weights changes with them.
 
     Raises:
         UwsError: as for `held_out`, or the collection changed meanwhile.
@@ -106,12 +120,18 @@ def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[
     """
     collection, rows = _collection(query), []
     for axis in axes:
+        one = on_axis(query, axis)
         try:
-            found = rebuilt(replace(query, axis=axis))
+            found = rebuilt(one)
         except (LayerError, NotEnoughModels):
             continue
-        rows += _sized(axis, query, collection, found, other)
+        rows += _sized(one, collection, found, other)
     return tuple(rows)
+
+
+def on_axis(query: RebuildQuery, axis: str) -> RebuildQuery:
+    """The query on another axis; on the side axes the others' mean is the only centre."""
+    return replace(query, axis=axis, about=query.about if axis == Axis.MODELS else "mean")
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -124,11 +144,6 @@ def other_numbers(query: RebuildQuery) -> int:
     from uws_core.passes.rebuild import other_numbers as counted
 
     return counted(_collection(query), query.members)
-
-
-def groups(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
-    """One label for each model of the collection: what is held out together."""
-    return tuple(collection.table[query.group]) if query.group else tuple(range(len(collection)))
 
 
 def kept_on(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
@@ -146,25 +161,26 @@ def _layer_errors(
     query: RebuildQuery, collection: Collection, kept: tuple[int, ...], report: Report | None
 ) -> tuple[HeldOut, ...]:
     """From the Gram on the models axis; on a side axis from the store or by a pass."""
-    own = _own(query, collection) if query.own else None
+    own = folds.own(query, collection) if query.own else None
     if query.axis == Axis.MODELS:
         (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
         return held_out(
             gram,
-            groups=groups(query, collection),
+            groups=folds.groups(query, collection),
             kept=kept,
             members=query.members,
             about=query.about,
             reference=query.reference,
             own=own,
         )
-    key = f"heldout/{MATH_VERSION}/{errands.key_of('layer', replace(query, collection=''), kept)}"
+    asked = (replace(query, collection=""), kept, told(query, collection))
+    key = f"heldout/{MATH_VERSION}/{errands.key_of('layer', *asked)}"
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
-            return heldout_from(raw)
+            return folds.by_name(heldout_from(raw), collection)
     found = _side_errors(query, collection, kept, own, report)
-    default_store().put(key, heldout_bytes(found))
+    default_store().put(key, heldout_bytes(folds.by_row(found, collection)))
     return found
 
 
@@ -181,23 +197,17 @@ def _side_errors(
         own=own,
         total=run.side(collection, query.layers[0], axis=query.axis, members=query.members),
     )
-    return side_held_out(
-        collection, query.layers[0], question, groups=groups(query, collection), members=query.members, report=report
-    )
+    held = folds.groups(query, collection)
+    return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report)
 
 
-def _own(query: RebuildQuery, collection: Collection) -> Factors:
-    """The models' own singular values about what the errors are relative to."""
-    return run.directions(collection, query.layers[0], kept=KEPT, about=query.reference, members=query.members)
-
-
-def _sized(axis: str, query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
-    rows, names = [], list(found.layers)
+def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
+    rows, layers = [], list(found.layers)
     for place, k in enumerate(found.together[0].kept.tolist()):
         if k <= found.ceiling:
             mean, n = query.about == "mean", len(query.members)
-            stored = storage(collection, names, kept=k, axis=axis, mean=mean, members=n, other=other)
-            rows.append(Sized(axis, stored, found.together, place))
+            stored = storage(collection, layers, kept=k, axis=query.axis, mean=mean, members=n, other=other)
+            rows.append(Sized(query.axis, stored, found.together, place))
     return rows
 
 
@@ -207,7 +217,8 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
     for index, name in enumerate(query.layers):
         one = replace(query, layers=(name,))
         if query.own:
-            _own(one, collection)
+            with suppress(NotEnoughModels):
+                folds.own(one, collection, part(index))
         if query.axis != Axis.MODELS:
             with suppress(LayerError, NotEnoughModels):
                 _layer_errors(one, collection, kept, part(index))
@@ -217,15 +228,15 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
 def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
     """About how many seconds and bytes the errand takes."""
     n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
-    folds = len(set(groups(query, collection)))
+    groups = len(set(told(query, collection)))
     times, steps = 0.0, 0.0
     if query.own:
-        times, steps = 2.0, sum(n * (2.0 * key.entries * min(key.shape) + 30.0 * min(key.shape) ** 3) for key in keys)
+        times, steps = 3.0, sum(n * (2.0 * key.entries * min(key.shape) + 30.0 * min(key.shape) ** 3) for key in keys)
     if query.axis != Axis.MODELS:
         sides = [key.shape[1] if query.axis == Axis.IN else key.shape[0] for key in keys]
         times += 4.0
         steps += sum(
-            4.0 * n * key.entries * side + 10.0 * folds * side**3 for key, side in zip(keys, sides, strict=True)
+            4.0 * n * key.entries * side + 10.0 * groups * side**3 for key, side in zip(keys, sides, strict=True)
         )
     seconds = errands.read_seconds(collection, query.layers, times=times) + steps / errands.STEPS_PER_SECOND
     return seconds, int(times * 4 * n * sum(key.entries for key in keys))
