@@ -156,7 +156,7 @@ def test_one_dialect_may_be_asked_for(tmp_path: Path, read: Read):
     for i in range(2):
         written(tmp_path / f"p{i}", peft(i))
         written(tmp_path / f"k{i}", kohya(i))
-    assert json.loads(read("ls", str(tmp_path), "--json", "--dialect", "kohya")[1])["labels"] == ["k0", "k1"]
+    assert json.loads(read("ls", str(tmp_path), "--json", "--dialect", "peft")[1])["labels"] == ["p0", "p1"]
     with pytest.raises(SystemExit):
         main(["ls", str(tmp_path), "--dialect", "french"])
 

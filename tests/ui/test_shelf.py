@@ -18,6 +18,7 @@ from uws_core.errors import ExportError, UnreadableFile
 from uws_core.nouns.models import Collection
 from uws_core.saved import saved_text
 from uws_core.ui import shelf
+from uws_core.ui.uploads import planned
 
 pytestmark = pytest.mark.usefixtures("results_folder")
 
@@ -84,32 +85,36 @@ def test_a_collection_file_from_elsewhere_is_kept_or_refused(opened: Collection)
     assert len(shelf.listed()) == 1
 
 
+def lying(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_uploads_lie_in_a_folder_named_by_their_content():
     files = [("a.safetensors", weights(1)), ("../../b.safetensors", weights(2)), ("c/a.safetensors", weights(3))]
-    paths = shelf.keep_uploads(files)
-    assert [path.name for path in paths] == ["a.safetensors", "b.safetensors", "a-2.safetensors"]
-    assert [path.read_bytes() for path in paths] == [data for _, data in files]
-    assert {path.parent.parent for path in paths} == {shelf.uploads()}
-    assert shelf.keep_uploads(files) == paths
-    assert shelf.keep_uploads(files[:2]) != paths[:2]
+    place = shelf.keep_uploads(planned(files))
+    names = ["a/a.safetensors", "b/b.safetensors", "a-2/a-2.safetensors"]
+    assert lying(place) == dict(zip(names, [data for _, data in files], strict=True))
+    assert place.parent == shelf.uploads()
+    assert shelf.keep_uploads(planned(files)) == place
+    assert shelf.keep_uploads(planned(files[:2])) != place
     assert len(list(shelf.uploads().iterdir())) == 2
 
 
 @pytest.mark.parametrize("name", ["", ".safetensors", "..", "ü.safetensors", "a\\b.safetensors", "x" * 500, "CON\0"])
 def test_an_uploaded_name_is_made_plain(name: str):
-    (path,) = shelf.keep_uploads([(name, b"x")])
-    assert path.parent.parent == shelf.uploads()
-    assert path.read_bytes() == b"x"
+    place = shelf.keep_uploads(planned([(name, b"x")]))
+    assert place.parent == shelf.uploads()
+    assert list(lying(place).values()) == [b"x"]
 
 
 def test_removing_a_collection_takes_its_uploads_unless_another_names_them():
-    paths = shelf.keep_uploads([(f"m{i}.safetensors", weights(i)) for i in range(3)])
-    both = collect(list(paths), name="both")
+    place = shelf.keep_uploads(planned([(f"m{i}.safetensors", weights(i)) for i in range(3)]))
+    both = collect(place, name="both")
     first, second = shelf.keep(both), shelf.keep(replace(both, name="again"))
     shelf.remove(first)
-    assert paths[0].exists()
+    assert place.exists()
     shelf.remove(second)
-    assert not paths[0].exists()
+    assert not place.exists()
     assert shelf.listed() == ()
 
 
@@ -136,7 +141,11 @@ def test_edits_of_other_models_do_not_fit(opened: Collection):
 
 def test_a_shelf_that_cannot_be_made_says_so(opened: Collection, results_folder: Path):
     shelf.folder().write_text("a file")
-    for put in (lambda: shelf.keep(opened), lambda: shelf.keep_edits(opened), lambda: shelf.keep_uploads([("a", b"")])):
+    for put in (
+        lambda: shelf.keep(opened),
+        lambda: shelf.keep_edits(opened),
+        lambda: shelf.keep_uploads(planned([("a", b"")])),
+    ):
         with pytest.raises(ExportError, match="cannot be kept"):
             put()
     assert shelf.listed() == ()

@@ -89,10 +89,12 @@ class Choices:
         """Every value is checked, since it may come from a file.
 
         Raises:
-            ValueError: a dialect that nobody speaks.
+            ValueError: a dialect that nobody speaks, or a switch that is neither on nor off.
         """
+        if not (isinstance(self.common_rows, bool) and isinstance(self.pickled, bool)):
+            raise ValueError(f"a switch is on or off; found {self.common_rows!r} and {self.pickled!r}")
         if self.dialect not in ("", *DIALECTS):
-            raise ValueError(f"a dialect is one of {', '.join(DIALECTS)}; found {self.dialect[:40]!r}")
+            raise ValueError(f"a dialect is one of {', '.join(DIALECTS)}; found {str(self.dialect)[:40]!r}")
 
     def __bool__(self) -> bool:
         return self != Choices()
@@ -100,3 +102,7 @@ class Choices:
     def __str__(self) -> str:
         said = ["rows in common"] * self.common_rows + ["pickled files read"] * self.pickled
         return ", ".join([*said, *([f"{self.dialect} only"] if self.dialect else [])])
+
+
+# Nothing chosen.
+USUAL: Final = Choices()

@@ -1,7 +1,8 @@
 """The collections that can be chosen: built in, in folders somebody opened here, or saved on the shelf.
 
-A folder is chosen by an id, never by a path in an address; which path an id stands for is kept in the store, so that a
-link works after a restart, and the path is checked against the roots every time it is used.
+A folder is chosen by an id, never by a path in an address; which path an id stands for, and how it was chosen to be
+read, is kept in the store, so that a link works after a restart, and the path is checked against the roots every time
+it is used.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import streamlit as st
 
 from uws_core.collection import collect
 from uws_core.errors import StoreError, UwsError
+from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
 from uws_core.store import default_store
 from uws_core.ui import folders, shelf
@@ -36,12 +38,20 @@ class Found:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a collection lies on this machine, and how it is read."""
+
+    path: Path
+    choices: Choices = USUAL
+
+
 class Catalogue:
     """Every collection by id; shared by all sessions, so all it changes is behind a lock."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._folders: dict[str, Path] = dict(_remembered())
+        self._folders: dict[str, Place] = dict(_remembered())
 
     def ids(self) -> tuple[str, ...]:
         """The ids, built-in collections first; a new visitor starts with the first."""
@@ -55,26 +65,34 @@ class Catalogue:
     def look(self, collection: str) -> Found:
         """The collection, or why it cannot be had."""
         if collection.startswith(PREFIX):
-            return _collected(collection, "")
+            return _collected(collection, "", USUAL)
+        place = self.place(collection)
+        if place is None:
+            again = "" if collection.startswith(shelf.SAVED) else "; open its folder again"
+            return Found(None, f"No collection is called {collection.removeprefix(shelf.SAVED)} here{again}")
         if collection.startswith(shelf.SAVED):
-            return _saved(collection)
-        with self._lock:
-            folder = self._folders.get(collection)
-        if folder is None:
-            return Found(None, f"No collection is called {collection} here; open its folder again")
+            return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices)
         try:
-            folder = folders.allowed(str(folder))
+            folder = folders.allowed(str(place.path))
         except UwsError as error:
             return Found(None, str(error))
-        return _collected(str(folder), _stamp(str(folder)))
+        return _collected(str(folder), _stamp(str(folder)), place.choices)
 
-    def path(self, collection: str) -> Path | None:
-        """The folder behind an id, or None for a built-in collection."""
+    def place(self, collection: str) -> Place | None:
+        """The folder or the collection file behind an id, and how it is read; None for a built-in collection."""
+        if collection.startswith(shelf.SAVED):
+            path = shelf.path_of(collection)
+            return None if path is None else Place(path, Choices(pickled=shelf.trusted(path)))
         with self._lock:
             return self._folders.get(collection)
 
-    def add(self, text: str) -> str:
-        """The id of the folder a person typed, now and after a restart.
+    def path(self, collection: str) -> Path | None:
+        """The folder behind an id, or None for a collection that is built in or saved."""
+        place = None if collection.startswith(shelf.SAVED) else self.place(collection)
+        return None if place is None else place.path
+
+    def add(self, text: str, choices: Choices = USUAL) -> str:
+        """The id of the folder a person typed, read as they chose, now and after a restart.
 
         Raises:
             OutsideRoot: it lies outside the roots.
@@ -82,14 +100,14 @@ class Catalogue:
             CollectionError: it holds nothing that can be compared.
         """
         folder = folders.allowed(text)
-        collect(folder, roots=folders.roots())
-        name = folder_id(folder)
+        _opened(folder, folders.roots(), choices)
+        name, place = folder_id(folder, choices), Place(folder, choices)
         with self._lock:
             self._folders.pop(name, None)
-            self._folders[name] = folder
+            self._folders[name] = place
             while len(self._folders) > _MOST_FOLDERS:
                 self._folders.pop(next(iter(self._folders)))
-        _remember(name, folder)
+        _remember(name, place)
         return name
 
     def title(self, collection: str) -> str:
@@ -97,13 +115,19 @@ class Catalogue:
         if collection.startswith(shelf.SAVED):
             return next((one.title for one in shelf.listed() if one.id == collection), collection)
         demo = DEMOS.get(collection.removeprefix(PREFIX)) if collection.startswith(PREFIX) else None
-        return collection.removeprefix(FOLDER) if demo is None else demo.title
+        if demo is not None:
+            return demo.title
+        place = self.place(collection)
+        name = collection.removeprefix(FOLDER)
+        return f"{name} ({place.choices})" if place is not None and place.choices else name
 
     def about(self, collection: str) -> str:
-        """One sentence about a collection: what it is, or where it lies."""
+        """One sentence about a collection: what it is, or where it lies and how it is read."""
         demo = DEMOS.get(collection.removeprefix(PREFIX)) if collection.startswith(PREFIX) else None
-        place = shelf.path_of(collection) if collection.startswith(shelf.SAVED) else self.path(collection)
-        return str(place or "") if demo is None else demo.about
+        if demo is not None:
+            return demo.about
+        place = self.place(collection)
+        return "" if place is None else f"{place.path}{f' ({place.choices})' if place.choices else ''}"
 
 
 @st.cache_resource(show_spinner=False)
@@ -112,10 +136,11 @@ def catalogue() -> Catalogue:
     return Catalogue()
 
 
-def folder_id(folder: Path) -> str:
-    """A short id for a folder: its name for people, and a digest of its place to tell namesakes apart."""
+def folder_id(folder: Path, choices: Choices = USUAL) -> str:
+    """A short id for a folder: its name for people, and a digest of its place and of what was chosen about it."""
+    told = f"{folder}\0{choices}" if choices else str(folder)
     name = re.sub(r"[^a-zA-Z0-9._-]+", "-", folder.name).strip("-.")[:40] or "models"
-    return f"{FOLDER}{name}-{sha256(str(folder).encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return f"{FOLDER}{name}-{sha256(told.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def read_again() -> None:
@@ -125,20 +150,23 @@ def read_again() -> None:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the models' headers")
-def _collected(where: str, stamp: str) -> Found:
+def _collected(where: str, stamp: str, choices: Choices) -> Found:
     """What lies at a place; `stamp` is part of the key, so a changed folder is read again."""
     try:
-        found = collect(where) if where.startswith(PREFIX) else collect(Path(where), roots=_roots())
+        found = collect(where) if where.startswith(PREFIX) else _opened(Path(where), _roots(), choices)
         return Found(shelf.edited(found))
     except UwsError as error:
         return Found(None, str(error))
 
 
-def _saved(collection: str) -> Found:
-    path = shelf.path_of(collection)
-    if path is None:
-        return Found(None, f"No saved collection is called {collection.removeprefix(shelf.SAVED)} here")
-    return _collected(str(path), str(path.stat().st_mtime_ns))
+def _opened(path: Path, roots: tuple[Path, ...], choices: Choices) -> Collection:
+    return collect(
+        path,
+        roots=roots,
+        common_rows=choices.common_rows,
+        pickled=choices.pickled,
+        dialect=choices.dialect or None,
+    )
 
 
 def _roots() -> tuple[Path, ...]:
@@ -151,7 +179,7 @@ def _stamp(folder: str) -> str:
     return folders.stamp(Path(folder))
 
 
-def _remembered() -> list[tuple[str, Path]]:
+def _remembered() -> list[tuple[str, Place]]:
     """The folders opened here before, as far as the store still knows them."""
     try:
         store = default_store()
@@ -161,15 +189,18 @@ def _remembered() -> list[tuple[str, Path]]:
     pairs = []
     for name, raw in found[:_MOST_FOLDERS]:
         try:
-            pairs.append((name, Path(json.loads(raw or b"")["path"])))
+            told = json.loads(raw or b"")
+            chosen = {key: told[key] for key in asdict(USUAL) if key in told}
+            pairs.append((name, Place(Path(told["path"]), Choices(**chosen))))
         except (ValueError, KeyError, TypeError):
             continue
     return pairs
 
 
-def _remember(name: str, folder: Path) -> None:
+def _remember(name: str, place: Place) -> None:
+    told = {"path": str(place.path), **(asdict(place.choices) if place.choices else {})}
     try:
-        default_store().put(_KEPT + name, json.dumps({"path": str(folder)}).encode())
+        default_store().put(_KEPT + name, json.dumps(told).encode())
     except (StoreError, UnicodeEncodeError):
         # The folder is open all the same, only not after a restart.
         return

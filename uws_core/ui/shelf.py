@@ -1,8 +1,8 @@
 """What this app keeps of people's own: saved collections, uploaded weights, and attributes that were edited.
 
-A folder beside the results holds `<id>.uws.toml` files, one a collection, uploaded files in `uploads/`, and edited
-attributes in `edits/` by the fingerprint of the models they are of. An id is looked up in the folder, never joined
-into a path from outside.
+A folder beside the results holds `<id>.uws.toml` files, one a collection, uploaded files in `uploads/`, edited
+attributes in `edits/` by the fingerprint of the models they are of, and in `pickled/` which collections somebody chose
+here to read pickled files of. An id is looked up in the folder, never joined into a path from outside.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
@@ -20,15 +19,16 @@ from typing import Final
 from uws_core.errors import ExportError, UwsError
 from uws_core.nouns.models import Collection
 from uws_core.saved import SUFFIX, parse_saved, read_saved, save
+from uws_core.sources.pickled import MARK
 from uws_core.store import default_path
+from uws_core.ui.uploads import Plan
 
 SAVED: Final = "saved:"
-_UPLOADS, _EDITS = "uploads", "edits"
+_UPLOADS, _EDITS, _PICKLED = "uploads", "edits", "pickled"
 _STEM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}")
 _NAME_LINE: Final = re.compile(r'^name = (".*")$', re.MULTILINE)
 # The name stands in the first lines of a file.
 _HEAD: Final = 4096
-WEIGHTS: Final = ".safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,17 @@ def keep(collection: Collection, *, query: str = "", name: str = "") -> str:
         ExportError: it cannot be written.
     """
     name = name or id_for(collection.name, collection.fingerprint)
-    save(collection, _made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}", query=query)
+    path = _made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}"
+    save(collection, path, query=query)
+    if any(MARK in ref.part for ref in collection.refs):
+        _trust(path)
     return name
 
 
-def keep_text(title: str, text: str) -> str:
+def keep_text(title: str, text: str, *, pickled: bool = False) -> str:
     """Puts a collection file from elsewhere on the shelf; returns its id.
+
+    Pickled files that it names are read only with `pickled`: a person here chose so, the file cannot.
 
     Raises:
         UnreadableFile: it is none; the message says where.
@@ -96,11 +101,23 @@ def keep_text(title: str, text: str) -> str:
     """
     parse_saved(text, beside=folder())
     name = id_for(title.removesuffix(SUFFIX), text)
+    path = _made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}"
     try:
-        (_made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}").write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except (OSError, UnicodeEncodeError) as error:
         raise ExportError(f"{title}: the collection cannot be kept: {error}") from error
+    if pickled:
+        _trust(path)
     return name
+
+
+def trusted(path: Path) -> bool:
+    """Whether somebody here chose to read the pickled files that this collection file names, as it is now."""
+    mark = folder() / _PICKLED / _stem(path)
+    try:
+        return mark.read_text(encoding="utf-8") == _digest(path)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def remove(name: str) -> None:
@@ -109,34 +126,34 @@ def remove(name: str) -> None:
     if path is None:
         return
     path.unlink(missing_ok=True)
+    (folder() / _PICKLED / _stem(path)).unlink(missing_ok=True)
     named = "".join(one.path.read_text(encoding="utf-8") for one in listed())
     for place in uploads().iterdir() if uploads().is_dir() else ():
         if place.name not in named:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def keep_uploads(files: Sequence[tuple[str, bytes]]) -> tuple[Path, ...]:
-    """Writes uploaded weights under safe names in a folder named by their content; returns their paths in order.
+def keep_uploads(plan: Plan) -> Path:
+    """Writes uploaded files as they are planned to lie, in a folder named by their content; returns the folder.
 
     Raises:
         ExportError: they cannot be written.
     """
     digest = sha256()
-    for name, data in files:
-        digest.update(sha256(name.encode(errors="replace")).digest() + sha256(data).digest())
+    for name, data in plan.files:
+        digest.update(sha256(name.encode()).digest() + sha256(data).digest())
     place = uploads() / digest.hexdigest()[:40]
-    names = _safe_names([name for name, _ in files])
-    if not place.is_dir():
-        unfinished = place.with_name(f".{place.name}")
-        try:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _made(unfinished)
-            for name, (_, data) in zip(names, files, strict=True):
-                (unfinished / name).write_bytes(data)
-            unfinished.rename(place)
-        except OSError as error:
-            raise ExportError(f"the uploaded files cannot be kept: {error.strerror or error}") from error
-    return tuple(place / name for name in names)
+    if place.is_dir():
+        return place
+    unfinished = place.with_name(f".{place.name}")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for name, data in plan.files:
+            (_made((unfinished / name).parent) / Path(name).name).write_bytes(data)
+        unfinished.rename(place)
+    except OSError as error:
+        raise ExportError(f"the uploaded files cannot be kept: {error.strerror or error}") from error
+    return place
 
 
 def edited(collection: Collection) -> Collection:
@@ -177,6 +194,18 @@ def _edits(collection: Collection) -> Path:
     return folder() / _EDITS / f"{sha256(collection.fingerprint.encode()).hexdigest()[:32]}{SUFFIX}"
 
 
+def _trust(path: Path) -> None:
+    mark = _made(folder() / _PICKLED) / _stem(path)
+    try:
+        mark.write_text(_digest(path), encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{mark}: the choice to read pickled files cannot be kept: {error}") from error
+
+
+def _digest(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
+
+
 def _made(place: Path) -> Path:
     try:
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -198,18 +227,3 @@ def _title(path: Path, changed: int) -> str:
         return str(json.loads(found[1]))[:120] if found else _stem(path)
     except (OSError, ValueError):
         return _stem(path)
-
-
-def _safe_names(names: Iterable[str]) -> list[str]:
-    """A plain file name for each, all different."""
-    safe: list[str] = []
-    for name in names:
-        stem = (
-            re.sub(r"[^A-Za-z0-9._-]+", "-", Path(name.replace("\\", "/")).name.removesuffix(WEIGHTS)).strip("-.")
-            or "model"
-        )
-        one, number = stem[:80], 2
-        while f"{one}{WEIGHTS}" in safe:
-            one, number = f"{stem[:80]}-{number}", number + 1
-        safe.append(f"{one}{WEIGHTS}")
-    return safe

@@ -9,11 +9,12 @@ import streamlit as st
 
 from uws_core.errors import UwsError
 from uws_core.frames import collection as frames
+from uws_core.nouns.loader import Choices
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import folders, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
-from uws_core.ui.panels import page
+from uws_core.ui.panels import choices, page
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import collection as serve
 
@@ -34,7 +35,8 @@ def path_box(selection: Selection) -> None:
             f"Folders below {roots} can be opened; name others in UWS_ROOTS when you start the app.",
         )
         if st.button("Open", key="collection.open"):
-            _open(str(st.session_state.get(_PATH, "")))
+            _open(str(st.session_state.get(_PATH, "")), choices.taken("folder"))
+        choices.options("folder")
         if catalogue().path(selection.collection) is not None:
             st.button("Read again", on_click=read_again, help="Read the open folder anew: files changed.")
     wrong = st.session_state.pop(_PROBLEM, "")
@@ -89,10 +91,10 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
     return frame
 
 
-def _open(text: str) -> None:
+def _open(text: str, taken: Choices) -> None:
     try:
         with st.spinner("Reading the models' headers"):
-            name = catalogue().add(text)
+            name = catalogue().add(text, taken)
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
         return

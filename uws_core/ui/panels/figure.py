@@ -95,6 +95,14 @@ def figure(
     )
 
 
+def table_buttons(frame: pl.DataFrame, source: Provenance, *, key: str) -> None:
+    """A table as CSV and as Parquet, each with where it comes from."""
+    with st.container(horizontal=True):
+        _button("CSV", partial(export.csv_bytes, frame, source), f"{source.stem}.csv", "text/csv", key)
+        parquet = "application/vnd.apache.parquet"
+        _button("Parquet", partial(export.parquet_bytes, frame, source), f"{source.stem}.parquet", parquet, key)
+
+
 def _config(source: Provenance) -> dict[str, object]:
     return {
         **export.PLOTLY_CONFIG,
@@ -106,10 +114,7 @@ def _config(source: Provenance) -> dict[str, object]:
 
 def _export(draw: Draw, frame: pl.DataFrame, source: Provenance, key: str) -> None:
     st.caption("Numbers")
-    with st.container(horizontal=True):
-        _button("CSV", partial(export.csv_bytes, frame, source), f"{source.stem}.csv", "text/csv", key)
-        parquet = "application/vnd.apache.parquet"
-        _button("Parquet", partial(export.parquet_bytes, frame, source), f"{source.stem}.parquet", parquet, key)
+    table_buttons(frame, source, key=key)
     st.caption("Figure")
     obstacle = export.print_obstacle()
     mm = st.segmented_control(

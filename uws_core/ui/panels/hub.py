@@ -13,7 +13,7 @@ from uws_core.nouns.hub import PRESETS, HubListing, HubModel
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.asked import not_listed
 from uws_core.ui import state
-from uws_core.ui.panels import page
+from uws_core.ui.panels import choices, page
 from uws_core.ui.panels.work import job_line
 from uws_core.ui.serve import places
 from uws_core.ui.serve.grams import jobs
@@ -109,7 +109,9 @@ def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> N
             help="The model they all started from, `owner/name`; leave it empty to compare without one. Of it, too, "
             "only the layers that you scan are read.",
         )
-        opening = Opening(tuple(one.ref for one in picked), name.strip() or "models", asked, base.strip(), missing)
+        taken = choices.options("hub", pickled=False)
+        refs = tuple(one.ref for one in picked)
+        opening = Opening(refs, name.strip() or "models", asked, base.strip(), missing, choices=taken)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button(
             f"Open {len(picked)} models",

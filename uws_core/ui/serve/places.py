@@ -14,11 +14,13 @@ from uws_core.collection import collect
 from uws_core.errors import UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.hub import HubListing, str_ref
+from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.saved import portable, read_saved
 from uws_core.ui import folders, shelf
 from uws_core.ui.catalogue import read_again
 from uws_core.ui.serve.grams import jobs
+from uws_core.ui.uploads import planned
 
 # What the Hub says changes by the day; a search that is repeated within minutes is the same one.
 _FRESH_SECONDS = 600
@@ -42,10 +44,12 @@ class Opening:
     base: str = ""
     # What the query asks for and its list does not hold.
     left_out: tuple[LeftOut, ...] = field(default=(), compare=False)
+    choices: Choices = USUAL
     id: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        content = sha256("\n".join([*map(str_ref, self.refs), self.base]).encode()).hexdigest()
+        told = [*map(str_ref, self.refs), self.base, *([str(self.choices)] if self.choices else [])]
+        content = sha256("\n".join(told).encode()).hexdigest()
         object.__setattr__(self, "id", shelf.id_for(self.name, content))
 
     @property
@@ -63,7 +67,15 @@ def start(opening: Opening) -> JobState:
     """The job that opens models and keeps them as a saved collection."""
 
     def work(report: Report) -> None:
-        made = collect(list(opening.refs), name=opening.name, base=opening.base or None, roots=_roots(), report=report)
+        made = collect(
+            list(opening.refs),
+            name=opening.name,
+            base=opening.base or None,
+            common_rows=opening.choices.common_rows,
+            dialect=opening.choices.dialect or None,
+            roots=_roots(),
+            report=report,
+        )
         made = replace(made, left_out=tuple(dict.fromkeys(opening.left_out + made.left_out)))
         shelf.keep(made, query=opening.query, name=opening.id)
 
@@ -89,29 +101,37 @@ def handed_on(path: Path) -> tuple[str, tuple[ModelRef, ...]]:
     return portable(saved)[0], tuple(saved.models.values())
 
 
-def open_uploads(files: Sequence[tuple[str, bytes]], name: str) -> str:
+def open_uploads(files: Sequence[tuple[str, bytes]], name: str, choices: Choices = USUAL) -> str:
     """The id of the collection that uploaded files make, kept on the shelf.
 
     Raises:
-        UwsError: they hold nothing that can be compared, or cannot be kept.
+        UwsError: they hold nothing that can be compared, or cannot be kept; or whose a configuration is, is unclear.
     """
-    paths = shelf.keep_uploads(files)
-    return shelf.keep(collect(list(paths), name=name, roots=_roots()))
+    plan = planned(files, pickled=choices.pickled)
+    made = collect(
+        shelf.keep_uploads(plan),
+        name=name,
+        common_rows=choices.common_rows,
+        pickled=choices.pickled,
+        dialect=choices.dialect or None,
+        roots=_roots(),
+    )
+    return shelf.keep(replace(made, left_out=plan.notes + made.left_out))
 
 
-def open_file(title: str, data: bytes) -> str:
+def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
     """The id of a collection file from elsewhere, kept on the shelf.
 
     Raises:
         UwsError: it is none, or nothing in it can be compared here.
     """
     try:
-        name = shelf.keep_text(title, data.decode("utf-8"))
+        name = shelf.keep_text(title, data.decode("utf-8"), pickled=pickled)
     except UnicodeDecodeError as error:
         raise UwsError(f"{title} is no text, so it is no collection file") from error
     path = shelf.path_of(name)
     try:
-        collect(path or "", roots=_roots())
+        collect(path or "", pickled=pickled, roots=_roots())
     except UwsError as error:
         saved = read_saved(path) if path else None
         shelf.remove(name)
