@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import Server, answer, write_models
+from tests.e2e.conftest import Server, answer, visitor, write_models
 
 pytestmark = pytest.mark.e2e
 
 
-def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(server: Server, page: Page) -> None:
+@pytest.mark.timeout(300)
+def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(server: Server, page: Page, browser: Browser) -> None:
     # Many small reads: on a quiet machine still longer than a visitor needs to walk to another page and back.
     folder = server.root / "many"
     write_models(folder, models=400, layers=240)
@@ -24,6 +25,16 @@ def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(server: Server,
     expect(page.get_by_text("layers have not been read")).to_contain_text("takes about")
     page.get_by_role("button", name="Scan").click()
     expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
+    page.reload()
+    expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
+    expect(page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible()
+    # Somebody else sees the same job, and no second one.
+    for other in visitor(browser, server):
+        other.goto(page.url)
+        expect(other.get_by_test_id("stMainBlockContainer").get_by_text("Reading 240 layers")).to_be_visible()
+        expect(other.get_by_test_id("stSidebar").get_by_text("Reading 240 layers")).to_have_count(1)
+        expect(other.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible()
+        expect(other.get_by_role("button", name="Scan")).to_have_count(0)
     page.get_by_role("link", name="About").click()
     expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers")).to_contain_text(re.compile(r"\d+%"))
     page.get_by_role("link", name="Collection").click()
@@ -32,4 +43,4 @@ def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(server: Server,
     expect(page.get_by_text("Stopped; what was finished is kept.")).to_be_visible()
     expect(page.get_by_text("layers have not been read")).to_contain_text(re.compile(r"^\d+ of 240 layers"))
     page.get_by_role("button", name="Scan").click()
-    expect(page.get_by_text("All 240 chosen layers have been read")).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("All 240 chosen layers have been read")).to_be_visible(timeout=180_000)
