@@ -14,7 +14,7 @@ from uws_core.analysis.hosvd import tucker_bounds
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection
-from uws_core.passes.core import core
+from uws_core.passes.core import core, core_errors
 from uws_core.passes.gram import gram
 from uws_core.passes.side import side_gram
 
@@ -48,6 +48,17 @@ def test_a_subset_has_a_core_of_its_own(tmp_path):
     stack, members = stack_of(), [0, 2, 3, 7]
     found = core_of(written(tmp_path, list(stack), torch.float32), Kept(2, 3, 4), members)
     assert found.error(Kept(2, 3, 4)) == pytest.approx(hosvd_error(np.float64(stack[members]), Kept(2, 3, 4)), abs=2e-6)
+
+
+@pytest.mark.parametrize("budget", [24_000, 2**28])
+def test_one_pass_answers_every_truncation_whatever_is_held_of_it(tmp_path, budget: int):
+    stack, corners = stack_of(), [Kept(3, 3, 3), Kept(8, 24, 2), Kept(1, 10, 40), Kept(0, 5, 5), Kept(8, 24, 40)]
+    collection = written(tmp_path, list(stack), torch.float32)
+    sides = {side: side_gram(collection, LAYER, axis=side) for side in ("out", "in")}
+    told = {"models": gram(collection, LAYER), "out": sides["out"], "into": sides["in"], "budget": budget}
+    found = core_errors(collection, LAYER, corners=corners, **told)
+    for error, kept in zip(found, corners, strict=True):
+        assert error == pytest.approx(hosvd_error(stack.astype(np.float64), kept), abs=2e-6)
 
 
 def test_grams_of_something_else_are_refused(tmp_path):

@@ -8,7 +8,7 @@ import tensorly
 from tensorly.decomposition import tucker
 
 from tests.planted import gram_of, noise, side_gram_of, toy
-from uws_core.analysis.hosvd import ranks_at, tucker_bounds
+from uws_core.analysis.hosvd import corners, ranks_at, tucker_bounds
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
@@ -56,6 +56,15 @@ def test_the_error_lies_between_its_bounds(kept: Kept):
     core, bases = tucker(away, rank=[kept.models, kept.out, kept.into], n_iter_max=200, tol=1e-10)
     best = np.sum((away - tensorly.tucker_to_tensor((core, bases))) ** 2) / np.sum(away**2)
     assert bounds.low - 1e-9 <= best <= exact + 1e-9
+
+
+def test_the_corners_are_all_that_a_share_can_ask_for():
+    spectra = spectra_of(noise(6, 42, seed=2).reshape(6, 6, 7))
+    found = corners(spectra, [step / 1000 for step in range(1, 1000)])
+    assert len(found) == len(set(found)) <= 5 + 6 + 7
+    for share in (0.01, 0.333, 0.9, 0.999):
+        ranks = ranks_at(spectra, share)
+        assert Kept(ranks[Axis.MODELS].k, ranks[Axis.OUT].k, ranks[Axis.IN].k) in found
 
 
 def test_one_sided_truncation_is_the_spectrum_itself():

@@ -180,7 +180,7 @@ def test_the_own_svd_of_few_numbers_is_the_reference(open_page: Open) -> None:
 def test_all_layers_are_in_the_address_on_every_axis(open_page: Open, axis: str) -> None:
     app = shown(open_page, layer="sum", l=["blocks.0.attn.*"])
     assert "in 4 layers" in answer(app)
-    next(each for each in app.button_group if each.label == "Points").set_value([axis]).run()
+    next(each for each in app.button_group if each.label == "Points").set_value(axis).run()
     assert "in 4 layers" in answer(app)
     params = {name: app.query_params[name] for name in app.query_params}
     assert params.get("axis", "models") == axis

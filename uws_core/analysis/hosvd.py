@@ -5,7 +5,7 @@ Source: De Lathauwer, De Moor, Vandewalle 2000; arXiv 2512.05117, Algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from uws_core.errors import LayerError
 from uws_core.nouns.gram import Axis
@@ -18,6 +18,12 @@ AXES = (Axis.MODELS, Axis.OUT, Axis.IN)
 def ranks_at(spectra: Mapping[Axis, Spectrum], share: float) -> dict[Axis, Rank]:
     """The fewest directions on each axis that carry `share` of the variance."""
     return {axis: spectra[axis].rank_for(share) for axis in AXES if axis in spectra}
+
+
+def corners(spectra: Mapping[Axis, Spectrum], shares: Iterable[float]) -> tuple[Kept, ...]:
+    """Every truncation that `ranks_at` gives at these shares, each once: no more than there are directions."""
+    found = {tuple(one.k for one in ranks_at(spectra, share).values()) for share in shares}
+    return tuple(Kept(*ks) for ks in sorted(found))
 
 
 def tucker_bounds(spectra: Mapping[Axis, Spectrum], kept: Kept) -> TuckerBounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import plotly.graph_objects as go
@@ -46,11 +47,24 @@ def panel(query: Query, collection: Collection, source: Provenance) -> None:
         "Share carried on each axis",
         partial(_curves, seen, query.share),
         seen.curves,
-        source,
+        _source(source, query, collection, seen),
         alt=f"Cumulative share of the variance on the models, out and in axes. {seen.sentence}",
         key="hosvd",
     )
     page.table(seen.modes, HELP, label="Axes")
+
+
+def _source(source: Provenance, query: Query, collection: Collection, seen: serve.Seen) -> Provenance:
+    """Where the figure comes from: the one layer on all axes about the mean, whatever the spectrum above is about."""
+    own = {"axis": "models, out, in", "about": "mean", "share": f"{query.share:g}"}
+    return replace(
+        source,
+        name=f"hosvd {collection.name} {collection.by_name[query.layers[0]].short}",
+        caption=seen.sentence,
+        layers=query.layers,
+        asked={key: value for key, value in source.asked.items() if key not in ("unit", "null")} | own,
+        columns=HELP,
+    )
 
 
 def _curves(seen: serve.Seen, share: float, look: Look) -> go.Figure:
