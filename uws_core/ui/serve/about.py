@@ -73,7 +73,7 @@ def limits() -> dict[str, str]:
         "Folders that can be opened": ", ".join(str(root) for root in folders.roots()),
         "Reading that starts at once": f"up to about {grams.INLINE_SECONDS:.0f} s",
         "Reading that asks first": f"beyond about {grams.ASK_SECONDS:.0f} s",
-        "Jobs at a time": "1, the others wait in line",
+        "Jobs at a time": "1 long and 1 short, the others wait in line",
     }
 
 
