@@ -21,6 +21,7 @@ from uws_core.nouns.gram import Axis
 from uws_core.passes.function import Evaluate, FunctionQuestion, function_errors
 from uws_core.passes.gram import gram
 from uws_core.passes.rebuild import other_numbers, rebuild, whole
+from uws_core.zoo import evaluate as zoo
 from uws_core.zoo.evaluate import evaluate
 
 OTHERS = [0, 2, 4, 5, 6, 8]
@@ -115,6 +116,22 @@ def scored(
     question = FunctionQuestion(layers, kept, tuple(task), members=members, axis=axis, reference=reference)
     grams = {key.name: gram(collection, key) for key in layers}
     return list(function_errors(collection, score, question, grams=grams))
+
+
+def test_there_is_one_shape_of_evaluator_and_any_collection_can_be_scored_with_it(tmp_path):
+    collection = written(tmp_path, list(stack_of()), torch.float32)
+    key = collection.layers[0]
+    original = {label: float(np.abs(array).sum()) for label, array in zip(collection.labels, stack_of(), strict=True)}
+
+    def score(state_dict, model):
+        return state_dict[key.name].abs().sum().item() / original[model["model"]]
+
+    question = FunctionQuestion((key,), (0, 3), groups=tuple(range(9)))
+    points = list(function_errors(collection, score, question, grams={key.name: gram(collection, key)}))
+    assert len(points) == 9 * (1 + 2 * 2)
+    assert [point.score for point in points if point.way is Way.ORIGINAL] == pytest.approx([1] * 9, rel=1e-5)
+    assert not [point.problem for point in points if point.problem]
+    assert zoo.Evaluate is Evaluate
 
 
 @pytest.mark.parametrize("axis", [Axis.MODELS, Axis.IN])

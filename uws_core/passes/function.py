@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
@@ -16,16 +16,14 @@ from uws_core.errors import Cancelled, LayerError
 from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import HeldOut
-from uws_core.nouns.models import Collection, LayerKey, Value
+from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.centre import dense
 from uws_core.passes.opened import Report, silent
 from uws_core.passes.rebuild import State, rebuilt_layer, whole
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
 from uws_core.sources import open_source
+from uws_core.zoo.evaluate import Evaluate as Evaluate
 
-# `evaluate(state_dict, model) -> score`: all of a network's tensors by name, and its row of the models table, where
-# `model` holds its label. Higher is better. It may raise or return NaN: that model's point says so, the others go on.
-Evaluate = Callable[[Mapping[str, Tensor], Mapping[str, Value]], float]
 # Rebuilt layers of as many models as fit are held at once.
 BATCH_BYTES = 2**28
 

@@ -18,6 +18,7 @@ from uws_core.zoo import tasks
 ModelRow = Mapping[str, Value]
 # `evaluate(state_dict, model) -> score`: all of the model's tensors by name, and its row. Higher is better. It may
 # raise or return NaN for a model it cannot score; the caller shows that for this model and goes on with the others.
+# The one definition: `passes.function.function_errors` takes any such callable, for any collection of whole networks.
 Evaluate = Callable[[Mapping[str, Tensor], ModelRow], float]
 
 
