@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 
 from tests.planted import gram_of, noise, spiked
-from uws_core.analysis.evidence import evidence, over_layers
+from uws_core.analysis.evidence import evidence
+from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.answers import evidence as answers
 from uws_core.charts import evidence as charts
 from uws_core.frames import evidence as frames
-from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Determined, Evidence, SampleCurve, Verdict
 from uws_core.nouns.models import LayerKey
 from uws_core.zoo import makers
@@ -38,7 +39,7 @@ def told(made: Made) -> str:
 
 def test_claims_frame_is_one_row_a_claim_with_all_that_a_reader_asks(found: Evidence) -> None:
     frame = frames.claims(found)
-    assert frame["claim"].to_list() == list(CLAIMS)
+    assert frame["claim"].to_list() == [claim for claim in CLAIMS if claim not in KIN.values()]
     row = frame.row(by_predicate=pl.col("claim") == "concentrated", named=True)
     finding = found["concentrated"]
     assert (row["value"], row["chance"], row["z"], row["p"]) == (finding.value, finding.middle, finding.z, finding.p)
@@ -51,7 +52,7 @@ def test_claims_frame_is_one_row_a_claim_with_all_that_a_reader_asks(found: Evid
 
 def test_layer_frame_places_every_claim_in_the_network(found: Evidence) -> None:
     frame = frames.by_layer([(LayerKey(UP, (10, 30)), found), (LayerKey("head.weight", (10, 30)), found)])
-    assert frame.height == 2 * len(CLAIMS)
+    assert frame.height == 2 * len(found.findings)
     assert frame["short"].unique(maintain_order=True).to_list() == ["0.mlp.up", "head"]
     assert frame["depth"].unique(maintain_order=True).to_list() == [0, None]
     assert frames.by_layer([]).schema == frame.schema
@@ -148,3 +149,21 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
 )
 def test_the_answer_names_what_was_put_in(made: Made, words: str) -> None:
     assert words in told(made)
+
+
+def by_task(made: Made) -> str:
+    rows = made.layers[UP]
+    gram = gram_of(rows.reshape(len(rows), -1))
+    return answers.answer(evidence(gram, groups=made.table["task"], grouped_by="task", draws=39), place="`0.mlp.up`")
+
+
+@pytest.mark.parametrize("made", [makers.two_lineages(), makers.shared_start()], ids=["two-lineages", "shared-init"])
+def test_ancestry_is_not_denied_by_a_column_that_has_nothing_to_do_with_it(made: Made) -> None:
+    said = by_task(made)
+    assert "It is not explained by `task`; the lineage's groups explain it: " in said
+    assert "not ancestry" not in said
+
+
+def test_shared_structure_without_relatives_is_not_ancestry_by_any_column() -> None:
+    assert "It is not ancestry (groups: task)" in by_task(makers.spike(strength=100.0))
+    assert "lineage" not in by_task(makers.spike(strength=100.0))

@@ -9,7 +9,16 @@ from scipy.linalg import subspace_angles
 from tests.planted import families, gram_of, noise, spiked
 from uws_core.analysis.accounting import storage
 from uws_core.analysis.group_findings import between_share, representatives, times_smaller
-from uws_core.analysis.measures import cut, davis_kahan, descending, held_out_share, measure, top
+from uws_core.analysis.measures import (
+    cut,
+    davis_kahan,
+    descending,
+    held_out_share,
+    joined,
+    mean_only_share,
+    measure,
+    top,
+)
 from uws_core.analysis.noise import as_strong, centred, wishart
 from uws_core.analysis.shared_findings import mean_share
 from uws_core.nouns.chance import effective_rank
@@ -102,6 +111,25 @@ def test_cuts_keep_groups_whole_and_folds_hold_two_groups_at_least() -> None:
         assert len(inside) >= 2
         assert not inside & set(groups[cuts.group_folds != fold])
     assert np.bincount(cuts.folds).tolist() == [5, 5, 5, 5, 4]
+
+
+def test_halves_keep_the_lineage_whole_beside_a_column() -> None:
+    column, kin = np.arange(24) % 6, np.repeat(np.arange(2), 12)
+    assert joined(column, kin).max() == 0
+    assert joined(np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 2, 3, 3])).tolist() == [0, 0, 0, 0, 1, 1]
+    cuts = cut(24, rng=np.random.default_rng(4), groups=column, kin=kin)
+    for left, right in cuts.whole:
+        assert not set(kin[left]) & set(kin[right])
+    assert cuts.kin_folds is not None
+    assert all(len(set(cuts.kin_folds[kin == one])) == 1 for one in range(2))
+
+
+def test_what_the_mean_of_the_others_takes_away_is_that_of_the_weights() -> None:
+    folds, left = np.arange(12) % 3, 0.0
+    for fold in range(3):
+        left += np.sum((ROWS[folds == fold] - ROWS[folds != fold].mean(axis=0)) ** 2)
+    assert mean_only_share(gram_of(ROWS).about("zero"), folds) == pytest.approx(1 - left / np.sum(ROWS**2))
+    assert np.isnan(mean_only_share(INNER, np.zeros(12, dtype=np.intp)))
 
 
 def test_one_group_that_is_nearly_all_is_cut_at_random() -> None:

@@ -1,4 +1,4 @@
-"""All claims for a layer, and each claim over many layers: what holds, what is chance, what is ancestry."""
+"""All claims for a layer: what holds, what is chance, what is ancestry."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from uws_core.analysis.lineage import lineage
 from uws_core.analysis.measures import cut
 from uws_core.analysis.noise import Indices
 from uws_core.analysis.partitions import by_size, codes
-from uws_core.analysis.shared_findings import Ask, Report
+from uws_core.analysis.shared_findings import Ask, Drawn, Report
+from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError, NotEnoughModels
-from uws_core.nouns.chance import discoveries
-from uws_core.nouns.claims import CLAIMS
-from uws_core.nouns.evidence import LEVEL, WEAK, Determined, Evidence, Finding, Pooled, Verdict
+from uws_core.nouns.claims import CLAIMS, KIN
+from uws_core.nouns.evidence import Determined, Evidence, Finding
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.lineage import Lineage
 
@@ -37,9 +37,11 @@ def evidence(
     """Every claim of the table for one layer (or a sum of layers) of the chosen models.
 
     `groups` holds one label for each model of the Gram (None: not known, a group of its own); without it the groups of
-    the lineage are taken, where there are any. `kept` is the k of all subspaces, by default a quarter of the directions
-    there can be. `whole` is the number of weights of a whole checkpoint, for the second storage ratio. `report` is
-    called between any two draws and may raise to stop. Price: `draws` times about ten decompositions of s models.
+    the lineage about the base (raw where there is none) are taken, where there are any. With it, the claims about what
+    is left without relatives are asked of the lineage's groups too, where these are others. `kept` is the k of all
+    subspaces, by default a quarter of the directions there can be. `whole` is the number of weights of a whole
+    checkpoint, for the second storage ratio. `report` is called between any two draws and may raise to stop. Price:
+    `draws` times about ten decompositions of s models.
 
     Raises:
         NotEnoughModels: fewer than two usable models, or another number of labels than models.
@@ -50,10 +52,11 @@ def evidence(
         raise LayerError(f"{gram.layer.name}: evidence is about models; found a Gram on the {gram.axis} axis")
     if draws < 19:
         raise ValueError(f"A test at 5 % needs at least 19 draws; found {draws}")
-    family = lineage(gram, members=members)
+    family = lineage(gram, members=members, about="base" if gram.base is not None else "zero")
     rows = family.members
     labels, said = _grouping(gram, rows, groups, grouped_by, family)
-    ask = _asked(gram, rows, labels, kept=kept, share=share, draws=draws, seed=seed, report=report)
+    kin = None if groups is None else _others(family.groups, labels)
+    ask = _asked(gram, rows, labels, kin, kept=kept, share=share, draws=draws, seed=seed, report=report)
     findings, known = _findings(ask, family, whole)
     return Evidence(
         layer=gram.layer.name,
@@ -69,19 +72,11 @@ def evidence(
     )
 
 
-def over_layers(layers: Sequence[Evidence]) -> tuple[Pooled, ...]:
-    """Each claim over many layers, with the tests of all layers corrected together.
-
-    A claim holds over the layers when it passes the corrected test in at least half of those that can be tested, and
-    half of these are not weak; it is weak when it passes in some.
-    """
-    return tuple(_pooled(claim, [one[claim] for one in layers]) for claim in CLAIMS) if layers else ()
-
-
 def _asked(
     gram: Gram,
     rows: Indices,
     labels: Indices | None,
+    kin: Indices | None,
     *,
     kept: int | None,
     share: float,
@@ -96,7 +91,8 @@ def _asked(
         rows=rows,
         inner=gram.about("mean", members=rows),
         groups=labels,
-        cuts=cut(rows.size, rng=cuts, groups=labels),
+        kin=kin,
+        cuts=cut(rows.size, rng=cuts, groups=labels, kin=kin),
         kept=min(max(1, round(ceiling / 4)) if kept is None else max(kept, 1), ceiling),
         share=share,
         draws=draws,
@@ -106,9 +102,13 @@ def _asked(
 
 
 def _findings(ask: Ask, family: Lineage, whole: int | None) -> tuple[tuple[Finding, ...], Determined | None]:
-    if np.trace(ask.inner) <= ask.gram.floor:
+    seen = spectrum(ask.gram, members=ask.rows)
+    if not seen.resolved:
         reason = f"these {count(ask.s, 'model')} do not differ in this layer"
-        return tuple(unknown(claim, ask.layer, reason) for claim in CLAIMS), None
+        if seen.blurred:
+            reason = f"what distinguishes these {count(ask.s, 'model')} is below the rounding of {seen.precision}"
+            reason += "; compute it in double precision" if seen.single else ""
+        return tuple(unknown(claim, ask.layer, reason) for claim in CLAIMS if claim not in KIN.values()), None
     found = shared_findings.drawn(ask)
     known_to, known = shared_findings.determined(ask, found)
     directions = shared_findings.concentrated(ask, found, unit=False)
@@ -119,16 +119,26 @@ def _findings(ask: Ask, family: Lineage, whole: int | None) -> tuple[tuple[Findi
         shared_findings.components(ask, found),
         shared_findings.mean(ask, directions),
         shared_findings.halves(ask, found),
-        group_findings.unseen(ask, found, by_group=False),
-        group_findings.unseen(ask, found, by_group=True),
+        group_findings.unseen(ask, found),
+        group_findings.unseen_groups(ask, found),
         group_findings.relatives(ask),
         group_findings.within(ask),
         group_findings.one_each(ask),
+        *(_by_lineage(ask, found) if ask.kin is not None else ()),
         shared_findings.saturates(ask, found),
         known_to,
         group_findings.space(ask, found, whole=whole),
     )
     return every, known
+
+
+def _by_lineage(ask: Ask, found: Drawn) -> tuple[Finding, ...]:
+    """The claims about what is left without relatives, asked of the lineage's own groups."""
+    return (
+        group_findings.unseen_groups(ask, found, kin=True),
+        group_findings.within(ask, kin=True),
+        group_findings.one_each(ask, kin=True),
+    )
 
 
 def _grouping(
@@ -138,58 +148,21 @@ def _grouping(
     if groups is not None and len(groups) != gram.n:
         raise NotEnoughModels(f"One group label for each of {gram.n} models was expected, {len(groups)} were given")
     if groups is None:
-        found, said = family.groups, f"lineage at a cosine of {family.threshold:.2f}"
+        about = " about the base" if family.about == "base" else ""
+        found, said = family.groups, f"lineage{about} at a cosine of {family.threshold:.2f}"
     else:
         # A model whose label is not known is nobody's relative.
         found = by_size(codes([groups[row] if groups[row] is not None else ("not known", int(row)) for row in rows]))
         said = grouped_by or "the given groups"
-    return (found, said) if 1 <= found.max(initial=0) < rows.size - 1 else (None, "")
+    return (found, said) if _divides(found) else (None, "")
 
 
-def _pooled(claim: str, findings: Sequence[Finding]) -> Pooled:
-    tally = {verdict: sum(one.verdict is verdict for one in findings) for verdict in Verdict}
-    tests = [one for one in findings if not np.isnan(one.p)]
-    stand = discoveries(np.array([one.p for one in tests]), level=LEVEL)
-    passed = [one for one, stands in zip(tests, stand, strict=True) if stands]
-    return Pooled(
-        claim=claim,
-        layers=len(findings),
-        holds=tally[Verdict.HOLDS],
-        weak=tally[Verdict.WEAK],
-        chance=tally[Verdict.CHANCE],
-        unknown=tally[Verdict.UNKNOWN],
-        tested=len(tests),
-        discoveries=len(passed),
-        value=_middle([one.value for one in findings]),
-        middle=_middle([one.middle for one in findings]),
-        z=_middle([one.z for one in tests]),
-        verdict=_verdict(claim, findings, tests, passed),
-        reason=_reason(findings, tests, passed),
-    )
+def _others(found: Indices, labels: Indices | None) -> Indices | None:
+    """The lineage's groups, where they divide the models and are not the ones of the column."""
+    same = labels is not None and np.array_equal(by_size(labels), by_size(found))
+    return found if _divides(found) and not same else None
 
 
-def _verdict(claim: str, findings: Sequence[Finding], tests: Sequence[Finding], passed: Sequence[Finding]) -> Verdict:
-    known = [one.verdict for one in findings if one.verdict is not Verdict.UNKNOWN]
-    if not known:
-        return Verdict.UNKNOWN
-    if claim in ("sound", "mean") or not tests:
-        # These judge more than one number: what most layers say counts.
-        return max(known, key=known.count)
-    if not passed:
-        return Verdict.CHANCE
-    strong = sum(one.effect >= WEAK for one in passed)
-    return Verdict.HOLDS if 2 * len(passed) >= len(tests) and 2 * strong >= len(passed) else Verdict.WEAK
-
-
-def _reason(findings: Sequence[Finding], tests: Sequence[Finding], passed: Sequence[Finding]) -> str:
-    if not tests:
-        reasons = [one.reason for one in findings]
-        return max(reasons, key=reasons.count)
-    beyond = f"{len(passed)} of {count(len(tests), 'layer')} pass at a false discovery rate of 5 %"
-    left = len(findings) - len(tests)
-    return beyond + (f"; {left} cannot be tested" if left else "")
-
-
-def _middle(values: Sequence[float]) -> float:
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.median(known)) if known else float("nan")
+def _divides(groups: Indices) -> bool:
+    """Whether there are at least two groups, and fewer than models."""
+    return 1 <= int(groups.max(initial=0)) < groups.size - 1

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from uws_core.analysis.judging import count, excess, judged, percent, unknown
-from uws_core.analysis.measures import about_mean, top
+from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
+from uws_core.analysis.measures import Measured, about_mean, mean_only_share, top
 from uws_core.analysis.noise import Indices, as_strong, batches, centred, wishart
 from uws_core.analysis.shared_findings import FEWEST, Ask, Drawn, few
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import rank_at, scalar_of, top_share
+from uws_core.nouns.claims import KIN
 from uws_core.nouns.evidence import Finding, Verdict
-from uws_core.nouns.lineage import COLLECTION, KINDS, Lineage
+from uws_core.nouns.gram import RESOLVED
+from uws_core.nouns.lineage import KINDS, Lineage
 
 
 def sound(layer: str, family: Lineage) -> Finding:
@@ -19,29 +21,27 @@ def sound(layer: str, family: Lineage) -> Finding:
     odd = len(family.suspects) + len(family.duplicates)
     if not odd:
         return Finding("sound", layer, Verdict.HOLDS, f"nothing odd about {count(family.s, 'model')}", value=0.0)
-    fresh = any(one.model == COLLECTION for one in family.suspects)
+    fresh = any(one.everywhere for one in family.suspects)
     verdict = Verdict.CHANCE if fresh else Verdict.WEAK
     return Finding("sound", layer, verdict, "; ".join(_odd_ones(family)), value=float(odd))
 
 
-def unseen(ask: Ask, found: Drawn, *, by_group: bool) -> Finding:
-    """Whether the subspace of the others captures what sets held-out models (or whole groups) apart from each other."""
-    claim = "unseen-groups" if by_group else "unseen"
-    if by_group and ask.groups is None:
+def unseen(ask: Ask, found: Drawn) -> Finding:
+    """Whether the subspace of the others captures what sets held-out models apart from each other."""
+    return _captured(ask, "unseen", "held-out models", ask.cuts.folds, [one.captured for one in _all(found)])
+
+
+def unseen_groups(ask: Ask, found: Drawn, *, kin: bool = False) -> Finding:
+    """The same for whole groups: those of the column, or of the lineage (`kin`) where a column makes the others."""
+    claim, groups = asked_of("unseen-groups", ask, kin=kin)
+    folds = ask.cuts.kin_folds if kin else ask.cuts.group_folds
+    if groups is None or folds is None:
         return unknown(claim, ask.layer, no_groups(ask))
-    if by_group and ask.groups is not None and ask.groups.max() < 3:
-        few_groups = count(int(ask.groups.max()) + 1, "group")
+    if groups.max() < 3:
+        few_groups = count(int(groups.max()) + 1, "group")
         return unknown(claim, ask.layer, f"{few_groups}: to hold some out and compare them takes at least 4")
-    every = [one.captured_groups if by_group else one.captured for one in (found.seen, *found.noise)]
-    if ask.ceiling < FEWEST or np.isnan(every).any():
-        return unknown(claim, ask.layer, few(ask))
-    seen, samples = every[0], np.array(every[1:])
-    what = "held-out groups" if by_group else "held-out models"
-    reason = (
-        f"the subspace of the others captures {percent(seen)} of the differences among {what}, of noise "
-        f"{percent(float(np.median(samples)))}"
-    )
-    return judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=reason)
+    every = [one.captured_kin if kin else one.captured_groups for one in _all(found)]
+    return _captured(ask, claim, "held-out groups", folds, every)
 
 
 def relatives(ask: Ask) -> Finding:
@@ -57,37 +57,39 @@ def relatives(ask: Ask) -> Finding:
     return judged("relatives", ask.layer, seen, samples, seed=ask.seed, reason=reason)
 
 
-def within(ask: Ask) -> Finding:
+def within(ask: Ask, *, kin: bool = False) -> Finding:
     """Whether variance still concentrates about the means of the groups."""
-    if ask.groups is None:
-        return unknown("within", ask.layer, no_groups(ask))
-    free = min(ask.s - int(ask.groups.max()) - 1, ask.gram.d)
+    claim, groups = asked_of("within", ask, kin=kin)
+    if groups is None:
+        return unknown(claim, ask.layer, no_groups(ask))
+    free = min(ask.s - int(groups.max()) - 1, ask.gram.d)
     if free < FEWEST:
-        return unknown("within", ask.layer, f"about group means only {count(free, 'direction')} are left")
+        return unknown(claim, ask.layer, f"about group means only {count(free, 'direction')} are left")
     kept = max(1, round(ask.kept * free / ask.ceiling))
-    inside = centred(ask.inner[None], ask.groups)[0]
+    inside = centred(ask.inner[None], groups)[0]
     rng, squares = ask.rng(6), np.maximum(np.diag(inside), 0.0)
-    if squares.sum() <= ask.gram.floor:
-        return unknown("within", ask.layer, "the models of each group are equal")
+    if squares.sum() <= RESOLVED * ask.gram.rounding(members=ask.rows):
+        return unknown(claim, ask.layer, "the models of each group are equal, as far as rounding can tell")
     samples = []
     for size in batches(ask.draws, ask.s):
-        noise = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, ask.groups)
-        samples += [_top_of(one, kept) for one in centred(noise, ask.groups)]
+        noise = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, groups)
+        samples += [_top_of(one, kept) for one in centred(noise, groups)]
     seen = _top_of(inside, kept)
     reason = (
         f"about group means the first {count(kept, 'direction')} carry {percent(seen)}, of noise "
         f"{percent(float(np.median(samples)))}"
     )
-    return judged("within", ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
+    return judged(claim, ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
 
 
-def one_each(ask: Ask) -> Finding:
+def one_each(ask: Ask, *, kin: bool = False) -> Finding:
     """Whether variance still concentrates with one model a group."""
-    if ask.groups is None:
-        return unknown("one-each", ask.layer, no_groups(ask))
-    places = representatives(ask.inner, ask.groups)
+    claim, groups = asked_of("one-each", ask, kin=kin)
+    if groups is None:
+        return unknown(claim, ask.layer, no_groups(ask))
+    places = representatives(ask.inner, groups)
     if places.size <= FEWEST:
-        return unknown("one-each", ask.layer, f"{count(places.size, 'group')} give one model each, too few to judge")
+        return unknown(claim, ask.layer, f"{count(places.size, 'group')} give one model each, too few to judge")
     inner = about_mean(ask.inner[np.ix_(places, places)])
     kept = max(1, round(ask.kept * (places.size - 1) / ask.ceiling))
     squares, rng, alone = np.maximum(np.diag(inner), 0.0), ask.rng(7), np.zeros(places.size, dtype=np.intp)
@@ -100,7 +102,7 @@ def one_each(ask: Ask) -> Finding:
         f"with one model of each of {places.size} groups the first {count(kept, 'direction')} carry {percent(seen)}, "
         f"of noise {percent(float(np.median(samples)))}"
     )
-    return judged("one-each", ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
+    return judged(claim, ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
 
 
 def space(ask: Ask, found: Drawn, *, whole: int | None) -> Finding:
@@ -121,7 +123,8 @@ def space(ask: Ask, found: Drawn, *, whole: int | None) -> Finding:
         stored = ask.s * ask.gram.d / float(seen) + ask.s * (whole - ask.gram.d)
         reason += f"; whole checkpoints {ask.s * whole / stored:.2f} times"
     gained = excess(float(seen), chance, 2 * chance) if seen > 1 else 0.0
-    return judged("space", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=test, effect=gained)
+    finding = judged("space", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=test, effect=gained)
+    return finding if seen > 1 else denied(finding, f"sharing saves nothing: {reason}")
 
 
 def times_smaller(n: int, d: int, rank: float | Floats) -> Floats:
@@ -144,16 +147,42 @@ def representatives(inner: Floats, groups: Indices) -> Indices:
     return np.array([places[int(away[places].argmin())] for places in found], dtype=np.intp)
 
 
+def asked_of(claim: str, ask: Ask, *, kin: bool) -> tuple[str, Indices | None]:
+    """The claim about groups and the groups (s,) it is about: as chosen, or those of the lineage beside a column's."""
+    return (KIN[claim], ask.kin) if kin else (claim, ask.groups)
+
+
 def no_groups(ask: Ask) -> str:
     """Why nothing can be said about groups."""
     return f"no groups are known among {count(ask.s, 'model')}: choose a column that divides them"
 
 
+def _all(found: Drawn) -> tuple[Measured, ...]:
+    return (found.seen, *found.noise)
+
+
+def _captured(ask: Ask, claim: str, what: str, folds: Indices, every: list[float]) -> Finding:
+    """What the others' subspace captures, with what their mean and random directions do beside it."""
+    if ask.ceiling < FEWEST or np.isnan(every).any():
+        return unknown(claim, ask.layer, few(ask))
+    seen, samples = every[0], np.array(every[1:])
+    center = "base" if ask.gram.base is not None else "zero"
+    alone = mean_only_share(ask.gram.about(center, members=ask.rows), folds)
+    whole = "changes from the base" if center == "base" else "weights"
+    reason = (
+        f"the subspace of the others captures {percent(seen)} of the differences among {what}, of noise "
+        f"{percent(float(np.median(samples)))}, {count(ask.kept, 'random direction')} "
+        f"{percent(min(ask.kept / ask.gram.d, 1.0))}, their mean alone 0 % (and {percent(max(alone, 0.0))} of their "
+        f"{whole})"
+    )
+    return judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=reason)
+
+
 def _odd_ones(family: Lineage) -> list[str]:
     """What is odd, a phrase a kind, with the first model's reason."""
-    said = [f"the {one.model} looks {one.kind}: {one.reason}" for one in family.suspects if one.model == COLLECTION]
+    said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.suspects if one.together]
     for kind in KINDS:
-        found = [one for one in family.suspects if one.kind == kind and one.model != COLLECTION]
+        found = [one for one in family.suspects if one.kind == kind and not one.together]
         if found:
             rest = f", and {len(found) - 1} more" if len(found) > 1 else ""
             said.append(f"{kind}: {found[0].model} ({found[0].reason}){rest}")

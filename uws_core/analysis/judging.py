@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isfinite
 
 import numpy as np
@@ -48,6 +49,11 @@ def judged(
         seed=seed,
         samples=samples,
     )
+
+
+def denied(finding: Finding, reason: str) -> Finding:
+    """The finding on a claim that its own number contradicts, however rarely chance gives such a number."""
+    return replace(finding, verdict=Verdict.CHANCE, reason=reason)
 
 
 def unknown(claim: str, layer: str, reason: str) -> Finding:

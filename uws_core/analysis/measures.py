@@ -26,13 +26,15 @@ Halves = tuple[tuple[Indices, Indices], ...]
 class Cuts:
     """Cuts of the models into two: `plain` at random, `whole` with each group in one half (the same without groups).
 
-    `folds` (s,) numbers the fold in which each model is held out, `group_folds` folds of whole groups, None without.
+    `folds` (s,) numbers the fold in which each model is held out, `group_folds` folds of whole groups, None without;
+    `kin_folds` those of the lineage's groups, where a column makes the others.
     """
 
     plain: Halves
     whole: Halves
     folds: Indices
     group_folds: Indices | None = None
+    kin_folds: Indices | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Measured:
     bounds: Floats
     captured: float
     captured_groups: float
+    captured_kin: float
 
 
 def measure(inner: Floats, cuts: Cuts, *, kept: int) -> Measured:
@@ -72,22 +75,26 @@ def measure(inner: Floats, cuts: Cuts, *, kept: int) -> Measured:
         bounds=davis_kahan(values, vectors, cuts.plain),
         captured=held_out_share(inner, cuts.folds, kept=kept),
         captured_groups=held_out_share(inner, cuts.group_folds, kept=kept),
+        captured_kin=held_out_share(inner, cuts.kin_folds, kept=kept),
     )
 
 
-def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None) -> Cuts:
+def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None, kin: Indices | None = None) -> Cuts:
     """Cuts of `s` models into random halves and folds, and as many that keep groups whole, where they are known.
 
-    Groups that leave no half with at least a third of the models are ignored: no cut of them is one into halves.
+    `kin` (s,) are the lineage's groups beside those of a column: halves keep them whole too, or them alone where both
+    leave no halves. Groups that leave no half with at least a third of the models are ignored.
     """
     repeats, folds = (HALVES, FOLDS) if s <= MANY else (HALVES_OF_MANY, FOLDS_OF_MANY)
     plain = _halves(np.arange(s), repeats, rng)
-    uneven = groups is None or int(np.bincount(groups).max()) > 2 * s / 3
+    both = joined(groups, kin) if groups is not None and kin is not None else None
+    even = [one for one in (both, kin, groups) if one is not None and int(np.bincount(one).max()) <= 2 * s / 3]
     return Cuts(
         plain=plain,
-        whole=plain if uneven or groups is None else _halves(groups, repeats, rng),
+        whole=_halves(even[0], repeats, rng) if even else plain,
         folds=_folds(np.arange(s), folds, rng),
         group_folds=None if groups is None else _folds(groups, folds, rng),
+        kin_folds=None if kin is None else _folds(kin, folds, rng),
     )
 
 
@@ -110,6 +117,21 @@ def held_out_share(inner: Floats, folds: Indices | None, *, kept: int) -> float:
         inside += float(np.sum(cosines**2))
         total += float(np.trace(about_mean(inner[np.ix_(out, out)])))
     return inside / total if total > 0 else float("nan")
+
+
+def mean_only_share(energy: Floats, folds: Indices) -> float:
+    """The share of the held-out models' energy that the mean of the others takes away; `energy` is about any fixed
+    point. Below 0 where the others' mean leads away from them.
+    """
+    if folds.max(initial=0) < 1:
+        return float("nan")
+    left = 0.0
+    for fold in range(int(folds.max()) + 1):
+        out = folds == fold
+        across = energy[np.ix_(~out, out)].mean(axis=0)
+        left += float(np.sum(np.diag(energy)[out] - 2 * across + energy[np.ix_(~out, ~out)].mean()))
+    total = float(np.trace(energy))
+    return 1 - left / total if total > 0 else float("nan")
 
 
 @dataclass(frozen=True)
@@ -201,6 +223,16 @@ def directions(half: Half, kept: int) -> Floats:
     there = int(np.count_nonzero(half.values > 1e-12 * half.values.max(initial=0.0)))
     k = min(kept, there, half.rows.size - 1)
     return np.asarray(half.vectors[:, :k] / np.sqrt(half.values[:k]))
+
+
+def joined(first: Indices, second: Indices) -> Indices:
+    """The finest groups (s,) that divide no group of either: chains of models that share one of both."""
+    found = np.asarray(first, dtype=np.intp).copy()
+    for group in range(int(second.max(initial=-1)) + 1):
+        inside = np.unique(found[second == group])
+        if inside.size:
+            found[np.isin(found, inside)] = inside[0]
+    return np.asarray(np.unique(found, return_inverse=True)[1], dtype=np.intp)
 
 
 def _halves(labels: Indices, repeats: int, rng: np.random.Generator) -> Halves:

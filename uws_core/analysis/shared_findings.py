@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uws_core.analysis.judging import count, excess, judged, percent, unknown
+from uws_core.analysis import caveats
+from uws_core.analysis.deflation import more_directions
+from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
 from uws_core.analysis.measures import Cuts, Measured, measure, top
 from uws_core.analysis.noise import Indices, as_strong, batches, strong, wishart
 from uws_core.analysis.nulls import null_band
@@ -19,19 +21,23 @@ from uws_core.nouns.gram import Gram
 Report = Callable[[float, str], None]
 # Fewer directions than these, and any share of any noise is carried by nearly all of them.
 FEWEST = 5
+# What a profile of variances would give is said, not tested.
+MOST_DOUBTS = 59
 
 
 @dataclass(frozen=True)
 class Ask:
     """What was asked, the models (rows of the Gram) it is about, and their inner products (s, s) about their mean.
 
-    `groups` (s,) numbers the models' groups; None where none are known. `cuts` divide the models in two.
+    `groups` (s,) numbers the models' groups; None where none are known. `kin` (s,) numbers those of the lineage where a
+    column makes the others and they are not the same. `cuts` divide the models in two.
     """
 
     gram: Gram
     rows: Indices
     inner: Floats
     groups: Indices | None
+    kin: Indices | None
     cuts: Cuts
     kept: int
     share: float
@@ -97,9 +103,8 @@ def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:
         f"of noise {percent(float(np.median(samples)))}"
     )
     finding = judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=reason)
-    if finding.verdict is Verdict.CHANCE and not unit and _looks_equal_noise(ask):
-        return judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=f"{reason}: {_strengths(ask)}")
-    return finding
+    doubt = "" if unit else _doubt(ask, finding)
+    return replace(finding, reason=f"{reason}: {doubt}") if doubt else finding
 
 
 def components(ask: Ask, found: Drawn) -> Finding:
@@ -109,15 +114,19 @@ def components(ask: Ask, found: Drawn) -> Finding:
     noise = found.shares()
     limits = np.quantile(noise, 1 - LEVEL, axis=0)
     seen, samples = _leading(found.seen.shares, limits), np.array([_leading(one, limits) for one in noise])
+    more = False
+    if 0 < seen < ask.ceiling:
+        seen, more = _further(ask, seen)
     test = scalar_of(float(found.seen.shares[0]), noise[:, 0], name="first share", seed=ask.seed)
     carried, chance = top(found.seen.shares, seen), float(np.median(top_share(seen)(noise)))
+    words = f"{'at least ' if more else ''}{count(seen, 'leading direction')}"
     return judged(
         "components",
         ask.layer,
         float(seen),
         samples.astype(np.float64),
         seed=ask.seed,
-        reason=f"{count(seen, 'leading direction')} above noise, with {percent(carried)} of the variance",
+        reason=f"{words} above noise, with {percent(carried)} of the variance",
         test=test,
         effect=excess(carried, chance, 1.0) if seen else 0.0,
     )
@@ -165,13 +174,14 @@ def determined(ask: Ask, found: Drawn) -> tuple[Finding, Determined | None]:
     if known.k:
         reason = f"the subspace of the first {count(known.k, 'direction')} is determined to a sine of 1/2"
     else:
-        reason = f"no leading subspace is determined: the smallest bound on the sine is {1 / max(tight[0], 1e-9):.2g}"
+        smallest = f"the smallest bound on the sine is {1 / max(tight[0], 1e-9):.2g}"
+        reason = f"not determined: {smallest}, where 1/2 says something"
     samples = np.array([one.k for one in noise], dtype=np.float64)
     effect = 1.0 if known.k else 0.0
     finding = judged(
         "determined", ask.layer, float(known.k), samples, seed=ask.seed, reason=reason, test=test, effect=effect
     )
-    return finding, known
+    return (finding if known.k else denied(finding, reason)), known
 
 
 def mean(ask: Ask, directions: Finding) -> Finding:
@@ -189,10 +199,8 @@ def mean(ask: Ask, directions: Finding) -> Finding:
     samples = np.concatenate([mean_share(batch) for batch in drawn_batches])
     what = "of the changes from the base" if center == "base" else "of the weights"
     reason = f"the mean carries {percent(float(seen))} of the energy {what}, by chance {percent(1 / ask.s)}"
-    above = scalar_of(float(seen), samples, name="mean share", seed=ask.seed)
-    gained = excess(float(seen), 1 / ask.s, 1.0)
-    finding = judged("mean", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=above, effect=gained)
-    return _beyond_mean(finding, directions)
+    about = judged("mean", ask.layer, float(seen), samples, seed=ask.seed, reason=reason)
+    return _beyond_mean(about, directions)
 
 
 def mean_share(energy: Floats) -> Floats:
@@ -206,17 +214,25 @@ def few(ask: Ask) -> str:
     return f"{count(ask.s, 'model')} give at most {count(ask.ceiling, 'direction')}"
 
 
-def _beyond_mean(finding: Finding, directions: Finding) -> Finding:
-    """The verdict on the mean: it needs the finding on what is left when the mean is taken away."""
-    if finding.p > LEVEL:
-        return replace(finding, verdict=Verdict.HOLDS, reason=f"{finding.reason}: there is no shared mean")
+def _beyond_mean(about: Finding, directions: Finding) -> Finding:
+    """The claim on the mean, judged by `directions`: what is left when the mean is taken away."""
+    if directions.verdict is Verdict.UNKNOWN:
+        return unknown(about.claim, about.layer, f"{about.reason}; what is left cannot be judged: {directions.reason}")
+    nothing = about.p > LEVEL
     left = {
-        Verdict.HOLDS: "what is left still concentrates",
+        Verdict.HOLDS: "what is left concentrates",
         Verdict.WEAK: "what is left concentrates a little",
-        Verdict.CHANCE: "what is left is no more than noise",
-        Verdict.UNKNOWN: "what is left cannot be judged",
+        Verdict.CHANCE: "nothing is shared beyond chance" if nothing else "what is left is no more than noise",
     }[directions.verdict]
-    return replace(finding, verdict=directions.verdict, reason=f"{finding.reason}; {left}")
+    shown = f"{about.reason}: there is no shared mean" if nothing else about.reason
+    return replace(
+        about,
+        verdict=directions.verdict,
+        reason=f"{shown}; {left}",
+        z=directions.z,
+        p=directions.p,
+        effect=directions.effect,
+    )
 
 
 def _determined(one: Measured, ceiling: int) -> Determined:
@@ -231,14 +247,35 @@ def _leading(shares: Floats, limits: Floats) -> int:
     return int(inside[0]) if inside.size else shares.size
 
 
+def _further(ask: Ask, known: int) -> tuple[int, bool]:
+    """Directions that those before them hide: their shares are small only because the first ones' are large."""
+    return more_directions(
+        ask.inner,
+        known=known,
+        dof=ask.gram.effective_d,
+        draws=ask.draws,
+        level=LEVEL,
+        rng=ask.rng(8),
+        report=ask.report,
+    )
+
+
+def _doubt(ask: Ask, finding: Finding) -> str:
+    """What else than shared directions makes variance concentrate here, in words."""
+    if finding.verdict is Verdict.CHANCE:
+        return caveats.strengths(ask.inner) if _looks_equal_noise(ask) else ""
+    return caveats.profile(
+        ask.gram,
+        ask.rows,
+        ask.inner,
+        kept=ask.kept,
+        chance=finding.middle,
+        draws=min(ask.draws, MOST_DOUBTS),
+        rng=ask.rng(9),
+    )
+
+
 def _looks_equal_noise(ask: Ask) -> bool:
     """Whether a null of equal norms would have called this structure."""
     band = null_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
     return band.scalar(top_share(ask.kept), name="top share").p <= LEVEL
-
-
-def _strengths(ask: Ask) -> str:
-    distances = np.sqrt(np.maximum(np.diag(ask.inner), 0.0))
-    low, high = np.quantile(distances, (0.1, 0.9))
-    times = f"{high / low:.2g}" if low > 0 else "many"
-    return f"unequal norms alone give this decay (the 90th percentile is {times} times the 10th)"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, isinf, isnan
 
-from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
 
 # Claims that ask whether structure is left when relatives are taken out.
@@ -104,19 +104,52 @@ def _median(one: Pooled) -> str:
 
 
 def _ancestry(said: Mapping[str, _Said], grouped_by: str) -> str:
-    """Whether relatives explain it: what is left between groups, within them, and with one model each."""
-    if said["relatives"].verdict is Verdict.UNKNOWN:
+    """Whether relatives explain it: what is left between groups, within them, and with one model each.
+
+    Where a column makes the groups and the lineage has others, the one that leaves less decides: a column that has
+    nothing to do with the weights leaves everything.
+    """
+    groups, kin = _left(said, BEYOND), _left(said, tuple(KIN[claim] for claim in BEYOND))
+    by = f" (groups: {grouped_by}{', and those of the lineage' if kin else ''})" if grouped_by else ""
+    if said["relatives"].verdict is Verdict.UNKNOWN and not kin:
         return f"Whether that is ancestry cannot be told: {said['relatives'].reason}."
-    left = {claim: said[claim] for claim in BEYOND if said[claim].verdict is not Verdict.UNKNOWN}
-    by = f" (groups: {grouped_by})" if grouped_by else ""
-    if not left:
+    if not groups and not kin:
         return f"Whether that is more than ancestry cannot be told{by}: {said[BEYOND[0]].reason}."
-    strong = [one for one in left.values() if one.verdict is Verdict.HOLDS]
-    related = said["relatives"].verdict in (Verdict.HOLDS, Verdict.WEAK)
-    if strong:
-        head = "It is not only ancestry" if related else "It is not ancestry"
-        return f"{head}{by}: {strong[0].reason}."
-    some = next((one for one in left.values() if one.verdict is Verdict.WEAK), None)
-    if some is not None:
-        return f"Most of it {'is ancestry' if related else 'goes with the groups'}{by}: {some.reason}."
-    return f"Nothing of it is left without relatives{by}: {next(iter(left.values())).reason}."
+    both = [one for one in (kin, groups) if one]
+    least = min(both, key=_best)
+    related = bool(kin) or said["relatives"].verdict in (Verdict.HOLDS, Verdict.WEAK)
+    if least is kin and _best(kin) < _best(groups or kin) == _rank(Verdict.HOLDS):
+        much = "most of it" if _best(kin) == _rank(Verdict.WEAK) else "it"
+        return f"It is not explained by `{grouped_by}`; the lineage's groups explain {much}: {_first(kin)}."
+    if _best(least) == _rank(Verdict.HOLDS):
+        return _more_than_ancestry([one for part in both for one in part], by, related=related)
+    if _best(least) == _rank(Verdict.WEAK):
+        return f"Most of it {'is ancestry' if related else 'goes with the groups'}{by}: {_first(least)}."
+    return f"Nothing of it is left without relatives{by}: {_first(least)}."
+
+
+def _more_than_ancestry(left: Sequence[_Said], by: str, *, related: bool) -> str:
+    """Something holds without relatives: by every claim that can be told, or by some of them."""
+    worst = min(left, key=lambda one: _rank(one.verdict))
+    if worst.verdict is Verdict.HOLDS:
+        return f"It is not {'only ' if related else ''}ancestry{by}: {_first(left)}."
+    return f"Part of it is left without relatives{by}: {_first(left)}; but {worst.reason}."
+
+
+def _left(said: Mapping[str, _Said], claims: Sequence[str]) -> list[_Said]:
+    """What is said of some claims, of those that can be told."""
+    return [said[one] for one in claims if one in said and said[one].verdict is not Verdict.UNKNOWN]
+
+
+def _first(left: Sequence[_Said]) -> str:
+    """The reason of the first claim with the best verdict."""
+    return next(one.reason for one in left if _rank(one.verdict) == _best(left))
+
+
+def _best(left: Sequence[_Said]) -> int:
+    return max(_rank(one.verdict) for one in left)
+
+
+def _rank(verdict: Verdict) -> int:
+    """How much a verdict says for its claim."""
+    return -_ORDER.index(verdict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Claim:
     best: float = 1.0
 
 
-_NOISE = "models of the same strengths in random directions"
+_NOISE = "models of the same strengths in random directions, entries of equal variance"
 _ALL = (
     Claim(
         "sound",
@@ -46,7 +46,10 @@ _ALL = (
         "share of the first k directions",
         _NOISE,
         "sum of the k largest eigenvalues / sum of all, of the inner products about the mean; chance: eigenvalues of "
-        "D R D, centred, with the models' own distances D and R of random directions (Bartlett draws).",
+        "D R D, centred, with the models' own distances D and R of random directions (Bartlett draws). A profile of "
+        "variances that all models have in common (rows or inputs that are larger in every model) concentrates noise "
+        "too: where entries have an excess kurtosis, as such a profile gives, noise of so many fewer entries is drawn "
+        "as well, and the reason says what it gives.",
         "Bartlett 1933; Horn 1965",
     ),
     Claim(
@@ -63,8 +66,9 @@ _ALL = (
         "leading directions above their band",
         _NOISE,
         "parallel analysis: directions counted from the first while at most 5 % of the draws have a larger share in "
-        "that place; z and p are those of the first.",
-        "Horn 1965",
+        "that place, or, of noise as strong as what is left without those counted before, a larger first share; z and "
+        "p are those of the first.",
+        "Horn 1965; Choi, Taylor and Tibshirani 2017",
         form="count",
         best=float("nan"),
     ),
@@ -72,12 +76,11 @@ _ALL = (
         "mean",
         "What is shared is more than the mean",
         "the mean's share of all energy",
-        "1 / n: independent models with a mean of 0",
-        "n |mean|^2 / sum |W_i|^2, about the base where there is one, else about zero. The claim holds when the mean "
-        "carries no more than chance, or when variance concentrates after it is taken away.",
+        "1 / n: independent models with a mean of 0; z and p: those of concentration about the mean",
+        "n |mean|^2 / sum |W_i|^2, about the base where there is one, else about zero. The claim is judged by what is "
+        "left: z, p and effect are those of the variance that concentrates after the mean is taken away.",
         "arXiv 2512.05117 and its replications",
-        fewer=True,
-        best=0.0,
+        best=float("nan"),
     ),
     Claim(
         "halves",
@@ -94,7 +97,10 @@ _ALL = (
         "captured share of the differences among held-out models",
         _NOISE + ", held out alike: about k / d",
         "sum |U_k^T (W_h - mean of those held out)|^2 / sum |W_h - mean of those held out|^2, a fifth of the models "
-        "held out at a time; U_k are the leading directions of the others. The mean of the others plays no part.",
+        "held out at a time; U_k are the leading directions of the others. The others' mean alone captures none of "
+        "it, by definition; its part in the held-out models themselves, 1 - sum |W_h - mean of the others|^2 / sum "
+        "|W_h|^2, about the base where there is one, is said beside. A model's own SVD has no directions in common "
+        "with other models and needs the weights: it is on the reconstruction page.",
         "cross-validation, Stone 1974",
     ),
     Claim(
@@ -150,7 +156,7 @@ _ALL = (
         _NOISE,
         "Davis-Kahan: root mean squared sine of the k angles to the true subspace <= 2 min(sqrt(k) |E|, |E|_F) / "
         "(sqrt(k) (l_k - l_k+1)) <= 1/2, with E half the difference of the halves' covariances; z and p are those of "
-        "the smallest bound.",
+        "the smallest bound. Where no k is determined, the verdict is chance whatever p says.",
         "Davis and Kahan 1970; Yu, Wang and Samworth 2015, theorem 2",
         form="count",
         best=float("nan"),
@@ -161,10 +167,34 @@ _ALL = (
         "times smaller at the chosen share of the variance",
         "the same share of noise of the same strengths",
         "n d / (r d + d + n r) with r directions for the chosen share: basis, mean and coefficients stored once. The "
-        "error is what the share leaves of the differences from the mean.",
+        "error is what the share leaves of the differences from the mean. Where nothing is saved (1 or less), the "
+        "verdict is chance whatever p says.",
         "counting",
         form="number",
         best=float("nan"),
     ),
 )
-CLAIMS: Mapping[str, Claim] = {claim.key: claim for claim in _ALL}
+_KIN = "the groups are those of the lineage, found in the weights, and not those of the column"
+_BY_LINEAGE = {
+    "unseen-groups": ("unseen-kin", "The subspace holds for whole groups of the lineage it never saw"),
+    "within": ("within-kin", "Structure remains when the means of the lineage's groups are taken away"),
+    "one-each": ("one-each-kin", "Structure remains with one model of each of the lineage's groups"),
+}
+# The claims about groups asked again of the lineage's own groups, where a column makes the others.
+KIN: Mapping[str, str] = {claim: key for claim, (key, _) in _BY_LINEAGE.items()}
+
+
+def _claims() -> Mapping[str, Claim]:
+    """All claims by key; those by lineage after the last of those by groups."""
+    found = {claim.key: claim for claim in _ALL}
+    kin = {
+        key: replace(found[claim], key=key, title=title, definition=f"as by groups; {_KIN}.")
+        for claim, (key, title) in _BY_LINEAGE.items()
+    }
+    keys = list(found)
+    after = keys.index("one-each") + 1
+    every = found | kin
+    return {key: every[key] for key in (*keys[:after], *kin, *keys[after:])}
+
+
+CLAIMS: Mapping[str, Claim] = _claims()

@@ -124,6 +124,10 @@ class Evidence:
     seed: int
     determined: Determined | None = None
 
+    def __contains__(self, claim: object) -> bool:
+        """Whether a claim was asked: those about the lineage's groups are not where there are no others."""
+        return any(finding.claim == claim for finding in self.findings)
+
     def __getitem__(self, claim: str) -> Finding:
         """The finding on one claim."""
         return next(finding for finding in self.findings if finding.claim == claim)
@@ -133,7 +137,8 @@ class Evidence:
 class Pooled:
     """One claim over many layers: how many layers say what, and how many tests stand after correction.
 
-    `discoveries` counts the layers that pass at a false discovery rate of 5 % (Benjamini and Hochberg) among `tested`.
+    `discoveries` counts the layers that pass at a false discovery rate of 5 % (Benjamini and Hochberg) among `tested`,
+    those beyond all draws with the p of a fitted tail (`analysis.over_layers.corrected_p`).
     """
 
     claim: str

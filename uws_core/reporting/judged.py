@@ -10,7 +10,7 @@ from hashlib import sha256
 from uws_core import run
 from uws_core.analysis.evidence import evidence
 from uws_core.codec import evidence_bytes, evidence_from
-from uws_core.errors import StoreError
+from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence
 from uws_core.nouns.gram import Gram
@@ -30,7 +30,8 @@ _SECONDS_A_DRAW, _SECONDS_A_STEP = 6e-3, 1.3e-8
 class Asked:
     """What the claims are judged by: the models, one group label for each model of the collection, and the settings.
 
-    `members` are indices. `groups` None leaves it to the lineage; `kept` None is a quarter of the directions.
+    `members` are indices. `groups` None leaves it to the lineage; `kept` None is a quarter of the directions. `whole`
+    is how many weights a whole checkpoint has, see `whole_checkpoint`; None leaves the second storage ratio away.
     """
 
     members: tuple[int, ...]
@@ -40,6 +41,7 @@ class Asked:
     share: float = 0.9
     draws: int = USUAL_DRAWS
     seed: int = 0
+    whole: int | None = None
 
 
 def judged(
@@ -73,6 +75,7 @@ def judged(
         share=asked.share,
         draws=asked.draws,
         seed=asked.seed,
+        whole=asked.whole,
         report=report,
     )
     with suppress(StoreError):
@@ -91,6 +94,21 @@ def known(
         with suppress(StoreError):
             return evidence_from(raw)
     return None
+
+
+def whole_checkpoint(collection: Collection, members: Sequence[int]) -> int | None:
+    """How many weights a whole checkpoint of these models has (their mean); None where nobody knows: only updates are
+    stored, or a header cannot be read. Reads headers only.
+    """
+    from uws_core.passes.rebuild import other_numbers
+
+    if not members:
+        return None
+    try:
+        other = other_numbers(collection, members)
+    except UwsError:
+        return None
+    return sum(layer.entries for layer in collection.layers) + round(other / len(members))
 
 
 def seconds(models: int, layers: int, draws: int) -> float:

@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from uws_core import run
-from uws_core.analysis.evidence import over_layers
 from uws_core.analysis.lineage import lineage
 from uws_core.analysis.nulls import null_band
+from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import Lineage
-from uws_core.nouns.models import Collection, LayerKey, LeftOut
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.spectrum import LayerSpectrum
-from uws_core.reporting.judged import Asked, affordable, judged
+from uws_core.reporting.judged import Asked, affordable, judged, whole_checkpoint
 from uws_core.store import Store
 
 Report = Callable[[float, str], None]
@@ -86,6 +86,7 @@ def gathered(
     names = [key.name for key in keys]
     found = {gram.layer.name: gram for gram in run.scan(collection, names, store=store, report=_part(tell, 0.0, _READ))}
     grams = [found[name] for name in names]
+    asked = _with_whole(asked, collection)
     draws = affordable(len(asked.members), len(keys), asked.draws, within=LAYERS_SECONDS)
     each = []
     for place, (key, gram) in enumerate(zip(keys, grams, strict=True)):
@@ -96,7 +97,7 @@ def gathered(
     part = _part(tell, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
     whole = judged(collection, names, asked, store=store, grams=grams, report=part)
     gram = run.whole_network(grams)
-    every = (*collection.left_out, *(one for gram in grams for one in gram.left_out))
+    every = (*collection.left_out, *by_model(one for gram in grams for one in gram.left_out))
     return Matter(
         collection=collection,
         asked=asked,
@@ -110,6 +111,11 @@ def gathered(
         curve=_curve(gram, asked, whole.kept, _part(tell, _WHOLE, 1 - _WHOLE, "growth with n: ")),
         left_out=tuple(dict.fromkeys(every)),
     )
+
+
+def _with_whole(asked: Asked, collection: Collection) -> Asked:
+    """The question with the size of a whole checkpoint, for the second storage ratio."""
+    return asked if asked.whole is not None else replace(asked, whole=whole_checkpoint(collection, asked.members))
 
 
 def _spectrum(gram: Gram, asked: Asked, layers: int) -> LayerSpectrum:

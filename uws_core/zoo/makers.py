@@ -164,6 +164,20 @@ def reinitialised(
     return Made(layers, _table(n, seed, ["base"] * n), {"reinitialised": tuple(chosen.tolist())}, base)
 
 
+def profile(*, spread: float = 0.5, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
+    """Independent normal weights whose rows differ in variance, by one profile that all models have in common.
+
+    Nothing is shared but which rows are large, and that concentrates variance: inner products scatter as those of fewer
+    entries. `spread` is the standard deviation of the natural logarithm of the rows' sizes.
+    """
+    rng = _generator("profile", seed)
+    layers = {}
+    for name, (m, p) in shapes.items():
+        sizes = np.exp(spread * rng.standard_normal(m))
+        layers[name] = NOISE_STD * sizes[:, None] * rng.standard_normal((n, m, p))
+    return Made(layers, _table(n, seed, ["own"] * n))
+
+
 def faint_spike() -> Made:
     """The spike at half the strength that theory needs to see it."""
     return spike(strength=0.5)

@@ -10,14 +10,14 @@ from pathlib import Path
 import streamlit as st
 
 from uws_core import run
-from uws_core.analysis.evidence import over_layers
+from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.codec import MATH_VERSION
 from uws_core.errors import CollectionError, StoreError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import EvidenceQuery
 from uws_core.reporting import judged
@@ -54,6 +54,7 @@ def asked(query: EvidenceQuery, collection: Collection) -> Asked:
         share=query.share,
         draws=draws,
         seed=query.seed,
+        whole=_whole(query.collection, query.fingerprint, query.members),
     )
 
 
@@ -101,6 +102,15 @@ def network(query: EvidenceQuery) -> Network:
     told = asked(query, collection)
     found = tuple((collection.by_name[name], judged.judged(collection, [name], told)) for name in query.layers)
     return Network(found, over_layers([each for _, each in found]), told.draws)
+
+
+def left_out(query: EvidenceQuery) -> tuple[LeftOut, ...]:
+    """Which of the query's models take no part in which of its layers.
+
+    Raises:
+        CollectionError: the collection changed or went away meanwhile.
+    """
+    return grams.left_out(Query(query.collection, query.fingerprint, query.members, query.layers))
 
 
 @st.cache_data(max_entries=64, max_size="64mb", show_spinner="Drawing smaller collections")
@@ -167,6 +177,13 @@ def report_bytes(query: EvidenceQuery, collection: Collection) -> bytes:
     if raw is None:
         raise StoreError("The report was dropped to make room; make it again")
     return raw
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _whole(collection: str, fingerprint: str, members: tuple[int, ...]) -> int | None:
+    """How many weights a whole checkpoint has; None while nobody knows."""
+    found = catalogue().get(collection)
+    return None if found is None or found.fingerprint != fingerprint else judged.whole_checkpoint(found, members)
 
 
 def _report_key(query: EvidenceQuery, collection: Collection) -> str:
