@@ -83,6 +83,6 @@ if every is not None:
     panels.glance(every, source)
     page.table(frames.by_layer(every.layers), frames.HELP, label="Claims in layers")
 
-page.left_out(collection.left_out)
+page.left_out((*collection.left_out, *serve.left_out(query)))
 page.table(table, frames.HELP, label="Claims")
 page.definitions(panels.DEFINITIONS)

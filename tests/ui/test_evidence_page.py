@@ -12,9 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 from tests.planted import families, noise, spiked
 from tests.ui.conftest import Open
-from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import grams
+from uws_core.zoo import makers
 
 LAYER = "blocks.0.up.weight"
 
@@ -53,8 +54,12 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
     ("collection", "params", "says"),
     [
         ("demo:finetuned", {"group": "task"}, "share directions beyond chance"),
-        ("demo:finetuned", {"group": "task"}, "ancestry (groups: task)"),
+        ("demo:finetuned", {"group": "task"}, ". Most of it is ancestry (groups: task, and those of the lineage): "),
+        # Without a choice it is the first column in words.
+        ("demo:finetuned", {}, ". Most of it is ancestry (groups: task, and those of the lineage): "),
+        ("demo:finetuned", {"grouped": "by lineage only"}, "(groups: lineage about the base at a cosine of "),
         ("demo:planted", {}, "share directions beyond chance"),
+        ("demo:scratch", {}, "share no more than chance gives"),
         ("demo:untrained", {}, "no more than chance"),
         ("demo:untrained", {}, "as if never trained"),
     ],
@@ -62,7 +67,43 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
 def test_every_collection_is_judged(open_page: Open, collection: str, params: dict[str, str], says: str) -> None:
     app = open_page("evidence", c=collection, l="blocks.0.attn.q.weight", draws="39", **params)
     assert says in answer(app)
-    assert set(claims(app)) == set(CLAIMS)
+    assert set(claims(app)) | set(KIN.values()) == set(CLAIMS)
+
+
+@pytest.mark.parametrize("collection", ["demo:two-lineages", "demo:shared-init"])
+@pytest.mark.parametrize("params", [{"group": "task"}, {}], ids=["task", "default"])
+def test_ancestry_is_seen_beside_a_column_that_has_nothing_to_do_with_it(
+    open_page: Open, collection: str, params: dict[str, str]
+) -> None:
+    app = open_page("evidence", c=collection, l="blocks.0.mlp.up.weight", draws="39", **params)
+    assert "It is not explained by task; the lineage's groups explain it: " in answer(app).replace("`", "")
+    assert "not ancestry" not in answer(app)
+    assert verdict(app, "within") == "holds"
+    assert verdict(app, "within-kin") == "chance"
+
+
+def test_groups_can_be_those_of_the_lineage_alone_and_the_address_keeps_it(open_page: Open) -> None:
+    app = open_page("evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19")
+    assert "task" in answer(app)
+    assert "within-kin" in claims(app)
+    app.segmented_control(key="grouped").set_value("lineage").run()
+    assert "Nothing of it is left without relatives (groups: lineage at a cosine of " in answer(app)
+    assert "within-kin" not in claims(app)
+    again = open_page(
+        "evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19", grouped="by lineage only"
+    )
+    assert answer(again) == answer(app)
+
+
+def test_a_profile_that_all_models_have_is_named(open_page: Open, tmp_path: Path) -> None:
+    rows = makers.profile(n=20, shapes={LAYER: (20, 40)}).layers[LAYER].reshape(20, -1)
+    app = kept(open_page, tmp_path / "profile", rows)
+    assert "if all models have a profile of variances in common, noise gives" in answer(app)
+
+
+def test_both_storage_ratios_are_told(open_page: Open, models: Path) -> None:
+    app = open_page("evidence", c=catalogue().add(str(models)), draws="19", layer="blocks.0.up.weight")
+    assert "; whole checkpoints " in str(claims(app)["space"]["reason"])
 
 
 def test_the_same_seed_gives_the_same_table_and_another_does_not(open_page: Open, tmp_path: Path) -> None:
@@ -92,7 +133,7 @@ def test_groups_are_the_ones_of_the_sidebar(open_page: Open, tmp_path: Path) -> 
     assert verdict(app, "relatives") == "holds"
     assert "4 groups" in str(claims(app)["relatives"]["reason"])
     assert verdict(app, "within") == "chance"
-    assert "groups: kin" in answer(app)
+    assert "Nothing of it is left without relatives (groups: kin): " in answer(app)
 
 
 def test_without_groups_nothing_is_said_of_ancestry(open_page: Open, tmp_path: Path) -> None:
@@ -111,7 +152,7 @@ def test_few_models_cannot_tell(open_page: Open, tmp_path: Path, count: int) -> 
 
 def test_equal_models_cannot_tell(open_page: Open, tmp_path: Path) -> None:
     app = kept(open_page, tmp_path / "equal", np.repeat(noise(1, 400, seed=6), 8, axis=0))
-    assert {verdict(app, claim) for claim in CLAIMS} == {"cannot tell"}
+    assert {verdict(app, claim) for claim in claims(app)} == {"cannot tell"}
     assert "do not differ in this layer" in answer(app)
 
 

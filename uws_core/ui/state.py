@@ -38,6 +38,7 @@ VIEWS = frozenset(
         "error",
         "count",
         "claim",
+        "grouped",
         "draws",
         "seed",
         "kept",

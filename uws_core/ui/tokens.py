@@ -34,6 +34,17 @@ def group_columns(collection: Collection) -> tuple[str, ...]:
     )
 
 
+def telling_column(collection: Collection, rows: Sequence[int], *, chosen: str = "") -> str:
+    """The `chosen` attribute, or the first in words, if it tells at least two groups of these models apart."""
+    named = [
+        name
+        for name in group_columns(collection)
+        if name == chosen or all(isinstance(value, str) for value in collection.table[name])
+    ]
+    telling = [name for name in named if len({collection.table[name][row] for row in rows}) > 1]
+    return chosen if chosen in telling else next(iter(telling), "")
+
+
 def groups_of(column: Iterable[Value]) -> tuple[str, ...]:
     """The distinct values of a column as texts, in the order of first appearance, without the unknown."""
     return tuple(dict.fromkeys(str(value) for value in column if value is not None and value != ""))

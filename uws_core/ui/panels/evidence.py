@@ -41,8 +41,12 @@ DEFINITIONS: Mapping[str, str] = {
     "Verdict": "holds: beyond chance (p at most 0.05) by at least a tenth of what is possible. weak: beyond chance, by "
     "less. chance: no more than chance gives. cannot tell: the data cannot decide.",
     "Over layers": "A claim passes in a layer at a false discovery rate of 5 % over all layers; it holds over the "
-    "layers when it passes in at least half of them and half of these are not weak. (Benjamini and Hochberg 1995)",
-    "Groups": "From the attribute under Group by in the sidebar; without one, the groups of the lineage.",
+    "layers when it passes in at least half of them and half of these are not weak. Beyond all draws, p is that of "
+    "Student's tail at z with 5 degrees of freedom, as draws alone never give less than 1 / (1 + draws). (Benjamini "
+    "and Hochberg 1995)",
+    "Groups": "From the attribute under Group by in the sidebar, or the first in words that tells models apart; beside "
+    "it, and alone without one, the groups of the lineage: about the base where there is one, else of raw weights. "
+    "What is left without relatives is asked of both, as a column may have nothing to do with the weights.",
     "z and p": f"{frames.HELP['z']} p = {frames.HELP['p']}",
     **{about.title: f"{about.definition} ({about.source})" for about in CLAIMS.values()},
 }
@@ -190,6 +194,7 @@ def source(name: str, caption: str, selection: Selection, collection: Collection
         selection=selection,
         collection=collection,
         layers=query.layers,
+        left_out=serve.left_out(query),
         columns=frames.HELP,
     )
     return figures.viewed(origin, pick.views())

@@ -10,12 +10,13 @@ from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import EvidenceQuery
 from uws_core.reporting.judged import DRAWS, USUAL_DRAWS
-from uws_core.ui import state
+from uws_core.ui import state, tokens
 from uws_core.ui.pick.spectrum import share
 from uws_core.ui.selection import POOLS, Selection
 
 EACH, WHOLE = "each", "sum"
 CLAIM = "claim"
+_BY_LINEAGE = "by lineage only"
 MOST_SEED = 2**31 - 1
 
 
@@ -23,6 +24,7 @@ def evidence(selection: Selection, collection: Collection) -> EvidenceQuery:
     """The page's query, from its row of controls; what is chosen goes into the selection and the address."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         after = state.change(layer=layer(selection, collection))
+        group = _group(after, collection)
         draws, seed = _draws(), _seed()
         with st.popover("Options", width="content"):
             after = state.change(share=share(after, "evidence"))
@@ -33,7 +35,7 @@ def evidence(selection: Selection, collection: Collection) -> EvidenceQuery:
         members=after.members_in(collection),
         layers=after.layers_in(collection) if after.layer in POOLS else (after.layer,),
         each=after.layer in POOLS and after.layer != WHOLE,
-        group=after.group,
+        group=group,
         kept=kept,
         share=after.share,
         draws=draws,
@@ -93,7 +95,27 @@ def views() -> dict[str, str | list[str]]:
     about = CLAIMS.get(str(st.session_state.get(CLAIM)))
     # The address of a box holds what a person reads in it.
     said[CLAIM] = about.title if about is not None else None
+    said["grouped"] = _BY_LINEAGE if st.session_state.get("grouped") == "lineage" else None
     return {key: str(value) for key, value in said.items() if value is not None}
+
+
+def _group(selection: Selection, collection: Collection) -> str:
+    """The attribute whose values are the groups, or nothing for those of the lineage alone."""
+    column = tokens.telling_column(collection, selection.members_in(collection), chosen=selection.group)
+    if not column:
+        return ""
+    picked = st.segmented_control(
+        "Groups",
+        ["column", "lineage"],
+        default="column",
+        required=True,
+        key="grouped",
+        bind="query-params",
+        format_func={"column": column, "lineage": _BY_LINEAGE}.__getitem__,
+        help="What relatives are: models with one value of the attribute, and those that the weights say are (both are "
+        "judged), or the latter alone. Choose another attribute under Group by in the sidebar.",
+    )
+    return "" if picked == "lineage" else column
 
 
 def _draws() -> int:
