@@ -13,7 +13,7 @@ from uws_core.analysis.model_map import model_map, neighbours
 from uws_core.analysis.partitions import adjusted_rand, components, merge_cosines
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.lineage import COLLECTION, Lineage
+from uws_core.nouns.lineage import LAYER, Lineage
 from uws_core.zoo import makers
 from uws_core.zoo.makers import Made
 
@@ -144,7 +144,7 @@ def test_collections_that_were_never_trained_look_so(draw: str) -> None:
         more = rng.standard_normal((20, 9000))
         rows = np.stack([row[np.abs(row) < 2][:3000] for row in more])
     odd = lineage(gram_of(rows)).suspects
-    assert [(one.model, one.kind) for one in odd] == [(COLLECTION, "as if never trained")]
+    assert [(one.model, one.kind) for one in odd] == [(LAYER, "as if never trained")]
     trained = rng.laplace(size=(20, 3000))
     assert "as if never trained" not in kinds(lineage(gram_of(trained)))
 

@@ -151,8 +151,8 @@ def test_the_answer_for_one_lineage_and_for_strangers() -> None:
 
 def test_the_answer_names_what_is_odd() -> None:
     for make, words in (
-        (makers.noise, "The whole collection looks as if never trained: entries are normal random numbers"),
-        (makers.permuted, "The whole collection looks reordered: norms agree to"),
+        (makers.noise, "This layer looks as if never trained: entries are normal random numbers"),
+        (makers.permuted, "This layer looks reordered: norms agree to"),
         (makers.reinitialised, "4 models to look at (never trained): `model-1`, `model-8`, `model-14` and `model-36`."),
     ):
         assert words in said(make().layers["blocks.0.mlp.up.weight"].reshape(40, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,19 +10,28 @@ from scipy.stats import norm as normal
 
 from uws_core.analysis.order import by_likeness
 from uws_core.analysis.partitions import Indices, components, stability, widest_gap
-from uws_core.analysis.suspects import duplicates, suspects
+from uws_core.analysis.suspects import duplicates, over_layers, suspects
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
-from uws_core.nouns.lineage import Lineage
+from uws_core.nouns.lineage import Lineage, Suspect
 
 
-def lineage(gram: Gram, *, threshold: float | None = None, members: Members = None, about: str = "zero") -> Lineage:
+def lineage(
+    gram: Gram,
+    *,
+    threshold: float | None = None,
+    members: Members = None,
+    about: str = "zero",
+    layers: Sequence[Gram] = (),
+) -> Lineage:
     """The groups of alike models among the chosen ones, at a cosine `threshold` about `about`.
 
     `zero` compares raw weights: siblings of one base are alike whatever they learned. `base` or `mean` compares what
     was learned. For adapters, the Gram of a layer's A factors tells who shares a random start. Without a threshold, the
-    middle of the widest range of thresholds that give the same groups is taken. Price: `s^2 log s`.
+    middle of the widest range of thresholds that give the same groups is taken. Where `gram` is a sum, `layers` are its
+    summands: what entries look like is told layer by layer, so that without them nothing is said of it. Price:
+    `s^2 log s`, and `s^2` a layer.
 
     Raises:
         NotEnoughModels: fewer than two usable models.
@@ -40,7 +50,7 @@ def lineage(gram: Gram, *, threshold: float | None = None, members: Members = No
             f"{gram.layer.name}: a lineage needs at least 2 usable models; found {rows.size} of {gram.n}. "
             "Choose more models"
         )
-    return _made(gram, rows, threshold, about)
+    return replace(_made(gram, rows, threshold, about), suspects=_odd(gram, rows, layers))
 
 
 def chance_cosine(s: int, d: float) -> float:
@@ -74,7 +84,6 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
     chance = chance_cosine(rows.size, gram.effective_d)
     at = widest_gap(cosines, chance=chance) if threshold is None else threshold
     groups = components(cosines, at)
-    broken = np.flatnonzero(~gram.usable)
     return Lineage(
         what=gram.layer.name,
         about=about,
@@ -90,8 +99,21 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
         stability=stability(cosines, at, groups),
         effective_models=_participation(cosines),
         duplicates=duplicates(labels, inner, cosines, blur=gram.blur[rows]),
-        suspects=suspects(part_of(gram, np.concatenate([rows, broken])), chance=chance),
     )
+
+
+def _odd(gram: Gram, rows: Indices, layers: Sequence[Gram]) -> tuple[Suspect, ...]:
+    """Everything odd about the chosen models and broken ones, in the Gram and in each of its layers."""
+    whole = _odd_in(gram, rows)
+    if len(layers) < 2:
+        return whole
+    return over_layers(whole, [(one.layer.short, _odd_in(one, rows)) for one in layers])
+
+
+def _odd_in(gram: Gram, rows: Indices) -> tuple[Suspect, ...]:
+    chance = chance_cosine(rows.size, gram.effective_d)
+    broken = np.setdiff1d(np.flatnonzero(~gram.usable), rows)
+    return suspects(part_of(gram, np.concatenate([rows, broken])), chance=chance)
 
 
 def _representatives(cosines: Floats, groups: Indices) -> Indices:

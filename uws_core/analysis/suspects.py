@@ -2,45 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.stats import chi2
 
-from uws_core.nouns.arrays import Floats
+from uws_core.analysis.fresh import agree_too_well, fresh_shape, initialiser, together
+from uws_core.analysis.partitions import CLEAR, Indices, components
+from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.lineage import COLLECTION, Duplicate, Suspect
+from uws_core.nouns.lineage import COLLECTION, LAYERS, Duplicate, Suspect
 
 # Robust deviations from the median beyond which a norm is odd: 1 in 3 million of a normal distribution.
 FAR = 5.0
 # A smaller factor between norms is not worth a look, however alike the other models are.
 LEAST = float(np.log(1.5))
-# Norms agree better than this once in 10^4 collections of independent entries.
-RARE = 1e-4
 # A copy is 20 times nearer than the nearest model usually is, or differs in the fifth digit only.
 COPY = 0.05
 SAME = 1e-5
-# Standardised moments 4, 6 and 8 of the ways in which weights are drawn: normal, uniform, normal cut at 2 deviations.
-FRESH: Mapping[str, tuple[float, float, float]] = {
-    "normal": (3.0, 15.0, 105.0),
-    "uniform": (9 / 5, 27 / 7, 9.0),
-    "normal cut at two deviations": (2.3655, 7.4712, 27.1893),
-}
+# Fewer relatives are no family to be missing from, and fewer norms have no usual one.
+FAMILY, MANY = 3, 5
+# What nine layers in ten show is the whole collection's; each test misses a few.
+MOST_LAYERS = 0.9
 
 
 def suspects(gram: Gram, *, chance: float) -> tuple[Suspect, ...]:
     """Everything odd about single models of a Gram and about all of them; `chance` is the largest cosine of noise.
 
     Likeness is that of raw weights. The tests on entries need a single layer: a network's layers differ in spread, so
-    that their mixture has no shape.
+    that their mixture has no shape. For several layers see `over_layers`.
     """
     found = [*_broken(gram)]
     if gram.chosen().size >= 3:
         cosines = gram.cosines("zero")
         found += _unlike(gram, cosines, chance=chance)
         named = {one.model for one in found}
-        found += (one for one in _strengths(gram) if one.model not in named)
-        found += _collection(gram, cosines, chance=chance)
+        found += (one for one in _strengths(gram, cosines, chance=chance) if one.model not in named)
+        found += together(gram, cosines, kin=_kin(cosines, chance) is not None)
+    return tuple(found)
+
+
+def over_layers(whole: Sequence[Suspect], layers: Sequence[tuple[str, Sequence[Suspect]]]) -> tuple[Suspect, ...]:
+    """What is odd about several layers taken as one (`whole`), and what is odd in some of them, each said once.
+
+    `layers` are names with what is odd there. Strengths are those of the whole: among many layers one always scatters.
+    """
+    found = list(whole)
+    said = {(one.model, one.kind) for one in whole}
+    places: dict[tuple[str, str], list[tuple[str, Suspect]]] = {}
+    for name, odd in layers:
+        for one in odd:
+            key = (COLLECTION if one.together else one.model, one.kind)
+            if one.kind != "strength" and key not in said:
+                places.setdefault(key, []).append((name, one))
+    # Why a model has no relative is told by its layers where they can.
+    told = {model for model, kind in places if kind != "no relative"}
+    found = [one for one in found if one.kind != "no relative" or one.model not in told]
+    for (model, kind), seen in places.items():
+        if kind == "no relative" and model in told:
+            continue
+        name, first = seen[0]
+        reason = f"in {len(seen)} of {len(layers)} layers, as in {name}: {first.reason}"
+        if first.together and len(seen) < MOST_LAYERS * len(layers):
+            model = f"{len(seen)} of {len(layers)}{LAYERS}"
+        found.append(Suspect(model, kind, reason, first.value, first.usual))
     return tuple(found)
 
 
@@ -74,24 +98,6 @@ def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, 
     )
 
 
-def fresh_shape(gram: Gram) -> dict[int, str]:
-    """Which usable models' entries have the kurtosis of fresh random numbers, and of which kind; empty over layers.
-
-    The kurtosis of `d` draws has the variance `(m8 - 4 m4 m6 + 4 m4^3 - m4^2) / d`; three deviations are allowed.
-    Source: Kendall and Stuart 1977, section 10.
-    """
-    kurtosis, count = gram.entry_stats.kurtosis, gram.entry_stats.count
-    if len(gram.layers) > 1 or count < 20:
-        return {}
-    found: dict[int, str] = {}
-    for row in gram.chosen():
-        for name, (m4, m6, m8) in FRESH.items():
-            spread = np.sqrt((m8 - 4 * m4 * m6 + 4 * m4**3 - m4**2) / count)
-            if abs(kurtosis[row] - (m4 - 3)) <= 3 * spread:
-                found.setdefault(int(row), name)
-    return found
-
-
 def _broken(gram: Gram) -> Iterator[Suspect]:
     stats = gram.entry_stats
     for row, label in enumerate(gram.labels):
@@ -106,32 +112,80 @@ def _broken(gram: Gram) -> Iterator[Suspect]:
             yield Suspect(label, "constant", f"all {stats.count} entries are {value:.3g}", value, float("nan"))
 
 
-def _unlike(gram: Gram, cosines: Floats, *, chance: float) -> Iterator[Suspect]:
-    """Models without a relative while most others have one: at least half, or two thirds to call it odd by itself."""
-    rows, near = gram.chosen(), _nearest(cosines)
+def _kin(cosines: Floats, chance: float) -> tuple[Floats, Bools, float] | None:
+    """Each model's nearest cosine, who has a relative, and the relatives' usual cosine; None without a family."""
+    near = _nearest(cosines)
     related = near > max(chance, 0.0)
     typical = float(np.nanmedian(near[related])) if related.any() else float("nan")
-    if related.sum() * 2 < rows.size or typical < 3 * chance:
+    return (near, related, typical) if related.sum() >= FAMILY and typical >= CLEAR * chance else None
+
+
+def _unlike(gram: Gram, cosines: Floats, *, chance: float) -> Iterator[Suspect]:
+    """Models without a relative while others have one: fresh, in another order, or, among a minority, just alone."""
+    kin, rows = _kin(cosines, chance), gram.chosen()
+    if kin is None:
         return
-    fresh = fresh_shape(gram)
-    usual_shape = sum(int(row) in fresh for row in rows[related]) * 2 > related.sum()
-    for place in np.flatnonzero(near <= np.maximum(2 * chance, 0.1 * typical)):
-        row, value = int(rows[place]), float(near[place])
-        words = f"its nearest model has cosine {value:.2f}; the others' have {typical:.2f}, chance gives {chance:.2f}"
-        if row in fresh and not usual_shape:
+    near, related, typical = kin
+    strange = near <= np.maximum(2 * chance, 0.1 * typical)
+    fresh, most = _untrained(gram, rows, related, strange), related.sum() * 2 > rows.size
+    others = rows[strange & ~np.isin(rows, list(fresh))]
+    moved = _moved(gram, others, rows[related & ~strange])
+    for row, value in zip(rows[strange], near[strange], strict=True):
+        label, at = gram.labels[row], float(value)
+        words = f"its nearest model has cosine {at:.2f}; the relatives' have {typical:.2f}, chance gives {chance:.2f}"
+        if int(row) in fresh:
             kurtosis = float(gram.entry_stats.kurtosis[row])
-            words = f"its entries are {fresh[row]} random numbers (excess kurtosis {kurtosis:.2f}), and {words}"
-            yield Suspect(gram.labels[row], "never trained", words, value, typical)
-        elif related.sum() * 3 >= rows.size * 2:
-            yield Suspect(gram.labels[row], "no relative", words, value, typical)
+            drawn = f"its entries are {fresh[int(row)]} random numbers (excess kurtosis {kurtosis:.2f}), and "
+            yield Suspect(label, "never trained", drawn + words, at, typical)
+        elif moved:
+            drawn = "its norm is that of the relatives, nearer than independent entries have it, yet "
+            yield Suspect(label, "reordered", drawn + words, at, typical)
+        elif most:
+            yield Suspect(label, "no relative", words, at, typical)
 
 
-def _strengths(gram: Gram) -> Iterator[Suspect]:
-    """Norms about the mean far outside the others', on a logarithmic scale."""
+def _untrained(gram: Gram, rows: Indices, related: Bools, strange: Bools) -> dict[int, str]:
+    """Which strangers' entries look fresh while the relatives' do not, and how they were drawn.
+
+    Strangers that are no minority may be what the others are not, so they need the spread of an initialiser too.
+    """
+    shapes = fresh_shape(gram)
+    family = rows[related & ~strange]
+    if sum(int(row) in shapes for row in family) * 2 > family.size:
+        return {}
+    found = {int(row): shapes[int(row)] for row in rows[strange] if int(row) in shapes}
+    kinds = [*found.values()]
+    if related.sum() * 2 > rows.size or not found:
+        return found
+    return found if initialiser(gram, np.array([*found]), max(kinds, key=kinds.count)) else {}
+
+
+def _moved(gram: Gram, strangers: Indices, family: Indices) -> bool:
+    """Whether models that look like nobody have the norm of a family, as copies with reordered neurons have."""
+    norms = gram.entry_stats.norm
+    if len(gram.layers) > 1 or strangers.size < MANY or not family.size or np.isnan(gram.entry_stats.kurtosis).any():
+        return False
+    middle = float(np.median(norms[family]))
+    return middle > 0 and agree_too_well(gram, strangers, middle)
+
+
+def _strengths(gram: Gram, cosines: Floats, *, chance: float) -> Iterator[Suspect]:
+    """Distances from the mean far outside the others', family by family: a small family is far from all others' mean.
+
+    Models of small families are taken together.
+    """
     rows = gram.chosen()
-    squares = np.diag(gram.about("mean"))
+    groups = components(cosines, min(CLEAR * chance, 1.0))
+    sizes = np.bincount(groups)
+    for group in np.unique(np.where(sizes[groups] < MANY, -1, groups)):
+        inside = rows[np.where(sizes[groups] < MANY, -1, groups) == group]
+        yield from _strong(gram, inside)
+
+
+def _strong(gram: Gram, rows: Indices) -> Iterator[Suspect]:
+    squares = np.diag(gram.about("mean", members=rows))
     alive = squares > gram.floor
-    if alive.sum() < 5:
+    if alive.sum() < MANY:
         return
     logs = np.log(squares[alive]) / 2
     middle = float(np.median(logs))
@@ -142,37 +196,6 @@ def _strengths(gram: Gram) -> Iterator[Suspect]:
             times = float(np.exp(abs(log - middle)))
             reason = f"it lies {times:.3g} times {'farther from' if log > middle else 'nearer to'} the mean than usual"
             yield Suspect(gram.labels[row], "strength", reason, float(np.exp(log)), float(np.exp(middle)))
-
-
-def _collection(gram: Gram, cosines: Floats, *, chance: float) -> Iterator[Suspect]:
-    """What the models together show: that none was trained, or that they are one model in many orders."""
-    rows = gram.chosen()
-    stats = gram.entry_stats
-    norms, kurtosis = stats.norm[rows], stats.kurtosis[rows]
-    if len(gram.layers) > 1 or np.isnan(kurtosis).any() or not norms.all() or rows.size < 5:
-        return
-    seen = float(np.std(norms) / np.mean(norms))
-    # The norm of d independent entries scatters by sqrt((m4 / m2^2 - 1) / 4 d).
-    expected = float(np.sqrt(max(np.median(kurtosis) + 2, 0.1) / (4 * stats.count)))
-    unrelated = _nearest(cosines) <= chance
-    fresh = fresh_shape(gram)
-    if unrelated.mean() > 0.5 and chi2.cdf((rows.size - 1) * (seen / expected) ** 2, rows.size - 1) < RARE:
-        reason = (
-            f"norms agree to {_percent(seen)} where independent entries give {_percent(expected)}, yet few cosines "
-            "exceed chance, as of one model with its neurons in different orders"
-        )
-        yield Suspect(COLLECTION, "reordered", reason, seen, expected)
-    elif unrelated.all() and len(fresh) >= 0.9 * rows.size and seen < 1.5 * expected:
-        kind = max(set(fresh.values()), key=list(fresh.values()).count)
-        reason = (
-            f"entries are {kind} random numbers, norms differ by {_percent(seen)} (chance {_percent(expected)}), "
-            "no two models are alike"
-        )
-        yield Suspect(COLLECTION, "as if never trained", reason, seen, expected)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %"
 
 
 def _nearest(cosines: Floats) -> Floats:

@@ -7,11 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uws_core.nouns.lineage import COLLECTION, Lineage, Overlap
+from uws_core.nouns.lineage import Lineage, Overlap
 
 LEVEL = 0.05
 # More names than this make a list that nobody reads.
 MOST_NAMES = 3
+# A kind that is no adjective, as what something looks like.
+_LOOKS = {"equal cosines": "like a common part and fresh random numbers (equal cosines)"}
+ORDER = (
+    "Neurons are compared as they are stored and not matched: models from different starts, and copies with reordered "
+    "neurons, look unrelated even where they compute the same."
+)
 
 
 def answer(family: Lineage, *, place: str, overlaps: Sequence[Overlap] = ()) -> str:
@@ -30,7 +36,8 @@ def _groups(family: Lineage, place: str) -> str:
     if sizes.size == 1:
         return f"{head} all belong together {at} (smallest cosine {_least(family):.2f}): one lineage, not {s} models."
     if sizes.size == s:
-        return f"{head} are all apart {at} (largest cosine {_most(family):.2f}, chance {family.chance:.2f})."
+        order = f" {ORDER}" if family.about == "zero" else ""
+        return f"{head} are all apart {at} (largest cosine {_most(family):.2f}, chance {family.chance:.2f}).{order}"
     alone = int((sizes == 1).sum())
     many = sizes[sizes > 1]
     said = f"{_count(many.size, 'group')} of {_list([str(size) for size in many])}"
@@ -65,11 +72,14 @@ def _copies(family: Lineage) -> str:
 
 
 def _odd(family: Lineage) -> str:
-    kinds = Counter(one.kind for one in family.suspects if one.model != COLLECTION)
-    together = [one for one in family.suspects if one.model == COLLECTION]
-    said = [f"The whole collection looks {one.kind}: {one.reason.rstrip('.')}." for one in together]
+    kinds = Counter(one.kind for one in family.suspects if not one.together)
+    together = [one for one in family.suspects if one.together]
+    said = []
+    for one in together:
+        name, verb = f"{one.model[:1].upper()}{one.model[1:]}", "looks" if one.everywhere else "look"
+        said.append(f"{name} {verb} {_LOOKS.get(one.kind, one.kind)}: {one.reason}.")
     for kind, count in kinds.items():
-        names = [f"`{one.model}`" for one in family.suspects if one.kind == kind and one.model != COLLECTION]
+        names = [f"`{one.model}`" for one in family.suspects if one.kind == kind and not one.together]
         said.append(f"{_count(count, 'model')} to look at ({kind}): {_list(names)}.")
     return " ".join(said)
 

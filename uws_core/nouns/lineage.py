@@ -25,9 +25,10 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A model that a reader should look at, or `whole collection`; `kind` is one of `KINDS`, `reason` says it in words.
+    """A model that a reader should look at, or all models; `kind` is one of `KINDS`, `reason` says it in words.
 
-    `value` is what was measured and `usual` what the others have.
+    For all models together `model` names what was looked at: `COLLECTION`, `LAYER`, or so many of the layers. `value`
+    is what was measured and `usual` what the others have.
     """
 
     model: str
@@ -36,16 +37,29 @@ class Suspect:
     value: float
     usual: float
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it is about all models and every layer that was looked at."""
+        return self.model in (COLLECTION, LAYER)
 
-COLLECTION = "whole collection"
+    @property
+    def together(self) -> bool:
+        """Whether it is about all models, be it in some of the layers only."""
+        return self.everywhere or self.model.endswith(LAYERS)
+
+
+COLLECTION, LAYER, LAYERS = "the whole collection", "this layer", " layers (all models)"
 KINDS = {
     "non-finite": "holds NaN or infinity, so no number can be computed with it",
     "constant": "all entries are equal",
     "never trained": "entries as fresh random numbers have them, and no likeness to any other model",
-    "as if never trained": "entries, norms and cosines of the whole layer are those of fresh random numbers",
+    "as if never trained": "entries, norms and cosines are those of fresh random numbers, and the spread of the entries "
+    "is what a usual initialiser gives",
+    "equal cosines": "all pairwise cosines are one number, norms agree and entries look fresh: a common part and random "
+    "numbers, as of models that were silently initialised again",
     "no relative": "unlike every other model, while most others are alike",
     "strength": "its norm stands far outside those of the others",
-    "reordered": "entries as alike as those of copies, in another order",
+    "reordered": "norms as alike as those of copies, yet no likeness: as of neurons in another order",
 }
 
 

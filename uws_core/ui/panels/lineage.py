@@ -11,6 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from uws_core.answers import lineage as answers
 from uws_core.charts import lineage as charts
 from uws_core.charts import strengths as strength_charts
 from uws_core.charts.style import Look
@@ -41,6 +42,7 @@ DEFINITIONS: Mapping[str, str] = {
     "Map": "Coordinates along the leading components about the mean of the models. (Gower 1966)",
     "Share explained": "Share of a component's variance that lies between the values of a column (ANOVA ratio); for "
     "a quantity the squared correlation. By chance (g - 1) / (n - 1) for g values. (Fisher 1925)",
+    "Neuron order": answers.ORDER,
     "Near copies": "Pairs nearer than 5 % of the usual distance to the nearest model, or equal in the first five "
     "digits; distance is |W_i - W_j| / mean norm.",
     **{f"To look at: {kind}": f"{meaning}." for kind, meaning in KINDS.items()},

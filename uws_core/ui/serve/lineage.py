@@ -68,8 +68,9 @@ def seen(query: Query, threshold: float | None) -> Seen:
         LayerError: the layers cannot be compared about this centre.
         CollectionError: the collection changed or went away meanwhile.
     """
-    gram = _gram(replace(query, members=(), about="mean"))
-    family = lineage(gram, threshold=threshold, members=query.members, about=query.about)
+    whole = replace(query, members=(), about="mean")
+    gram, every = _gram(whole), tuple(grams.of(whole))
+    family = lineage(gram, threshold=threshold, members=query.members, about=query.about, layers=every)
     where = placed(replace(query, about="mean"))
     return Seen(
         family=family,
