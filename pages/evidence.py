@@ -66,7 +66,7 @@ source = panels.source(f"evidence {collection.name} {place}", caption, selection
 
 report.panel(network, collection)
 panels.claims_table(table)
-claim = pick.claim()
+claim = pick.claim(tuple(table["claim"]))
 if single is not None:
     panels.claim(single[claim], single, query, source)
 else:

@@ -18,6 +18,7 @@ from uws_core.ui.serve import grams
 from uws_core.zoo import makers
 
 LAYER = "blocks.0.up.weight"
+WITHIN_KIN = CLAIMS["within-kin"].title
 
 
 def answer(app: AppTest) -> str:
@@ -93,6 +94,16 @@ def test_groups_can_be_those_of_the_lineage_alone_and_the_address_keeps_it(open_
         "evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19", grouped="by lineage only"
     )
     assert answer(again) == answer(app)
+
+
+def test_a_claim_that_was_not_asked_is_not_offered_and_does_no_harm(open_page: Open) -> None:
+    app = open_page("evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19", claim=WITHIN_KIN)
+    assert app.selectbox(key="claim").value == "within-kin"
+    app.segmented_control(key="grouped").set_value("lineage").run()
+    assert app.selectbox(key="claim").value == "concentrated"
+    assert WITHIN_KIN not in app.selectbox(key="claim").options
+    noise_only = open_page("evidence", c="demo:untrained", l="blocks.0.attn.q.weight", draws="39", claim=WITHIN_KIN)
+    assert noise_only.selectbox(key="claim").value == "concentrated"
 
 
 def test_a_profile_that_all_models_have_is_named(open_page: Open, tmp_path: Path) -> None:

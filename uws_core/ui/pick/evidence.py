@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -68,13 +69,16 @@ def network(query: EvidenceQuery, selection: Selection, collection: Collection) 
     return replace(query, layers=selection.layers_in(collection), each=True)
 
 
-def claim() -> str:
-    """The claim that is looked at, chosen here or by a row of the table."""
+def claim(asked: Sequence[str]) -> str:
+    """The claim that is looked at among those `asked` here, chosen in its box or by a row of the table."""
+    # What was asked of other groups and is not of these is forgotten before the box sees it.
+    if st.session_state.get(CLAIM, asked[0]) not in asked:
+        del st.session_state[CLAIM]
     return str(
         st.selectbox(
             "Claim",
-            list(CLAIMS),
-            index=list(CLAIMS).index("concentrated"),
+            list(asked),
+            index=list(asked).index("concentrated"),
             key=CLAIM,
             bind="query-params",
             format_func=lambda key: CLAIMS[key].title,
