@@ -102,7 +102,7 @@ def _axis(selection: Selection) -> str:
 
 def _held_out(selection: Selection, collection: Collection) -> str:
     """The attribute whose values are held out as a whole, or nothing for one model at a time."""
-    attribute = _attribute(selection, collection)
+    attribute = tokens.telling_column(collection, selection.members_in(collection), chosen=selection.group)
     if not attribute:
         return ""
     picked = st.segmented_control(
@@ -117,18 +117,6 @@ def _held_out(selection: Selection, collection: Collection) -> str:
         "from the others. Choose the attribute under Group by in the sidebar.",
     )
     return "" if picked == "model" else attribute
-
-
-def _attribute(selection: Selection, collection: Collection) -> str:
-    """The chosen attribute, or the first in words, if it tells at least two groups of the chosen models apart."""
-    rows = selection.members_in(collection)
-    named = [
-        name
-        for name in tokens.group_columns(collection)
-        if name == selection.group or all(isinstance(value, str) for value in collection.table[name])
-    ]
-    telling = [name for name in named if len({collection.table[name][row] for row in rows}) > 1]
-    return selection.group if selection.group in telling else next(iter(telling), "")
 
 
 def _directions(selection: Selection) -> int:
