@@ -5,7 +5,7 @@ import streamlit as st
 from uws_core.answers import collection as answers
 from uws_core.ui import state
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import attributes, download, loader, page, places, work
+from uws_core.ui.panels import attributes, download, flags, loader, page, places, work
 from uws_core.ui.panels import collection as panels
 from uws_core.ui.pick import spectrum as pick
 
@@ -24,6 +24,7 @@ members, layers = selection.members_in(collection), selection.layers_in(collecti
 with answer:
     page.answer(answers.answer(collection, members=members, layers=layers))
     st.caption(catalogue().about(selection.collection))
+    flags.check(selection.collection, collection)
     loader.notices(collection)
 
 st.subheader("Models", anchor=False)

@@ -114,7 +114,9 @@ def test_models_that_are_compared_come_first_and_roots_hold_for_all(mixed: Path,
     found = collect(mixed)
     models = models_of(found, mixed)
     assert [one.label for one in models][: len(found)] == list(found.labels)
-    assert {one.label for one in models if not one.compared} == {"several", "three", "whole", "broken"} - set(found.labels)
+    assert {one.label for one in models if not one.compared} == {"several", "three", "whole", "broken"} - set(
+        found.labels
+    )
     assert models_of(found) == models[: len(found)]
     with pytest.raises(Exception, match="outside the folders that may be read"):
         report_of(models[-1], roots=[tmp_path / "elsewhere"])
