@@ -22,13 +22,16 @@ def storage(
     mean: bool = True,
     members: int | None = None,
     other: int = 0,
+    stored: Mapping[str, int] | None = None,
 ) -> Storage:
     """The stored numbers of a collection whose `layers` (None: all) are shared along one axis at `kept` directions.
 
     For a layer `m x p` of `n` models, without the mean: `models` stores `k d + n k`, `in` stores `k p + n k m`,
     `out` stores `k m + n k p`; `mean` adds `d` once. `members` is n when not all models are stored. `other` counts
     the numbers of all these models in tensors that are not layers of the collection (`other_numbers` reads it from the
-    headers); its layers that are not named here are counted from their shapes.
+    headers); its layers that are not named here are counted from their shapes. `stored` says how many numbers the
+    models store for a layer that is kept as factors (`passes.thin_sizes`): with these, not with `n d`, sharing is
+    compared.
 
     Raises:
         LayerError: a layer the collection does not have, or not one k for each layer.
@@ -50,8 +53,9 @@ def storage(
         basis=tuple(k * _length(layer, axis) for layer, k in zip(named, ks, strict=True)),
         mean=tuple(layer.entries if mean else 0 for layer in named),
         coefficients=tuple(n * k * (layer.entries // _length(layer, axis)) for layer, k in zip(named, ks, strict=True)),
-        dense=tuple(n * layer.entries for layer in named),
-        untouched=_untouched(collection, named, n, other),
+        dense=_without_sharing(named, n, stored),
+        untouched=_untouched(collection, named, n, other, stored),
+        factors=any(layer.name in (stored or {}) for layer in named),
         notes=tuple(notes),
     )
 
@@ -65,6 +69,7 @@ def two_sided(
     mean: bool = True,
     members: int | None = None,
     other: int = 0,
+    stored: Mapping[str, int] | None = None,
 ) -> Storage:
     """The stored numbers with a basis on both sides: `k_o m + k_i p + n k_o k_i` a layer, and the mean's `d` once.
 
@@ -84,8 +89,9 @@ def two_sided(
         basis=tuple(out * layer.shape[0] + into * layer.shape[1] for layer, out, into in triples),
         mean=tuple(layer.entries if mean else 0 for layer in named),
         coefficients=tuple(n * out * into for _, out, into in triples),
-        dense=tuple(n * layer.entries for layer in named),
-        untouched=_untouched(collection, named, n, other),
+        dense=_without_sharing(named, n, stored),
+        untouched=_untouched(collection, named, n, other, stored),
+        factors=any(layer.name in (stored or {}) for layer in named),
     )
 
 
@@ -150,6 +156,13 @@ def _each(kept: Kept, layers: Sequence[LayerKey]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _untouched(collection: Collection, shared: Sequence[LayerKey], n: int, other: int) -> int:
+def _untouched(
+    collection: Collection, shared: Sequence[LayerKey], n: int, other: int, stored: Mapping[str, int] | None
+) -> int:
     names = {layer.name for layer in shared}
-    return other + n * sum(layer.entries for layer in collection.layers if layer.name not in names)
+    rest = [layer for layer in collection.layers if layer.name not in names]
+    return other + sum(_without_sharing(rest, n, stored))
+
+
+def _without_sharing(layers: Sequence[LayerKey], n: int, stored: Mapping[str, int] | None) -> tuple[int, ...]:
+    return tuple((stored or {}).get(layer.name, n * layer.entries) for layer in layers)

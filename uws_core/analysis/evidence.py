@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from uws_core.analysis import group_findings, shared_findings
+from uws_core.analysis.group_findings import Sizes
 from uws_core.analysis.judging import count, unknown
 from uws_core.analysis.lineage import lineage
 from uws_core.analysis.measures import cut
@@ -32,6 +33,8 @@ def evidence(
     draws: int = 99,
     seed: int = 0,
     whole: int | None = None,
+    stored: int | None = None,
+    layers: Sequence[Gram] = (),
     report: Report | None = None,
 ) -> Evidence:
     """Every claim of the table for one layer (or a sum of layers) of the chosen models.
@@ -40,8 +43,9 @@ def evidence(
     the lineage about the base (raw where there is none) are taken, where there are any. With it, the claims about what
     is left without relatives are asked of the lineage's groups too, where these are others. `kept` is the k of all
     subspaces, by default a quarter of the directions there can be. `whole` is the number of weights of a whole
-    checkpoint, for the second storage ratio. `report` is called between any two draws and may raise to stop. Price:
-    `draws` times about ten decompositions of s models.
+    checkpoint, for the second storage ratio, and `stored` how many numbers the models store for these layers, where
+    they are factors (None: all weights). Where `gram` is a sum, `layers` are its summands, see `lineage`. `report` is
+    called between any two draws and may raise to stop. Price: `draws` times about ten decompositions of s models.
 
     Raises:
         NotEnoughModels: fewer than two usable models, or another number of labels than models.
@@ -52,12 +56,12 @@ def evidence(
         raise LayerError(f"{gram.layer.name}: evidence is about models; found a Gram on the {gram.axis} axis")
     if draws < 19:
         raise ValueError(f"A test at 5 % needs at least 19 draws; found {draws}")
-    family = lineage(gram, members=members, about="base" if gram.base is not None else "zero")
+    family = lineage(gram, members=members, about="base" if gram.base is not None else "zero", layers=layers)
     rows = family.members
     labels, said = _grouping(gram, rows, groups, grouped_by, family)
     kin = None if groups is None else _others(family.groups, labels)
     ask = _asked(gram, rows, labels, kin, kept=kept, share=share, draws=draws, seed=seed, report=report)
-    findings, known = _findings(ask, family, whole)
+    findings, known = _findings(ask, family, Sizes(whole, stored))
     return Evidence(
         layer=gram.layer.name,
         findings=findings,
@@ -101,7 +105,7 @@ def _asked(
     )
 
 
-def _findings(ask: Ask, family: Lineage, whole: int | None) -> tuple[tuple[Finding, ...], Determined | None]:
+def _findings(ask: Ask, family: Lineage, sizes: Sizes) -> tuple[tuple[Finding, ...], Determined | None]:
     seen = spectrum(ask.gram, members=ask.rows)
     if not seen.resolved:
         reason = f"these {count(ask.s, 'model')} do not differ in this layer"
@@ -127,7 +131,7 @@ def _findings(ask: Ask, family: Lineage, whole: int | None) -> tuple[tuple[Findi
         *(_by_lineage(ask, found) if ask.kin is not None else ()),
         shared_findings.saturates(ask, found),
         known_to,
-        group_findings.space(ask, found, whole=whole),
+        group_findings.space(ask, found, sizes),
     )
     return every, known
 

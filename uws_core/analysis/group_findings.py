@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
@@ -14,6 +16,17 @@ from uws_core.nouns.claims import KIN
 from uws_core.nouns.evidence import Finding, Verdict
 from uws_core.nouns.gram import RESOLVED
 from uws_core.nouns.lineage import KINDS, Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What is stored without sharing: numbers of a `whole` checkpoint, and those of all models' analysed layers.
+
+    None: a whole checkpoint is not known; the models store every weight.
+    """
+
+    whole: int | None = None
+    stored: int | None = None
 
 
 def sound(layer: str, family: Lineage) -> Finding:
@@ -105,13 +118,14 @@ def one_each(ask: Ask, *, kin: bool = False) -> Finding:
     return judged(claim, ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
 
 
-def space(ask: Ask, found: Drawn, *, whole: int | None) -> Finding:
+def space(ask: Ask, found: Drawn, sizes: Sizes) -> Finding:
     """How much smaller the models become when their subspace is stored once, at the chosen share of the variance."""
     if ask.ceiling < FEWEST:
         return unknown("space", ask.layer, few(ask))
     ranks = rank_at(ask.share)(found.shares())
     rank = int(rank_at(ask.share)(found.seen.shares))
-    seen, samples = times_smaller(ask.s, ask.gram.d, rank), times_smaller(ask.s, ask.gram.d, ranks)
+    kept = 1.0 if sizes.stored is None else sizes.stored / (ask.s * ask.gram.d)
+    seen, samples = (kept * times_smaller(ask.s, ask.gram.d, one) for one in (rank, ranks))
     chance = float(np.median(samples))
     carried = top_share(rank)(found.shares())
     test = scalar_of(top(found.seen.shares, rank), carried, name="share of as many directions", seed=ask.seed)
@@ -119,7 +133,10 @@ def space(ask: Ask, found: Drawn, *, whole: int | None) -> Finding:
         f"{count(rank, 'direction')} {'keeps' if rank == 1 else 'keep'} {percent(ask.share)} of the differences from "
         f"the mean: these layers become {float(seen):.2f} times smaller, of noise {chance:.2f} times"
     )
-    if whole is not None and whole >= ask.gram.d:
+    if sizes.stored is not None:
+        reason += f" (than the {sizes.stored:,} numbers of the stored factors)"
+    whole = sizes.whole
+    if whole is not None and whole >= ask.gram.d and sizes.stored is None:
         stored = ask.s * ask.gram.d / float(seen) + ask.s * (whole - ask.gram.d)
         reason += f"; whole checkpoints {ask.s * whole / stored:.2f} times"
     gained = excess(float(seen), chance, 2 * chance) if seen > 1 else 0.0

@@ -98,7 +98,8 @@ def _size(storage: Storage | None) -> str:
         return ""
     times = f"{storage.ratio:.3g} times smaller" if storage.ratio >= 1 else f"{1 / storage.ratio:.3g} times larger"
     what = "this layer is" if len(storage.layers) == 1 else "these layers are"
-    return f" Stored so, {what} {times}."
+    than = " than the stored factors" if storage.factors else ""
+    return f" Stored so, {what} {times}{than}."
 
 
 def _median(values: Sequence[float]) -> float:

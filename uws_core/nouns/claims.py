@@ -166,7 +166,8 @@ _ALL = (
         "Sharing the subspace saves space",
         "times smaller at the chosen share of the variance",
         "the same share of noise of the same strengths",
-        "n d / (r d + d + n r) with r directions for the chosen share: basis, mean and coefficients stored once. The "
+        "n d / (r d + d + n r) with r directions for the chosen share: basis, mean and coefficients stored once. "
+        "Adapters are counted as they are stored, sum r_i (m + p) numbers of factors instead of n d. The "
         "error is what the share leaves of the differences from the mean. Where nothing is saved (1 or less), the "
         "verdict is chance whatever p says.",
         "counting",

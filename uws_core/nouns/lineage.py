@@ -53,10 +53,10 @@ KINDS = {
     "non-finite": "holds NaN or infinity, so no number can be computed with it",
     "constant": "all entries are equal",
     "never trained": "entries as fresh random numbers have them, and no likeness to any other model",
-    "as if never trained": "entries, norms and cosines are those of fresh random numbers, and the spread of the entries "
-    "is what a usual initialiser gives",
-    "equal cosines": "all pairwise cosines are one number, norms agree and entries look fresh: a common part and random "
-    "numbers, as of models that were silently initialised again",
+    "as if never trained": "entries, norms and cosines are those of fresh random numbers, and the spread of the "
+    "entries is what a usual initialiser gives",
+    "equal cosines": "all pairwise cosines are one number, norms agree and entries look fresh: a common part and "
+    "random numbers, as of models that were silently initialised again",
     "no relative": "unlike every other model, while most others are alike",
     "strength": "its norm stands far outside those of the others",
     "reordered": "norms as alike as those of copies, yet no likeness: as of neurons in another order",

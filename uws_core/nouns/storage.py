@@ -13,9 +13,9 @@ class Storage:
     """Stored numbers of `n` models at `kept` directions a layer, as integers; one entry a layer in each tuple.
 
     `basis` and `mean` are stored once for all models, `coefficients` are those of all `n` models together, `dense`
-    is what the layers take without sharing. `untouched` are all other tensors of all models, stored as they are.
-    `axis` None means both sides, with `kept` of the outputs and `kept_in` of the inputs. `notes` says which k was
-    clipped.
+    is what the layers take without sharing: every weight, or the numbers of the stored `factors`. `untouched` are all
+    other tensors of all models, stored as they are. `axis` None means both sides, with `kept` of the outputs and
+    `kept_in` of the inputs. `notes` says which k was clipped.
     """
 
     axis: Axis | None
@@ -29,6 +29,7 @@ class Storage:
     dense: tuple[int, ...]
     untouched: int = 0
     notes: tuple[str, ...] = ()
+    factors: bool = False
 
     @property
     def shared(self) -> int:

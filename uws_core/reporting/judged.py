@@ -76,6 +76,8 @@ def judged(
         draws=asked.draws,
         seed=asked.seed,
         whole=asked.whole,
+        stored=_stored(collection, layers, asked.members),
+        layers=every,
         report=report,
     )
     with suppress(StoreError):
@@ -94,6 +96,18 @@ def known(
         with suppress(StoreError):
             return evidence_from(raw)
     return None
+
+
+def _stored(collection: Collection, layers: Sequence[str], members: Sequence[int]) -> int | None:
+    """How many numbers the models store for these layers where some are factors; None where all are whole."""
+    from uws_core.passes.thin_sizes import stored_numbers
+
+    try:
+        thin = stored_numbers(collection, layers, members)
+    except UwsError:
+        return None
+    whole = (len(members) * collection.by_name[name].entries for name in layers if name not in thin)
+    return sum(thin.values()) + sum(whole) if thin else None
 
 
 def whole_checkpoint(collection: Collection, members: Sequence[int]) -> int | None:

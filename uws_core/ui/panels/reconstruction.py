@@ -58,8 +58,12 @@ def place(query: RebuildQuery, collection: Collection) -> str:
 
 def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
     """What k directions take to store."""
+    # torch is loaded only where weights are read.
+    from uws_core.passes.thin_sizes import stored_numbers
+
     mean = query.about == "mean"
-    return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=len(query.members))
+    n, factors = len(query.members), stored_numbers(collection, query.layers, query.members)
+    return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=n, stored=factors)
 
 
 def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
@@ -76,7 +80,12 @@ def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
         Number("Mean only", shown("mean_only"), HELP["mean_only"], "no direction"),
         Number("In sample", shown("in_sample"), HELP["in_sample"], "saw the model"),
         Number("Own SVD", shown("own_svd"), HELP["own_svd"], "as many numbers"),
-        Number("Times smaller", f"{kept.ratio:.3g}", HELP["ratio"], f"{kept.shared:,} numbers"),
+        Number(
+            "Times smaller",
+            f"{kept.ratio:.3g}",
+            HELP["ratio"],
+            f"{kept.shared:,} of {sum(kept.dense):,} numbers{' of factors' if kept.factors else ''}",
+        ),
     ]
 
 

@@ -202,11 +202,17 @@ def _side_errors(
 
 
 def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
+    # torch is loaded only where weights are read.
+    from uws_core.passes.thin_sizes import stored_numbers
+
     rows, layers = [], list(found.layers)
+    factors = stored_numbers(collection, None, query.members)
     for place, k in enumerate(found.together[0].kept.tolist()):
         if k <= found.ceiling:
             mean, n = query.about == "mean", len(query.members)
-            stored = storage(collection, layers, kept=k, axis=query.axis, mean=mean, members=n, other=other)
+            stored = storage(
+                collection, layers, kept=k, axis=query.axis, mean=mean, members=n, other=other, stored=factors
+            )
             rows.append(Sized(query.axis, stored, found.together, place))
     return rows
 

@@ -1,0 +1,48 @@
+"""Adapters are compared with what they store: factors, not the updates that these make when multiplied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uws_core.analysis.accounting import storage
+from uws_core.answers.reconstruction import _size
+from uws_core.collection import collect
+from uws_core.nouns.evidence import Verdict
+from uws_core.passes.thin_sizes import stored_numbers
+from uws_core.reporting.judged import Asked, judged
+from uws_core.store import Store
+
+KEY = "blocks.0.attn.k.weight"
+
+
+def test_adapters_store_factors_and_whole_networks_do_not() -> None:
+    lora = collect("demo:lora")
+    # Rank 4, 32 x 32: 4 * 64 numbers for each of 40 models.
+    assert stored_numbers(lora, [KEY]) == {KEY: 40 * 256}
+    assert stored_numbers(lora, [KEY], [0, 3]) == {KEY: 2 * 256}
+    assert not [name for name in stored_numbers(lora) if name.endswith((":A", ":B"))]
+    assert stored_numbers(collect("demo:scratch")) == {}
+
+
+def test_sharing_adapters_is_compared_with_their_factors() -> None:
+    lora = collect("demo:lora")
+    dense = storage(lora, [KEY], kept=18, axis="models")
+    found = storage(lora, [KEY], kept=18, axis="models", stored=stored_numbers(lora))
+    assert (found.shared, sum(found.dense)) == (dense.shared, 10_240)
+    assert found.ratio == pytest.approx(10_240 / found.shared)
+    assert found.ratio < 1 < dense.ratio
+    assert found.factors
+    assert "times larger than the stored factors" in _size(found)
+    assert "factors" not in _size(dense)
+
+
+def test_the_claim_about_space_counts_factors_and_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, says in (("demo:lora", True), ("demo:finetuned", False)):
+        models = collect(name)
+        found = judged(models, [KEY], Asked(tuple(range(40)), draws=19), store=store)["space"]
+        assert ("10,240 numbers of the stored factors" in found.reason) is says
+        assert (found.value < 1) is says
+        assert found.verdict is Verdict.CHANCE if says else found.value > 1
