@@ -259,7 +259,7 @@ def test_the_store_is_told_checked_and_pruned(folder: Path, capsys: pytest.Captu
     assert main(["store", "check"]) == 0
     assert main(["store", "prune", "--unused", "1"]) == 0
     assert len(default_store().keys()) == 3
-    assert main(["store", "prune"]) == 0
+    assert main(["store", "prune", "--all"]) == 0
     assert default_store().keys() == ()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from math import inf, nan
 from pathlib import Path
 
 from uws_core.commands import asked
-from uws_core.commands.table import print_json
+from uws_core.commands.table import print_json, say
 from uws_core.errors import StoreError
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store import Store, default_store
@@ -22,8 +23,9 @@ def add_store(parser: ArgumentParser) -> None:
     check_options = commands.add_parser("check", help="read everything back, drop what is damaged")
     check_options.set_defaults(act=check)
     prune_options = commands.add_parser("prune", help="make room: least recently used results go first")
-    prune_options.add_argument("--unused", type=float, default=0.0, metavar="DAYS", help="only those unused so long")
-    prune_options.add_argument("--down-to", type=asked.amount, default=0, metavar="SIZE", help="stop at 1GiB, say")
+    prune_options.add_argument("--unused", type=_days, metavar="DAYS", help="only those unused so long")
+    prune_options.add_argument("--down-to", type=asked.amount, metavar="SIZE", help="stop at 1GiB, say")
+    prune_options.add_argument("--all", action="store_true", help="drop every result")
     prune_options.set_defaults(act=prune)
     copy_options = commands.add_parser("copy", help="one collection's results to a folder that can be carried")
     asked.add_where(copy_options)
@@ -57,9 +59,15 @@ def check(told: Namespace) -> int:
 
 
 def prune(told: Namespace) -> int:
-    """Drop results, least recently used first."""
+    """Drop results, least recently used first; 2 where nothing says which."""
+    if told.unused is None and told.down_to is None and not told.all:
+        say("store prune: say which results go, with --unused DAYS, --down-to SIZE, or both; --all drops every one")
+        return 2
+    if told.all and (told.unused is not None or told.down_to is not None):
+        say("store prune: --all drops every result, --unused and --down-to keep some; give one or the other")
+        return 2
     store = default_store()
-    dropped = store.prune(unused_seconds=told.unused * _DAY, down_to=told.down_to)
+    dropped = store.prune(unused_seconds=(told.unused or 0.0) * _DAY, down_to=told.down_to or 0)
     left = store.stats()
     text = f"{dropped} results dropped, {left.entries} left, {bytes_text(left.bytes)}"
     return _tell(told, text, {"dropped": dropped, "entries": left.entries, "bytes": left.bytes})
@@ -87,6 +95,17 @@ def merge(told: Namespace) -> int:
         keys = [key for key in source.keys("") if key not in target]
         merged = _carried(source, target, keys)
     return _tell(told, f"{merged} results taken in from {folder}", {"merged": merged})
+
+
+def _days(text: str) -> float:
+    """A number of days, for argparse."""
+    try:
+        days = float(text)
+    except ValueError:
+        days = nan
+    if not 0 < days < inf:
+        raise ArgumentTypeError(f"days are a number above 0, such as 30 or 0.5; found {text!r}")
+    return days
 
 
 def _carried(source: Store, target: Store, keys: list[str]) -> int:
