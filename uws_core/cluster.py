@@ -39,9 +39,14 @@ class ClusterState:
     dashboard: str
 
 
+def scheduler_addresses() -> tuple[str, ...]:
+    """The clusters that `UWS_SCHEDULER` names, with commas between several."""
+    return tuple(one.strip() for one in os.environ.get("UWS_SCHEDULER", "").split(",") if one.strip())
+
+
 def scheduler_address() -> str | None:
-    """The cluster that `UWS_SCHEDULER` names, if any."""
-    return os.environ.get("UWS_SCHEDULER") or None
+    """The cluster that `UWS_SCHEDULER` names, if any; the first of several."""
+    return next(iter(scheduler_addresses()), None)
 
 
 @contextmanager

@@ -48,6 +48,27 @@ def test_an_address_that_cannot_be_used_leaves_jobs_here(
     assert scheduler.address() is None
 
 
+@pytest.mark.parametrize("address", ["tcp://10.0.0.7:8786", "tcp://127.0.0.1.evil.example:8786", "tcp://a@b:1"])
+def test_a_page_sends_nobody_to_another_machine(
+    open_page: Open, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    restart()
+    monkeypatch.setattr(cluster, "inspected", lambda address: pytest.fail(f"{address} was asked"))
+    assert "start the server with UWS_SCHEDULER set to it" in use(open_page("about"), address).replace("\\", "")
+    assert scheduler.address() is None
+
+
+def test_what_was_named_at_start_may_be_chosen(restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    restart()
+    monkeypatch.setenv("UWS_SCHEDULER", "tcp://10.0.0.7:8786, tls://far.example:8786")
+    assert scheduler.address() == "tcp://10.0.0.7:8786"
+    asked: list[str] = []
+    state = cluster.ClusterState("tls://far.example:8786", 1, 1, "")
+    monkeypatch.setattr(cluster, "inspected", lambda address: asked.append(address) or state)
+    assert scheduler.use("tls://far.example:8786") == state
+    assert asked == ["tls://far.example:8786"]
+
+
 def test_jobs_run_on_the_cluster_until_it_is_taken_away(
     open_page: Open,
     restart: Callable[[], None],

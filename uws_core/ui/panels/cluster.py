@@ -21,7 +21,8 @@ def show() -> None:
             key=_ASKED,
             placeholder="tcp://host:8786; empty for this machine",
             help="Jobs that start from now on run there, for everybody on this server. Workers need this project and "
-            "must see the models under the same paths. UWS_SCHEDULER sets it when the server starts.",
+            "must see the models under the same paths. Schedulers on other machines are those that UWS_SCHEDULER names "
+            "when the server starts.",
             max_chars=200,
         )
         if st.form_submit_button("Use"):
