@@ -101,8 +101,11 @@ class TestFloat8:
         stored, meant = self.quantised(some(3, 200, 90), spread)
         source = open_source(at(tmp_path, {"experts.gate_up_proj": stored, f"experts.gate_up_proj_{end}": scale}))
         assert [layer.name for layer in source.layers()] == ["experts.gate_up_proj"]
-        assert torch.equal(source.read("experts.gate_up_proj"), meant.flatten(1))
-        assert torch.equal(source.read("experts.gate_up_proj", (1, 3)), meant.flatten(1)[1:])
+        assert torch.equal(source.read("experts.gate_up_proj"), meant.flatten(0, 1))
+        assert torch.equal(source.read("experts.gate_up_proj", (1, 3)), meant.flatten(0, 1)[1:3])
+        # Within a matrix, and across two.
+        for start, stop in [(130, 199), (150, 410), (200, 400), (599, 600)]:
+            assert torch.equal(source.read("experts.gate_up_proj", (start, stop)), meant.flatten(0, 1)[start:stop])
         assert not source.left_out
 
     @pytest.mark.parametrize(

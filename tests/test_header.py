@@ -96,6 +96,8 @@ def test_a_tensor_named_twice_is_refused():
         ((1, 768), (1, 768)),
         ((8, 3, 3, 3), (8, 27)),
         ((8, 4, 5), (8, 20)),
+        ((8, 4, 16), (8, 64)),
+        ((2, 4096, 2900), (8192, 2900)),
         ((8, 4, 2, 2, 2), (8, 32)),
         ((1, 197, 768), (197, 768)),
         ((1, 16, 3, 3), (1, 144)),
@@ -103,6 +105,10 @@ def test_a_tensor_named_twice_is_refused():
 )
 def test_kernels_and_embeddings_become_matrices(shape: tuple[int, ...], expected: tuple[int, int]):
     assert as_layer("w", "F32", shape) == LayerKey("w", expected)
+
+
+def test_a_long_kernel_is_told_from_a_stack_of_experts_by_its_name():
+    assert as_layer("pos_conv.weight_v", "F32", (8, 4, 128)) == LayerKey("pos_conv.weight_v", (8, 512))
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (1, 1, 4), (4, 1, 1), (1, 1, 1, 1), (0, 3)])

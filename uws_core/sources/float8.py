@@ -52,16 +52,30 @@ def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: R
         span = tensors.span(scale)
         count = math.prod(span.shape)
         factors = tensors.read(scale, (1, count), into=torch.empty(1, count))
-        _multiply(found, _whole(tensors.span(name).shape), (start, stop), factors, span.shape)
+        shape = _whole(tensors.span(name).shape)
+        steps = _steps(shape, span.shape) or shape
+        grid = factors.reshape([-(-size // step) for size, step in zip(shape, steps, strict=True)])
+        if shape[0] == view[0]:
+            _multiply(found, shape, (start, stop), grid, steps)
+        else:
+            _multiply_stack(found, shape, (start, stop), grid, steps)
     if into is None:
         return found
     return into.copy_(found)
 
 
-def _multiply(found: Tensor, shape: Shape, rows: tuple[int, int], factors: Tensor, scale: Shape) -> None:
+def _multiply_stack(found: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
+    """The same for a stack of matrices (E, m, p) that is seen as (E m) x p, matrix by matrix."""
+    start, stop = rows
+    m = shape[1]
+    for index in range(start // m, -(-stop // m)):
+        first, last = max(index * m, start), min((index + 1) * m, stop)
+        inside = (first - index * m, last - index * m)
+        _multiply(found[first - start : last - start], shape[1:], inside, grid[index // steps[0]], steps[1:])
+
+
+def _multiply(found: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
     """Multiplies rows of the weight by what belongs to them, row by row of the scales, with no buffer of their size."""
-    steps = _steps(shape, scale) or shape
-    grid = factors.reshape([-(-size // step) for size, step in zip(shape, steps, strict=True)])
     start, stop = rows
     high = steps[0]
     for row in range(start // high, -(-stop // high)):

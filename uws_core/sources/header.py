@@ -32,6 +32,8 @@ BITS: Final[Mapping[str, int]] = MappingProxyType(
         "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
     }
 )  # fmt: skip
+# No kernel of a one-dimensional convolution is longer; what is, is a stack of matrices.
+_LONGEST_KERNEL: Final = 16
 # The dtypes whose entries are weights as they stand.
 FLOATS: Final = frozenset({"F16", "BF16", "F32", "F64"})
 # Those that a single number, such as an adapter's alpha, is read in.
@@ -104,7 +106,8 @@ def as_layer(name: str, dtype: str, shape: tuple[int, ...]) -> LayerKey | LeftOu
     """The layer a tensor is compared as, or why it is none.
 
     A matrix is itself; a convolution kernel (out, in, kh, kw) becomes out x (in kh kw); a leading axis of length one
-    before a matrix, as position embeddings have, is dropped.
+    before a matrix, as position embeddings have, is dropped. Three axes of which the last is longer than 16 are a
+    stack of matrices, such as a layer's experts (E, m, p), and become (E m) x p, unless `conv` stands in the name.
     """
     if dtype not in FLOATS:
         return LeftOut(name, f"its entries are {dtype}, not float16, bfloat16, float32 or float64")
@@ -116,6 +119,8 @@ def as_layer(name: str, dtype: str, shape: tuple[int, ...]) -> LayerKey | LeftOu
         return LeftOut(name, f"it is a vector of {math.prod(shape):,} entries, not a matrix")
     if len(shape) == 3 and shape[0] == 1:
         return LayerKey(name, (shape[1], shape[2]))
+    if len(shape) == 3 and shape[2] > _LONGEST_KERNEL and "conv" not in name.lower():
+        return LayerKey(name, (shape[0] * shape[1], shape[2]))
     return LayerKey(name, (shape[0], math.prod(shape[1:])))
 
 
