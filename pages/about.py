@@ -3,7 +3,7 @@
 import streamlit as st
 
 from uws_core.ui import state
-from uws_core.ui.panels import cluster, page
+from uws_core.ui.panels import budget, cluster, page
 from uws_core.ui.serve import about as serve
 
 selection = state.require("about")
@@ -31,6 +31,7 @@ else:
     percent = st.column_config.NumberColumn(format="percent")
     st.dataframe(jobs, hide_index=True, column_config={"done": percent}, alt="Jobs of this server, the latest first")
 
+budget.show(**serve.memory())
 cluster.show()
 
 st.subheader("What leaves this machine", anchor=False)

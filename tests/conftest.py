@@ -26,7 +26,7 @@ os.environ |= {
 # where tests share the machine with a browser. `make bench` sets its own.
 for _name, _value in (("OMP_WAIT_POLICY", "passive"), ("OPENBLAS_NUM_THREADS", "1")):
     os.environ.setdefault(_name, _value)
-for _name in ("UWS_CACHE_LIMIT", "UWS_SCHEDULER", "UWS_ROOTS"):
+for _name in ("UWS_BUDGET", "UWS_CACHE_LIMIT", "UWS_SCHEDULER", "UWS_ROOTS"):
     os.environ.pop(_name, None)
 (_PRIVATE / "home").mkdir()
 

@@ -1,13 +1,20 @@
 """The estimate before a scan: the formulas by hand, and the measured pace of a real machine."""
 
+from pathlib import Path
+
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import uws_core as uws
-from uws_core.analysis.cost import FIXED_BYTES, scan_cost
+from uws_core.analysis.cost import FIXED_BYTES, NETWORK, scan_cost, side_cost
 from uws_core.codec import gram_bytes
-from uws_core.nouns.cost import Pace, result_bytes
+from uws_core.errors import BudgetError
+from uws_core.nouns.cost import Pace, Reading, planned, result_bytes
+from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.pace import measured_pace
+from uws_core.passes.stored import readings
 
 LAYERS = [LayerKey("a", (10, 20)), LayerKey("b", (5, 8))]
 PACE = Pace(bytes_per_second=1000.0, steps_per_second=1e4, entries_per_second=1e3, seconds_per_read=0.5)
@@ -15,7 +22,7 @@ PACE = Pace(bytes_per_second=1000.0, steps_per_second=1e4, entries_per_second=1e
 
 def test_the_formula_by_hand():
     # 3 models: reading 3 * 240 * 4 = 2880 bytes takes 2.88 s; sums 0.72 s and products 9 * 240 / 1e4 = 0.216 s overlap.
-    cost = scan_cost(LAYERS, n=3, budget=10**6, pace=PACE)
+    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=10**6, pace=PACE)
     assert cost.bytes == 2880
     assert cost.seconds == pytest.approx(2.88 + 3 * 2 * 0.5)
     assert cost.memory == 4 * 3 * 200 + 32 * 9 + FIXED_BYTES
@@ -27,23 +34,75 @@ def test_results_take_the_square_of_the_models_in_the_store():
     gram = uws.gram(finetuned, finetuned.layers[0])
     assert result_bytes(1, n=40) == pytest.approx(len(gram_bytes(gram)), rel=0.1)
     assert result_bytes(130, n=2000) == pytest.approx(130 * 32e6, rel=0.01)
-    assert scan_cost(LAYERS, n=3, budget=1).stored == result_bytes(2, n=3)
+    assert scan_cost(planned(LAYERS, n=3), n=3, budget=10**6).stored == result_bytes(2, n=3)
 
 
 def test_products_dominate_where_models_are_many_and_only_part_of_the_square_is_formed():
     slow = Pace(1e12, 1e4, 1e12, 0.0)
     for n, part in ((10, 1.0), (100, 0.75), (1000, 0.625)):
-        assert scan_cost(LAYERS, n=n, budget=1, pace=slow).seconds == pytest.approx(part * n * n * 240 / 1e4)
+        cost = scan_cost(planned(LAYERS, n=n), n=n, budget=10**6, pace=slow)
+        assert cost.seconds == pytest.approx(part * n * n * 240 / 1e4)
 
 
 def test_half_precision_moves_half_and_adapters_move_their_factors():
-    assert scan_cost(LAYERS, n=3, budget=1, item_bytes=2).bytes == 1440
-    thin = scan_cost(LAYERS, n=3, budget=1, thin_ranks=12)
+    assert scan_cost(planned(LAYERS, n=3, item_bytes=2), n=3, budget=10**6).bytes == 1440
+    thin = scan_cost(planned(LAYERS, n=3, ranks=12), n=3, budget=10**6)
     assert thin.bytes == 4 * 12 * (30 + 13)
 
 
-def test_memory_never_asks_for_more_slabs_than_the_budget():
-    assert scan_cost(LAYERS, n=3, budget=100).memory == 100 + 32 * 9 + FIXED_BYTES
+def test_what_the_hub_must_send_takes_its_time():
+    far = Reading(LAYERS[0], 3, 2400, far=int(NETWORK))
+    near = Reading(LAYERS[0], 3, 2400)
+    first, second = (scan_cost([one], n=3, budget=10**6, pace=PACE) for one in (far, near))
+    assert first.seconds == pytest.approx(second.seconds + 1)
+    assert (first.far, second.far) == (NETWORK, 0)
+
+
+def test_memory_is_two_slabs_of_as_many_rows_as_fit_the_budget():
+    # One row of three models takes 240 bytes; five fit twice into 2,500.
+    assert scan_cost(planned(LAYERS, n=3), n=3, budget=2500).memory == 2 * 5 * 240 + 32 * 9 + FIXED_BYTES
+
+
+def test_a_layer_without_room_for_one_row_is_refused_with_the_figure_and_costs_nothing():
+    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=400, pace=PACE)
+    assert cost.refused == (
+        "a: one row of 3 models takes 480 bytes (twice, to read ahead), the memory budget is 400 bytes; "
+        "raise the budget to at least that or choose fewer models",
+    )
+    assert (cost.layers, cost.bytes) == (1, 3 * 40 * 4)
+    nothing = scan_cost(planned(LAYERS, n=3), n=3, budget=1)
+    assert (nothing.layers, nothing.seconds) == (0, 0)
+    assert nothing.refusal.endswith("and 1 more layers")
+    with pytest.raises(BudgetError, match=r"factors of 3 adapters take 1\.41 KiB, 4 memory budgets"):
+        planned(LAYERS, n=3, ranks=12)[0].rows(300)
+
+
+def test_the_side_axes_cost_the_square_of_the_side():
+    cost = side_cost(planned(LAYERS[:1], n=3), axis=Axis.IN, budget=10**6, pace=Pace(1e12, 1e4, 1e12, 0.0))
+    assert cost.seconds == pytest.approx(3 * 200 * 20 / 1e4)
+    assert cost.bytes == 2 * 2400
+
+
+@pytest.mark.parametrize(("kind", "item"), [(torch.bfloat16, 2), (torch.float32, 4), (torch.float64, 8)])
+def test_readings_are_what_the_headers_tell(tmp_path: Path, kind: torch.dtype, item: int):
+    for number in range(3):
+        save_file({"a.weight": torch.ones(6, 4, dtype=kind)}, tmp_path / f"m{number}.safetensors")
+    collection = uws.collect(tmp_path)
+    (found,) = readings(collection, ["a.weight"])
+    assert (found.bytes, found.models, found.ranks) == (3 * 24 * item, 3, 0)
+    assert found.item_bytes == max(item, 4)
+    assert readings(collection, ["a.weight"], precision="double")[0].item_bytes == 8
+
+
+def test_adapters_cost_their_factors():
+    collection = uws.collect("demo:lora")
+    key = next(key for key in collection.layers if not key.factor)
+    (found,) = readings(collection, [key.name])
+    rank = collection.by_name[f"{key.name}:A"].shape[0]
+    assert found.ranks == rank * len(collection)
+    # An alpha beside the factors is a few bytes more.
+    assert found.bytes == pytest.approx(4 * found.factors, rel=0.05)
+    assert scan_cost([found], n=len(collection), budget=2**28).bytes == found.bytes
 
 
 def test_the_pace_of_this_machine_is_measured_once_and_is_possible():
@@ -54,3 +113,6 @@ def test_the_pace_of_this_machine_is_measured_once_and_is_possible():
     assert 1e6 < pace.bytes_per_second < 1e13
     assert 1e6 < pace.steps_per_second < 1e16
     assert 1e4 < pace.entries_per_second < 1e13
+    assert 1e-6 < pace.seconds_per_read < 1.0
+    # What nobody measured is the same on every machine.
+    assert pace.seconds_per_read not in {2e-4, Pace().seconds_per_read}

@@ -20,8 +20,8 @@ from uws_core.errors import UwsError
 
 def main(words: Sequence[str] | None = None) -> int:
     """The exit code of a command line; None is this process's own."""
-    told = parser().parse_args(words)
     try:
+        told = parser().parse_args(words)
         return int(told.act(told))
     except UwsError as error:
         say(str(error))

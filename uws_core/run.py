@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from hashlib import sha256
 from operator import add
@@ -20,6 +20,7 @@ from uws_core.errors import Cancelled, LayerError, StoreError, UwsError
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
+from uws_core.passes.budget import allowed
 from uws_core.passes.progress import Progress
 from uws_core.store import Store, default_store
 
@@ -35,12 +36,13 @@ Outcome = tuple[LayerKey, Gram | UwsError]
 class Effort:
     """How a pass is run: none of it changes what is computed beyond the stated floor.
 
-    `device` is auto, cpu or cuda; `precision` auto, single or double; `budget` the bytes of slabs in memory.
+    `device` is auto, cpu or cuda; `precision` auto, single or double; `budget` the bytes of slabs in memory,
+    those of `UWS_BUDGET` by default.
     """
 
     device: str = "auto"
     precision: str = "auto"
-    budget: int = 256 * 2**20
+    budget: int = field(default_factory=allowed)
 
 
 def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -> str:

@@ -11,6 +11,7 @@ import uws_core as uws
 from tests.bench.measure import table
 from tests.bench.test_passes_bench import LAYER, written
 from uws_core.analysis.cost import scan_cost
+from uws_core.nouns.cost import planned
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.opened import BUDGET
 from uws_core.passes.pace import measured_pace
@@ -50,7 +51,7 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     rows = []
     for n, m, p in SIZES:
         collection = written(tmp_path / f"{n}", n, m, p)
-        predicted = scan_cost(collection.layers, n=n, budget=BUDGET, pace=pace).seconds
+        predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=pace).seconds
         uws.gram(collection, LAYER)
         seconds = sorted(_timed(collection) for _ in range(3))[1]
         rows.append((f"{n} x ({m} x {p})", predicted, seconds, predicted / seconds))
@@ -63,7 +64,8 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
 
 
 def _hours(n: int, layers: list[LayerKey], item: int, ranks: int) -> tuple[float, float]:
-    cost = scan_cost(layers, n=n, budget=BUDGET, item_bytes=item, thin_ranks=ranks, pace=measured_pace())
+    read = planned(layers, n=n, item_bytes=item, ranks=ranks)
+    cost = scan_cost(read, n=n, budget=BUDGET, pace=measured_pace())
     return cost.bytes / 1e12, cost.seconds / 3600
 
 

@@ -4,44 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uws_core.nouns.cost import Cost, Pace, result_bytes
-from uws_core.nouns.models import LayerKey
+from uws_core.errors import BudgetError
+from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes
+from uws_core.nouns.gram import Axis
 
 # From these numbers of models on, products are formed below the diagonal only: 3/4 and 5/8 of the square.
 TILES = ((256, 5 / 8), (64, 3 / 4), (0, 1.0))
 # Memory that does not depend on the sizes: thread stacks, the products' own buffers.
 FIXED_BYTES = 60 * 2**20
+# Bytes a second of a modest connection to the Hub.
+NETWORK = 10e6
+# Rank rows of one block of products of thin factors, and bytes of it an entry: two in single, one in double.
+_BLOCK_ROWS, _BLOCK_ITEM = 1024, 16
 
 
-def scan_cost(
-    layers: Sequence[LayerKey],
-    *,
-    n: int,
-    budget: int,
-    item_bytes: int = 4,
-    pace: Pace | None = None,
-    thin_ranks: int = 0,
-) -> Cost:
-    """The cost of one Gram a layer over `n` models stored in `item_bytes` a weight, with slabs of `budget` bytes.
+def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | None = None) -> Cost:
+    """The cost of one Gram of `n` models a layer, with slabs of `budget` bytes.
 
-    Seconds are the larger of reading and of computing, which overlap, plus opening `n` files a layer:
-    `max(n d item / R, n d / E + f(n) n^2 d / F) + n t` with the pace's R (bytes/s), E (entries/s), F (multiply-adds/s)
-    and t (s); f is 1, 3/4 or 5/8. Memory is two slabs in float32 within the budget, four float64 matrices of n x n,
-    and a fixed part. With `thin_ranks = sum r` the layers are adapters' updates: `R^2 (m + p) / 2` multiply-adds.
+    Seconds are the larger of reading and of computing, which overlap, plus opening the files and what the Hub sends:
+    `max(bytes / R, n d / E + f(n) n^2 d / F) + n t + far / N` with the pace's R (bytes/s), E (entries/s), F
+    (multiply-adds/s) and t (s); f is 1, 3/4 or 5/8. Memory is two slabs within the budget, four float64 matrices of
+    n x n, and a fixed part. Adapters of `R = sum r` ranks take `R^2 (m + p) / 2` multiply-adds, and their factors twice
+    in memory. A layer that the budget has no room for costs nothing and is named in `refused`.
     """
     speed = pace or Pace()
-    entries = [layer.entries for layer in layers]
-    read = n * item_bytes * sum(entries)
-    work = sum(_computing(n, count, speed) for count in entries)
-    if thin_ranks:
-        read = item_bytes * thin_ranks * sum(sum(layer.shape) for layer in layers)
-        work = thin_ranks**2 * sum(sum(layer.shape) for layer in layers) / 2 / speed.steps_per_second
-    slabs = min(budget, 4 * n * max(entries, default=0))
-    seconds = max(read / speed.bytes_per_second, work) + n * len(layers) * speed.seconds_per_read
-    stored = result_bytes(len(layers), n=n)
-    return Cost(len(layers), read, slabs + 4 * 8 * n * n + FIXED_BYTES, seconds, stored=stored)
+    possible, refused = _possible(readings, budget)
+    read = sum(one.bytes for one in possible)
+    far = sum(one.far for one in possible)
+    work = sum(_computing(one, speed) for one in possible)
+    opening = sum((2 if one.ranks else 1) * one.models for one in possible) * speed.seconds_per_read
+    seconds = max(read / speed.bytes_per_second, work) + opening + far / NETWORK
+    held = max((_held(one, budget) for one in possible), default=0)
+    stored = result_bytes(len(possible), n=n)
+    return Cost(len(possible), read, held + 4 * 8 * n * n + FIXED_BYTES, seconds, far, stored, refused)
 
 
-def _computing(n: int, d: int, pace: Pace) -> float:
+def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pace | None = None) -> Cost:
+    """The cost of one side Gram a layer: two reads, `n d s` multiply-adds with `s` the side; three matrices of s x s.
+
+    A model's own matrix is held beside the centre, both in single precision, or all models' within the budget.
+    """
+    speed = pace or Pace()
+    read, far = 2 * sum(one.bytes for one in readings), sum(one.far for one in readings)
+    sides = [one.layer.shape[1 if axis is Axis.IN else 0] for one in readings]
+    steps = sum(one.models * one.layer.entries * side for one, side in zip(readings, sides, strict=True))
+    opening = 2 * sum(one.models for one in readings) * speed.seconds_per_read
+    seconds = max(read / speed.bytes_per_second, steps / speed.steps_per_second) + opening + far / NETWORK
+    memory = max(
+        (
+            min(budget, one.models * one.layer.entries * one.item_bytes)
+            + 2 * one.layer.entries * one.item_bytes
+            + 3 * 8 * side**2
+            for one, side in zip(readings, sides, strict=True)
+        ),
+        default=0,
+    )
+    stored = sum(8 * side**2 for side in sides)
+    return Cost(len(readings), read, memory + FIXED_BYTES, seconds, far, stored)
+
+
+def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], tuple[str, ...]]:
+    """The readings that the budget has room for, and of the others why it has none."""
+    possible, refused = list[Reading](), list[str]()
+    for one in readings:
+        try:
+            one.rows(budget)
+        except BudgetError as error:
+            refused.append(str(error))
+        else:
+            possible.append(one)
+    return possible, tuple(refused)
+
+
+def _held(one: Reading, budget: int) -> int:
+    """The bytes of one layer's weights in memory at once."""
+    if one.ranks:
+        return 2 * one.factors * one.item_bytes + _BLOCK_ITEM * min(_BLOCK_ROWS, one.ranks) * one.ranks
+    rows = one.rows(budget)
+    return min(2 * rows, one.layer.shape[0]) * one.models * one.layer.shape[1] * one.item_bytes
+
+
+def _computing(one: Reading, pace: Pace) -> float:
+    if one.ranks:
+        return one.ranks**2 * sum(one.layer.shape) / 2 / pace.steps_per_second
+    n, d = one.models, one.layer.entries
     part = next(part for least, part in TILES if n >= least)
     return n * d / pace.entries_per_second + part * n * n * d / pace.steps_per_second

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -21,7 +21,8 @@ from uws_core.charts import overview as overview_charts
 from uws_core.charts import spectrum as spectrum_charts
 from uws_core.charts.style import Look
 from uws_core.commands import asked
-from uws_core.commands.scan import add_effort, ended, grams
+from uws_core.commands.effort import add_effort
+from uws_core.commands.scan import ended, grams
 from uws_core.commands.table import say
 from uws_core.errors import ExportError, UwsError
 from uws_core.export import Draw, Provenance
@@ -41,7 +42,7 @@ def add_export(parser: ArgumentParser) -> None:
     parser.add_argument("--to", required=True, metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
     parser.add_argument("--sum", action="store_true", help="the chosen layers as one long layer, instead of each")
     parser.add_argument("--share", type=asked.share, default=0.9, help="the rank is that at this share (default 0.9)")
-    parser.add_argument("--draws", type=int, default=200, help="draws of noise to compare with; 0 for none")
+    parser.add_argument("--draws", type=_draws, default=200, help="draws of noise to compare with; 0 for none")
     parser.set_defaults(act=export)
 
 
@@ -64,6 +65,13 @@ def export(told: Namespace) -> int:
     write_whole(place, _content(form, frame, draw, origin))
     say(f"{place}: {frame.height} rows")
     return ended(sum(item.layers for item in items), failed)
+
+
+def _draws(text: str) -> int:
+    """A number of draws, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise ArgumentTypeError(f"draws are a whole number from 0 to 999999; found {text!r}")
+    return int(text)
 
 
 def write_whole(place: Path, content: bytes) -> None:

@@ -6,26 +6,22 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 
 from uws_core import cluster, run
-from uws_core.analysis.cost import scan_cost
 from uws_core.analysis.nulls import null_band
 from uws_core.analysis.spectrum import spectrum
 from uws_core.commands import asked
-from uws_core.commands.bar import Bar, duration
+from uws_core.commands.bar import Bar
+from uws_core.commands.effort import add_effort, cost_of, effort_of, tell_cost
 from uws_core.commands.table import print_json, print_table, say
 from uws_core.errors import UwsError
 from uws_core.frames.spectrum import overview
-from uws_core.nouns.cost import Cost, Pace, result_bytes
+from uws_core.nouns.cost import Cost
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.nouns.sizes import bytes_text
 from uws_core.nouns.spectrum import LayerSpectrum
-from uws_core.store import lack_of_room
 
 DONE, FAILED, IN_PART = 0, 1, 3
 # A full disk says the same of every layer.
 _TOLD = 10
-# Above that many seconds an estimate for a modest machine is not good enough; measuring takes about one.
-_WORTH_MEASURING = 5.0
 _COLUMNS = ("layer", "shape", "models", "rank", "effective_rank", "first_share", "ceiling")
 _NOISE_COLUMNS = ("noise_rank", "above", "z")
 
@@ -43,25 +39,16 @@ def add_scan(parser: ArgumentParser) -> None:
     parser.set_defaults(act=scan)
 
 
-def add_effort(parser: ArgumentParser) -> None:
-    """The options of everything that may have to read weights."""
-    parser.add_argument("--budget", type=asked.amount, default=run.Effort().budget, help="memory for slabs (256MiB)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--precision", default="auto", choices=["auto", "single", "double"])
-    parser.add_argument(
-        "--scheduler", default=cluster.scheduler_address(), help="a Dask cluster, tcp://host:8786 (UWS_SCHEDULER)"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-
-
 def scan(told: Namespace) -> int:
     """Compute what is missing of the chosen layers, store it, and print each layer's spectrum in numbers."""
     found = asked.collection(told)
     chosen = asked.layers(found, told.layers)
-    if told.axis == "models":
-        tell_cost(found, chosen, told)
-    if told.dry_run:
-        return DONE
+    axis, effort = Axis(told.axis), effort_of(told)
+    if axis is not Axis.MODELS and told.scheduler:
+        say(f"Side axes are computed on this machine; the cluster {told.scheduler} is not asked")
+    cost = tell_cost(found, chosen, effort, axis)
+    if told.dry_run or (cost.refused and not cost.layers and len(cost.refused) == len(chosen)):
+        return _refused(cost)
     failed: dict[str, UwsError] = {}
     items = []
     for gram in grams(found, chosen, told, failed):
@@ -80,11 +67,10 @@ def grams(
     found: Collection, chosen: Sequence[LayerKey], told: Namespace, failed: dict[str, UwsError]
 ) -> Iterator[Gram]:
     """The Grams of the chosen layers, as they finish, under a progress bar; what goes wrong goes to `failed`."""
-    axis = Axis(getattr(told, "axis", Axis.MODELS))
-    effort = run.Effort(device=told.device, precision=told.precision, budget=told.budget)
+    axis, effort = Axis(getattr(told, "axis", Axis.MODELS)), effort_of(told)
     stored = set(run.stored(found, chosen, precision=told.precision)) if axis is Axis.MODELS else set()
     rest = [key for key in chosen if key.name not in stored]
-    bar = Bar(bytes_total=_cost(found, rest, effort).bytes, quiet=told.quiet)
+    bar = Bar(bytes_total=cost_of(found, rest, effort, axis).bytes, quiet=told.quiet)
     try:
         if axis is not Axis.MODELS:
             yield from _sides(found, chosen, axis, effort, bar, failed)
@@ -102,22 +88,11 @@ def grams(
         bar.close()
 
 
-def tell_cost(found: Collection, chosen: Sequence[LayerKey], told: Namespace) -> None:
-    """Say what is stored already, and what the rest costs on this machine: bytes, memory, time."""
-    effort = run.Effort(budget=told.budget)
-    stored = set(run.stored(found, chosen, precision=told.precision))
-    rest = [key for key in chosen if key.name not in stored]
-    cost = _cost(found, rest, effort)
-    if cost.seconds > _WORTH_MEASURING:
-        from uws_core.passes.pace import measured_pace
-
-        cost = _cost(found, rest, effort, measured_pace())
-    what = f"{found.name}: {len(chosen)} layers of {len(found)} models, {len(chosen) - len(rest)} of them stored"
-    price = f"{bytes_text(cost.bytes)} to read, {bytes_text(cost.memory)} of memory, about {duration(cost.seconds)}"
-    say(f"{what}; {price}" if rest else what)
-    results = result_bytes(len(chosen), n=len(found))
-    if lack := lack_of_room(results, what=f"{len(chosen)} layers of {len(found)} models"):
-        say(lack)
+def _refused(cost: Cost) -> int:
+    """The exit code where nothing is computed: 0 where everything could be."""
+    if not cost.refused:
+        return DONE
+    return IN_PART if cost.layers else FAILED
 
 
 def ended(done: int, failed: dict[str, UwsError]) -> int:
@@ -136,11 +111,6 @@ def ended(done: int, failed: dict[str, UwsError]) -> int:
 def vars_of(item: object) -> dict[str, object]:
     """The fields of a small frozen noun."""
     return {name: getattr(item, name) for name in item.__slots__}  # type: ignore[attr-defined]
-
-
-def _cost(found: Collection, chosen: Sequence[LayerKey], effort: run.Effort, pace: Pace | None = None) -> Cost:
-    n = len(found) + (found.base is not None)
-    return scan_cost(chosen, n=n, budget=effort.budget, pace=pace)
 
 
 def _sides(

@@ -1,8 +1,21 @@
-"""What a pass costs before it starts, and how fast this machine is."""
+"""What a pass costs before it starts, what fits its memory, and how fast this machine is."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from uws_core.errors import BudgetError
+from uws_core.nouns.models import LayerKey
+from uws_core.nouns.sizes import bytes_text
+
+# The bytes of slabs in memory, unless somebody says otherwise.
+BUDGET = 256 * 2**20
+# More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
+_ENOUGH = 64 * 2**20
+_GOOD_READ = 256 * 2**10
+# The factors of all adapters of a layer are held together, and may take that many budgets.
+THIN_BUDGETS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +34,44 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What reading one layer of `models` models moves: `bytes` as they are stored, of them `far` from the Hub.
+
+    `ranks` is the sum of the models' ranks where they are adapters whose factors are read, else 0; `item_bytes` is
+    what one number takes in the products: 4, or 8 in double precision.
+    """
+
+    layer: LayerKey
+    models: int
+    bytes: int
+    far: int = 0
+    ranks: int = 0
+    item_bytes: int = 4
+
+    @property
+    def factors(self) -> int:
+        """The numbers in all factors together, `R (m + p)`; 0 of a dense layer."""
+        return self.ranks * sum(self.layer.shape)
+
+    def rows(self, budget: int) -> int:
+        """How many rows of all models one slab has; all rows of thin factors.
+
+        Raises:
+            BudgetError: not even one row fits, or not all factors do.
+        """
+        if self.ranks:
+            check_factors(self.models, self.layer, held=self.factors * self.item_bytes, budget=budget)
+            return self.layer.shape[0]
+        return slab_rows(self.models, self.layer, item_bytes=self.item_bytes, budget=budget)
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     """What a scan takes: `layers`, `bytes` to read, peak `memory` in bytes beyond the imports, `seconds`, about.
 
     `stored` are the bytes of the results in the store: 8 n^2 a layer, and a little. `far` are the bytes that the Hub
-    must send; their time is part of `seconds`.
+    must send; their time is part of `seconds`. `refused` says of each layer that the budget has no room for why; these
+    are not in the other numbers.
     """
 
     layers: int
@@ -34,6 +80,62 @@ class Cost:
     seconds: float
     far: int = 0
     stored: int = 0
+    refused: tuple[str, ...] = ()
+
+    @property
+    def refusal(self) -> str:
+        """Why some layers cannot be read within the budget, in one sentence; nothing when all can."""
+        more = f"; and {len(self.refused) - 1} more layers" if len(self.refused) > 1 else ""
+        return self.refused[0] + more if self.refused else ""
+
+
+def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
+    """How many rows of `n` models fit twice into `budget` bytes; no more than reading well needs, at most all.
+
+    Raises:
+        BudgetError: not even one row does; the message says how much one row needs.
+    """
+    m, p = layer.shape
+    one_row = 2 * n * p * item_bytes
+    if one_row > budget:
+        raise BudgetError(
+            f"{layer.name}: one row of {n} models takes {bytes_text(one_row)} (twice, to read ahead), the memory "
+            f"budget is {bytes_text(budget)}; raise the budget to at least that or choose fewer models"
+        )
+    enough = 2 * max(_ENOUGH, n * _GOOD_READ)
+    return min(m, max(1, min(budget, enough) // one_row))
+
+
+def check_factors(n: int, layer: LayerKey, *, held: int, budget: int, of: int | None = None) -> None:
+    """Nothing, where the factors of `n` adapters (`of` so many), `held` bytes together, fit four budgets.
+
+    Raises:
+        BudgetError: they do not; the message says both figures.
+    """
+    if held > THIN_BUDGETS * budget:
+        raise BudgetError(
+            f"{layer.name}: the factors of {n if of is None else f'{n} of {of}'} adapters take {bytes_text(held)}, "
+            f"{THIN_BUDGETS} memory budgets allow {bytes_text(THIN_BUDGETS * budget)}; "
+            f"raise the budget to at least {bytes_text(-(-held // THIN_BUDGETS))} or choose fewer models"
+        )
+
+
+def planned(layers: Sequence[LayerKey], *, n: int, item_bytes: int = 4, ranks: int = 0) -> tuple[Reading, ...]:
+    """The readings of layers of `n` models before any header was read: `item_bytes` a stored weight, `ranks` a layer.
+
+    With `ranks`, the sum over the models, the layers are adapters' updates.
+    """
+    held = max(item_bytes, 4)
+    return tuple(
+        Reading(
+            layer,
+            n,
+            item_bytes * (ranks * sum(layer.shape) if ranks else n * layer.entries),
+            ranks=ranks,
+            item_bytes=held,
+        )
+        for layer in layers
+    )
 
 
 def result_bytes(layers: int, *, n: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from uws_core.errors import BudgetError
+from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.sources.base import Rows
@@ -25,8 +26,6 @@ def row_blocks(collection: Collection, layer: LayerKey, *, budget: int, block_by
     A block is a whole number of slabs: the products are then the very same as without blocks. An adapter's layer is
     never split, its factors are small.
     """
-    from uws_core.sources.slabs import slab_rows
-
     m, p = layer.shape
     n = len(collection) + (collection.base is not None and layer.name in collection.base_layers)
     if 4 * n * m * p <= block_bytes or f"{layer.name}:A" in collection.by_name:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 
 from uws_core.errors import LayerError, UwsError
+from uws_core.nouns.cost import BUDGET as BUDGET
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.sources import on_hub, open_source, watched
 from uws_core.sources.ahead import fetch_ahead
@@ -18,7 +19,6 @@ from uws_core.sources.kept import Watched
 Report = Callable[[float, str], None]
 # Opening a model that this process has not met waits for its headers.
 _OPENERS = 8
-BUDGET = 256 * 2**20
 
 _TYPES = {"single": torch.float32, "double": torch.float64}
 
@@ -90,12 +90,18 @@ def device_of(device: str) -> torch.device:
     """The device that `device` names; `auto` is CUDA where there is one.
 
     Raises:
-        UwsError: CUDA was asked for and is not there.
+        UwsError: no such kind of device, or CUDA was asked for and is not there, or not so many of it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UwsError("device='cuda' was asked for, this machine or this build of torch has none; use 'auto' or 'cpu'")
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (":" in device and not (kind == "cuda" and number.isdecimal())):
+        raise UwsError(f"A device is auto, cpu, cuda or cuda:1; found {device!r}")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UwsError(f"{device!r} was asked for, this machine or this build of torch has no CUDA; use auto or cpu")
+    if number and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise UwsError(f"{device!r} was asked for, the last CUDA device of this machine is cuda:{last}")
     return torch.device(device)
 
 

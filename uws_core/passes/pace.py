@@ -10,19 +10,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from uws_core.nouns.cost import Pace
+from uws_core.nouns.models import LayerKey, ModelRef
 from uws_core.passes.moments import Moments
+from uws_core.passes.opened import BUDGET, number_type, opened
+from uws_core.sources import resolved
+from uws_core.sources.slabs import slabs
 
 _ROWS, _COLUMNS = 64, 2**16
 _FEW = 2
+# So many small models are opened to see how long one takes.
+_FILES = 32
+_SMALL = LayerKey("weight", (8, 8))
 
 
 @cache
 def measured_pace() -> Pace:
     """This machine's pace, measured once a process on 16 MiB: reading back a file, one product, the sums around it.
 
-    The file has just been written, so reading is that of the page cache: a cold disk or a network is slower.
+    The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
+    small file is looked at twice, as files are that this process has not met before.
     """
     values = torch.randn(_ROWS, _COLUMNS, generator=torch.Generator().manual_seed(0))
     product = _seconds(lambda: values @ values.T)
@@ -32,13 +41,32 @@ def measured_pace() -> Pace:
         path = Path(folder) / "weights"
         path.write_bytes(values.numpy().tobytes())
         read = _seconds(path.read_bytes)
+        opening = _opening(Path(folder))
     return Pace(
         bytes_per_second=values.numel() * 4 / read,
         steps_per_second=_ROWS * values.numel() / product,
         entries_per_second=values.numel() / sums,
-        seconds_per_read=2e-4,
+        seconds_per_read=opening,
         measured=True,
     )
+
+
+def _opening(folder: Path) -> float:
+    """The seconds a pass takes to open one model, to read a small tensor of it, and to see that it still stands."""
+    refs = [_small_model(folder / f"m{number}.safetensors") for number in range(_FILES)]
+
+    def work() -> None:
+        with opened(refs, _SMALL) as sources:
+            number_type("auto", sources, _SMALL)
+            for _ in slabs(sources, _SMALL, dtype=torch.float32, budget=BUDGET):
+                pass
+
+    return _seconds(work) / _FILES
+
+
+def _small_model(path: Path) -> ModelRef:
+    save_file({_SMALL.name: torch.zeros(_SMALL.shape)}, path)
+    return resolved(ModelRef(str(path), ""))[0]
 
 
 def _sums(values: torch.Tensor) -> None:

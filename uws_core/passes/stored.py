@@ -1,13 +1,17 @@
-"""What reading layers moves, told from headers alone: exact bytes, and how many of them come over a network."""
+"""What reading layers moves, told from headers alone: exact bytes, ranks, and how many bytes come over a network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from uws_core.nouns.models import Collection
+from uws_core.nouns.cost import Reading
+from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.opened import open_all
 from uws_core.sources.ahead import far_bytes
+from uws_core.sources.base import Source
+
+_ITEM_BYTES = {"single": 4, "double": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +28,36 @@ def stored(collection: Collection, layers: Sequence[str]) -> Stored:
     Raises:
         SourceError: a model went away or changed since the collection was made.
     """
+    found = readings(collection, layers)
+    return Stored(sum(one.bytes for one in found), sum(one.far for one in found))
+
+
+def readings(collection: Collection, layers: Sequence[str], *, precision: str = "auto") -> tuple[Reading, ...]:
+    """What a pass over each of these layers reads of all models, and of the base where it has the layer.
+
+    Raises:
+        SourceError: a model went away or changed since the collection was made.
+    """
     sources = open_all(collection.refs)
     base = open_all([collection.base]) if collection.base else []
-    total = far = 0
-    for name in layers:
-        used = [*sources, *(base if name in collection.base_layers else [])]
-        total += sum(source.stored_bytes(name) for source in used)
-        far += far_bytes(used, collection.by_name[name])
-    return Stored(total, far)
+    return tuple(
+        _reading(collection.by_name[name], sources, base if name in collection.base_layers else [], precision)
+        for name in layers
+    )
+
+
+def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
+    # An adapter's update is about zero: its base has no row in it.
+    used = sources if key.name in sources[0].thin else [*sources, *base]
+    sizes = [source.stored_bytes(key.name) for source in used]
+    ranks = [_rank(source, key, size) for source, size in zip(used, sizes, strict=True) if key.name in source.thin]
+    # Eight bytes a weight are float64, in which `auto` then forms the products.
+    widest = 8 if not ranks and max(sizes[: len(sources)]) >= 8 * key.entries else 4
+    item_bytes = _ITEM_BYTES.get(precision, widest)
+    return Reading(key, len(used), sum(sizes), far_bytes(used, key), sum(ranks), item_bytes)
+
+
+def _rank(source: Source, key: LayerKey, size: int) -> int:
+    """A model's rank in a layer; factors that are only formed when read show none, and take about their bytes."""
+    view = source.find(f"{key.name}:A")
+    return view.shape[0] if view is not None else max(1, size // (4 * sum(key.shape)))

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uws_core.errors import BudgetError, LayerError
+from uws_core.errors import LayerError
+from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
 from uws_core.passes.moments import Moments
 from uws_core.passes.opened import Report
@@ -92,11 +93,7 @@ def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget:
             raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
         parts.append(part)
         held += (part.up.numel() + part.down.numel()) * kind.itemsize
-        if held > 4 * budget:
-            raise BudgetError(
-                f"{layer.name}: the factors of {len(parts)} of {len(sources)} adapters take {held / 2**20:.0f} MiB, "
-                f"the memory budget allows {4 * budget / 2**20:.0f} MiB; raise the budget or choose fewer models"
-            )
+        check_factors(len(parts), layer, held=held, budget=budget, of=len(sources))
     return parts
 
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from uws_core.errors import BudgetError, LayerError
+from uws_core.errors import LayerError
+from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Rows, Source
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
 # Reading from the page cache is a copy and takes cores from the products; a network source reads ahead by itself.
 READERS = 2
-# More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
-_ENOUGH = 64 * 2**20
-_GOOD_READ = 256 * 2**10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +32,6 @@ class Slab:
     start: int
     stop: int
     values: Tensor
-
-
-def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
-    """How many rows of `n` models fit twice into `budget` bytes; no more than reading well needs, at most all.
-
-    Raises:
-        BudgetError: not even one row does; the message says how much one row needs.
-    """
-    m, p = layer.shape
-    one_row = 2 * n * p * item_bytes
-    if one_row > budget:
-        raise BudgetError(
-            f"{layer.name}: one row of {n} models takes {one_row / 2**20:.0f} MiB (twice, to read ahead), the memory "
-            f"budget is {budget / 2**20:.0f} MiB; raise the budget to at least that or choose fewer models"
-        )
-    enough = 2 * max(_ENOUGH, n * _GOOD_READ)
-    return min(m, max(1, min(budget, enough) // one_row))
 
 
 def at_once(sources: Sequence[Source], layer: LayerKey, *, dtype: torch.dtype, budget: int) -> Tensor | None:

@@ -26,7 +26,7 @@ def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]
         problem(supply.lack)
         return
     with st.container(border=True):
-        cost_line(collection, supply.missing)
+        cost_line(collection, supply.missing, precision)
         if job is not None:
             st.caption(_last(job))
         again = bool(supply.problem) or (job is not None and job.status is JobStatus.FAILED)
@@ -50,9 +50,11 @@ def scan_panel(collection: Collection, layers: tuple[str, ...]) -> None:
     supply_panel(Supply(ready, missing, job, lack=grams.room(collection, layers)), collection, layers)
 
 
-def cost_line(collection: Collection, layers: tuple[str, ...]) -> None:
-    """What a pass over these layers takes, in words."""
-    cost = grams.measured_cost(collection, layers)
+def cost_line(collection: Collection, layers: tuple[str, ...], precision: str = "auto") -> None:
+    """What a pass over these layers takes, in words, and which of them there is no memory for."""
+    cost = grams.measured_cost(collection, layers, precision)
+    if cost.refused:
+        problem(grams.refusal(cost))
     from_hub = f" ({bytes_text(cost.far)} of it from the Hub)" if cost.far else ""
     st.markdown(
         f"{cost.layers} of {len(collection.layers)} layers have not been read. Reading them moves "
@@ -78,7 +80,7 @@ def _last(job: JobState) -> str:
         return "Stopped; what was finished is kept."
     return (
         "The last scan came to its end, but some of its results were dropped since: other results filled the results "
-        "folder. Raise UWS_CACHE_LIMIT and start again, or make room with the command `store prune`."
+        "folder. Raise UWS_CACHE_LIMIT and start again, or make room with the command `store prune --unused DAYS`."
     )
 
 

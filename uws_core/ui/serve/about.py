@@ -35,6 +35,11 @@ def machine() -> dict[str, str]:
     }
 
 
+def memory() -> dict[str, str]:
+    """How much memory this machine has, and how much of it is free, in words."""
+    return {"machine": _memory("MemTotal"), "free": _memory("MemAvailable")}
+
+
 def storage() -> dict[str, str]:
     """Where results are kept, how many, and up to how much; a repair is told."""
     try:

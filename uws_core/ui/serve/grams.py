@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from uws_core import cluster, run
+from uws_core.analysis.cost import NETWORK as NETWORK
 from uws_core.analysis.cost import scan_cost
 from uws_core.errors import CollectionError, UwsError
 from uws_core.jobs import JobManager, JobState, Report
-from uws_core.nouns.cost import Cost, Pace, result_bytes
+from uws_core.nouns.cost import Cost, Pace, Reading, planned, result_bytes
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.sources import on_hub
 from uws_core.store import default_store, lack_of_room
 from uws_core.ui.catalogue import catalogue
+from uws_core.ui.serve import budget
 from uws_core.ui.serve import cluster as scheduler
 from uws_core.ui.serve.turns import TURNS
 
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
 # A pass expected to take no longer runs at once; a longer one starts by itself as a job, and asks first beyond.
 INLINE_SECONDS = 4.0
 ASK_SECONDS = 60.0
-# A modest connection, in bytes a second.
-NETWORK = 10e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +53,31 @@ def jobs() -> JobManager:
     return JobManager(workers=1)
 
 
-def cost(collection: Collection, layers: Sequence[str], *, pace: Pace | None = None) -> Cost:
-    """What a pass over these layers of all models takes; four bytes a weight are assumed, and a modest machine.
+def cost(collection: Collection, layers: Sequence[str], *, pace: Pace | None = None, precision: str = "auto") -> Cost:
+    """What a pass over these layers of all models takes, on a modest machine where no other is given.
 
-    For models on the Hub the bytes are those that are stored there, and a modest connection brings them.
+    Bytes, ranks and types are those that the headers tell; what the Hub must send comes over a modest connection.
     """
-    n = len(collection) + (collection.base is not None)
-    keys = [collection.by_name[name] for name in layers]
-    found = scan_cost(keys, n=n, budget=run.Effort().budget, pace=pace)
-    moved = sent(collection, layers)
-    if moved is None:
-        return found
-    return replace(found, bytes=moved.bytes, far=moved.far, seconds=found.seconds + moved.far / NETWORK)
+    effort = budget.effort(precision)
+    return scan_cost(_readings(collection, layers, precision), n=len(collection), budget=effort.budget, pace=pace)
 
 
 def sent(collection: Collection, layers: Sequence[str]) -> Stored | None:
     """What reading these layers moves where a model is on the Hub; None where none is, or headers cannot be read."""
     refs = [*collection.refs, *([collection.base] if collection.base else [])]
-    return _sent(collection.fingerprint, tuple(layers), collection) if any(on_hub(ref) for ref in refs) else None
+    if not any(on_hub(ref) for ref in refs):
+        return None
+    from uws_core.passes.stored import Stored
+
+    found = _far_readings(collection.fingerprint, tuple(layers), "auto", collection)
+    return Stored(sum(one.bytes for one in found), sum(one.far for one in found)) if found else None
 
 
-def measured_cost(collection: Collection, layers: Sequence[str]) -> Cost:
+def measured_cost(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Cost:
     """The same at the pace of this machine, which is measured once; for when somebody is about to decide."""
     from uws_core.passes.pace import measured_pace
 
-    return cost(collection, layers, pace=measured_pace())
+    return cost(collection, layers, pace=measured_pace(), precision=precision)
 
 
 def supply(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Supply:
@@ -86,21 +86,32 @@ def supply(collection: Collection, layers: Sequence[str], precision: str = "auto
     Beyond `ASK_SECONDS`, or after somebody stopped the job, it waits for `start_scan`.
     """
     rest = missing(collection, layers, precision)
-    problem, lack = "", room(collection, layers) if rest else ""
-    if rest and not lack and cost(collection, rest).seconds <= INLINE_SECONDS:
+    problem, lack = "", room(collection, layers, precision) if rest else ""
+    if rest and not lack and _seconds(collection, rest, precision) <= INLINE_SECONDS:
         problem = _compute(collection, rest, precision)
         rest = missing(collection, rest, precision)
     job = jobs().get(job_key(collection, layers, precision)) if rest else None
-    if rest and not problem and not lack and job is None and cost(collection, rest).seconds <= ASK_SECONDS:
+    if rest and not problem and not lack and job is None and _seconds(collection, rest, precision) <= ASK_SECONDS:
         job = start_scan(collection, layers, precision)
     gone = set(rest)
     return Supply(tuple(name for name in layers if name not in gone), rest, job, problem, lack)
 
 
-def room(collection: Collection, layers: Sequence[str]) -> str:
-    """Why the results of these layers cannot all be kept, so that computing them would never end; empty if they can."""
+def room(collection: Collection, layers: Sequence[str], precision: str = "auto") -> str:
+    """Why nothing of these layers can be computed, with the way out; empty if something can.
+
+    There may be no room for all results, so that computing them would never end, or none for one slab of any layer.
+    """
     what = f"{len(layers)} layers of {len(collection)} models"
-    return lack_of_room(result_bytes(len(layers), n=len(collection)), what=what)
+    lack = lack_of_room(result_bytes(len(layers), n=len(collection)), what=what)
+    rest = () if lack else missing(collection, layers, precision)
+    price = cost(collection, rest, precision=precision) if rest else None
+    return refusal(price) if price is not None and not price.layers else lack
+
+
+def refusal(price: Cost) -> str:
+    """Which layers the memory budget has no room for, and where it is raised; empty if it has for all."""
+    return f"{price.refusal}. The budget is set on the About page, or with UWS_BUDGET." if price.refused else ""
 
 
 def start_scan(collection: Collection, layers: Sequence[str], precision: str = "auto") -> JobState:
@@ -108,7 +119,7 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
     names = tuple(layers)
     rest = missing(collection, names, precision)
     title = f"Reading {len(rest)} layers of {len(collection)} models in {collection.name}"
-    where, effort = scheduler.address(), run.Effort(precision=precision)
+    where, effort = scheduler.address(), budget.effort(precision)
 
     def work(report: Report) -> None:
         problems: dict[str, UwsError] = {}
@@ -123,7 +134,7 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
             told = "; ".join(str(error) for error in list(problems.values())[:3])
             raise UwsError(f"{len(problems)} of {len(names)} layers failed, the others are done: {told}")
 
-    price, key = cost(collection, rest), job_key(collection, names, precision)
+    price, key = cost(collection, rest, precision=precision), job_key(collection, names, precision)
     return jobs().submit(key, work, title=title, bytes_total=price.bytes, short=price.seconds <= ASK_SECONDS)
 
 
@@ -150,7 +161,7 @@ def of(query: Query) -> Iterator[Gram]:
     if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     # The store may have dropped one since; a small pass brings it back.
-    effort = run.Effort(precision=query.precision)
+    effort = budget.effort(query.precision)
     # One at a time: all of a large collection's are more than memory holds.
     ordered = run.chosen_layers(collection, query.layers)
     return (gram for layer in ordered for gram in run.scan(collection, [layer], effort=effort))
@@ -181,19 +192,45 @@ def _compute(collection: Collection, layers: Sequence[str], precision: str) -> s
             try:
                 # Whoever asked for the same meanwhile finds it in the store.
                 with TURNS.of(key):
-                    list(run.scan(collection, [name], effort=run.Effort(precision=precision)))
+                    list(run.scan(collection, [name], effort=budget.effort(precision)))
             except UwsError as error:
                 problems[name] = str(error)
     return "; ".join(list(problems.values())[:3])
 
 
+def _seconds(collection: Collection, layers: Sequence[str], precision: str) -> float:
+    return cost(collection, layers, precision=precision).seconds
+
+
+def _readings(collection: Collection, layers: Sequence[str], precision: str) -> tuple[Reading, ...]:
+    refs = [*collection.refs, *([collection.base] if collection.base else [])]
+    told = (collection.fingerprint, tuple(layers), precision, collection)
+    try:
+        found = _far_readings(*told) if any(on_hub(ref) for ref in refs) else _near_readings(*told)
+    except UwsError:
+        found = ()
+    return found or planned([collection.by_name[name] for name in layers], n=len(refs))
+
+
 # Asked for several times a click; what is fetched meanwhile is noticed soon enough.
 @st.cache_data(ttl=5, max_entries=64, show_spinner=False)
-def _sent(fingerprint: str, layers: tuple[str, ...], _collection: Collection) -> Stored | None:
+def _far_readings(
+    fingerprint: str, layers: tuple[str, ...], precision: str, _collection: Collection
+) -> tuple[Reading, ...]:
     # Loads torch, which the first paint does without.
-    from uws_core.passes.stored import stored
+    from uws_core.passes.stored import readings
 
     try:
-        return stored(_collection, layers)
+        return readings(_collection, layers, precision=precision)
     except UwsError:
-        return None
+        return ()
+
+
+# The contents are part of the key, so an answer stays right.
+@st.cache_data(max_entries=64, show_spinner=False)
+def _near_readings(
+    fingerprint: str, layers: tuple[str, ...], precision: str, _collection: Collection
+) -> tuple[Reading, ...]:
+    from uws_core.passes.stored import readings
+
+    return readings(_collection, layers, precision=precision)

@@ -1,0 +1,37 @@
+"""The memory that passes of this server may take: everybody's, like the jobs."""
+
+from __future__ import annotations
+
+from uws_core import run
+from uws_core.errors import BudgetError
+from uws_core.nouns.cost import BUDGET
+from uws_core.passes import budget
+
+MIB = 2**20
+
+
+def effort(precision: str = "auto") -> run.Effort:
+    """How passes of this server run; a `UWS_BUDGET` that is no amount stands for the usual one."""
+    try:
+        return run.Effort(precision=precision)
+    except BudgetError:
+        return run.Effort(precision=precision, budget=BUDGET)
+
+
+def problem() -> str:
+    """What is wrong with `UWS_BUDGET`, if anything."""
+    try:
+        budget.allowed()
+    except BudgetError as error:
+        return f"{error}. Until then 256 MiB are used."
+    return ""
+
+
+def mebibytes() -> int:
+    """The budget in whole MiB, at least one."""
+    return max(effort().budget // MIB, 1)
+
+
+def use(mebibytes: int) -> None:
+    """What starts from now on takes so many MiB, until the server ends."""
+    budget.allow(mebibytes * MIB)
