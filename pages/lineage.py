@@ -3,6 +3,7 @@
 import streamlit as st
 
 from uws_core.answers import lineage as answers
+from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import lineage as frames
 from uws_core.ui import state
@@ -79,6 +80,8 @@ with left:
 with right:
     kin.odd(seen)
 
+for note in gauge_notes(collection.by_name[name] for name in query.layers):
+    st.caption(note)
 page.left_out((*collection.left_out, *seen.left_out))
 page.table(frames.models(seen.family, seen.stats), frames.HELP, label="Models")
 page.table(frames.cosines(seen.family), frames.HELP, label="Pairs")

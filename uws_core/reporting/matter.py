@@ -97,7 +97,6 @@ def gathered(
     part = _part(tell, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
     whole = judged(collection, names, asked, store=store, grams=grams, report=part)
     gram = run.whole_network(grams)
-    about = "base" if gram.base is not None else "zero"
     every = (*collection.left_out, *by_model(one for gram in grams for one in gram.left_out))
     return Matter(
         collection=collection,
@@ -106,12 +105,16 @@ def gathered(
         whole=whole,
         layers=tuple(each),
         pooled=over_layers([one for _, one in each]),
-        family=lineage(gram, members=asked.members, about=about, layers=grams),
+        family=_family(gram, grams, asked),
         gram=gram,
         seen=_spectrum(gram, asked, len(keys)),
         curve=_curve(gram, asked, whole.kept, _part(tell, _WHOLE, 1 - _WHOLE, "growth with n: ")),
         left_out=tuple(dict.fromkeys(every)),
     )
+
+
+def _family(gram: Gram, grams: Sequence[Gram], asked: Asked) -> Lineage:
+    return lineage(gram, members=asked.members, about="base" if gram.base is not None else "zero", layers=grams)
 
 
 def _with_whole(asked: Asked, collection: Collection) -> Asked:

@@ -9,6 +9,7 @@ import polars as pl
 
 from uws_core.answers import evidence as answers
 from uws_core.answers import lineage as lineage_answers
+from uws_core.answers.factors import gauge_notes
 from uws_core.charts import evidence as charts
 from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import lineage as lineage_charts
@@ -69,7 +70,9 @@ def _head(matter: Matter, title: str) -> str:
     lead = f'<p class="lead">{text(answer(matter))}</p>'
     if len(matter.layers) > 1:
         lead += f"<p>{text(answers.answer(whole, place=f'all {len(matter.layers)} layers taken as one'))}</p>"
-    notes = "".join(f'<p class="quiet">{text(note)}.</p>' for note in matter.notes)
+    notes = "".join(
+        f'<p class="quiet">{text(note.rstrip("."))}.</p>' for note in (*matter.notes, *gauge_notes(matter.keys))
+    )
     return f'<h1>{text(title)}</h1>{lead}<p class="meta">{text(", ".join(told))}</p>{notes}'
 
 

@@ -138,5 +138,20 @@ _SYNTHETIC = (
         "Siblings of one base, of which four silently hold fresh random weights.",
         based=True,
     ),
+    _made(
+        "equal-cosines", "40 with one cosine", "A common part and fresh random weights: all pairs have the cosine .359."
+    ),
+    _made("mean-only", "40 about one mean", "Independent weights about a strong common mean, and no common direction."),
+    _made(
+        "one-author",
+        "40, most by one author",
+        "Three directions that only the models of one author share; she has 24 of the 40.",
+    ),
+    _made("slow-decay", "40 that hardly compress", "Real common directions, so many of them that little is saved."),
+    _made(
+        "regauged",
+        "40 adapters in gauges of their own",
+        "Adapters from one random A, each written as other factors of the same update.",
+    ),
 )
 DEMOS: dict[str, Demo] = {entry.name: entry for entry in (*_TRAINED, *_SYNTHETIC)}

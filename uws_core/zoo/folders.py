@@ -12,7 +12,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from uws_core.nouns.models import Value
-from uws_core.zoo.makers import MAKERS, Made
+from uws_core.zoo.made import Made
+from uws_core.zoo.makers import MAKERS
 
 # Part of every place's name: raise it when a maker changes, so that an old folder is not taken for the new one.
 VERSION = 1

@@ -8,46 +8,23 @@ into the truth. `strength`, `fraction`, `spread` at 0 is always the control: the
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 import numpy as np
 
-from uws_core.nouns.arrays import Bools, Floats
-from uws_core.nouns.models import Value
-
-Shapes = Mapping[str, tuple[int, int]]
-
-MODELS = 40
-SHAPES: Shapes = {
-    f"blocks.{depth}.mlp.{name}.weight": shape
-    for depth in range(2)
-    for name, shape in (("up", (64, 32)), ("down", (32, 64)))
-}
-# Every n models carry this many task names in turn; nothing in the weights depends on them.
-TASKS = 8
-NOISE_STD = 0.02
-
-
-@dataclass(frozen=True)
-class Made:
-    """A collection in memory: `layers[name]` is (n, m, p); `table` and `truth` hold one value a model.
-
-    `base[name]` (m, p) is what the models started from, where they have one start in common.
-    """
-
-    layers: Mapping[str, Floats]
-    table: Mapping[str, tuple[Value, ...]]
-    truth: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)
-    base: Mapping[str, Floats] | None = None
+from uws_core.zoo import field
+from uws_core.zoo.made import MODELS as MODELS
+from uws_core.zoo.made import NOISE_STD as NOISE_STD
+from uws_core.zoo.made import SHAPES as SHAPES
+from uws_core.zoo.made import Made as Made
+from uws_core.zoo.made import Shapes, chosen_of, generator, table, trained, updates
 
 
 def noise(*, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
     """Independent normal weights: nothing is shared, and whatever looks shared is chance."""
-    rng = _generator("noise", seed)
+    rng = generator("noise", seed)
     layers = {name: NOISE_STD * rng.standard_normal((n, *shape)) for name, shape in shapes.items()}
-    return Made(layers, _table(n, seed, ["own"] * n))
+    return Made(layers, table(n, seed, ["own"] * n))
 
 
 def spike(*, strength: float = 4.0, count: int = 3, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
@@ -58,7 +35,7 @@ def spike(*, strength: float = 4.0, count: int = 3, n: int = MODELS, shapes: Sha
 
     Source: Baik, Ben Arous and Peche 2005, doi:10.1214/009117905000000233.
     """
-    rng = _generator("spike", seed)
+    rng = generator("spike", seed)
     raw = rng.standard_normal((n, count))
     scores = np.linalg.qr(raw - raw.mean(axis=0)).Q
     layers = {}
@@ -70,7 +47,7 @@ def spike(*, strength: float = 4.0, count: int = 3, n: int = MODELS, shapes: Sha
         weights = NOISE_STD * rng.standard_normal((n, d)) + size * scores @ directions
         layers[name] = weights.reshape(n, m, p)
     truth = {f"score_{k + 1}": tuple(scores[:, k].tolist()) for k in range(count)}
-    return Made(layers, _table(n, seed, ["own"] * n), truth)
+    return Made(layers, table(n, seed, ["own"] * n), truth)
 
 
 def shared_start(
@@ -80,15 +57,15 @@ def shared_start(
 
     What these share is the seed they were started with, and nothing that was learned.
     """
-    rng = _generator("shared-start", seed)
-    chosen = _chosen(rng, n, fraction)
+    rng = generator("shared-start", seed)
+    chosen = chosen_of(rng, n, fraction)
     layers = {}
     for name, (m, p) in shapes.items():
         starts = rng.standard_normal((n, m, p))
         starts[chosen] = rng.standard_normal((m, p))
         layers[name] = (starts + drift * rng.standard_normal((n, m, p))) / math.sqrt(p)
     starts_of = ["shared" if one else f"own-{i}" for i, one in enumerate(chosen)]
-    return Made(layers, _table(n, seed, starts_of), {"shares_start": tuple(chosen.tolist())})
+    return Made(layers, table(n, seed, starts_of), {"shares_start": tuple(chosen.tolist())})
 
 
 def unequal(*, spread: float = 1.0, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
@@ -96,12 +73,12 @@ def unequal(*, spread: float = 1.0, n: int = MODELS, shapes: Shapes = SHAPES, se
 
     `spread` is the standard deviation of the natural logarithm of the norms: at 1, p90 / p10 is about 13.
     """
-    rng = _generator("unequal", seed)
+    rng = generator("unequal", seed)
     sizes = np.exp(spread * rng.standard_normal(n))
     layers = {
         name: NOISE_STD * sizes[:, None, None] * rng.standard_normal((n, *shape)) for name, shape in shapes.items()
     }
-    return Made(layers, _table(n, seed, ["own"] * n), {"size": tuple(sizes.tolist())})
+    return Made(layers, table(n, seed, ["own"] * n), {"size": tuple(sizes.tolist())})
 
 
 def two_lineages(
@@ -111,14 +88,14 @@ def two_lineages(
 
     A `fraction` of the models comes from the second base. The one shared direction is whose child a model is.
     """
-    rng = _generator("two-lineages", seed)
-    second = _chosen(rng, n, fraction)
+    rng = generator("two-lineages", seed)
+    second = chosen_of(rng, n, fraction)
     layers = {}
     for name, shape in shapes.items():
-        bases = np.stack([_trained(rng, shape), _trained(rng, shape)])
-        layers[name] = bases[second.astype(int)] + _updates(rng, n, shape, drift)
+        bases = np.stack([trained(rng, shape), trained(rng, shape)])
+        layers[name] = bases[second.astype(int)] + updates(rng, n, shape, drift)
     lineage = tuple("second" if one else "first" for one in second)
-    return Made(layers, _table(n, seed, ["unknown"] * n), {"lineage": lineage})
+    return Made(layers, table(n, seed, ["unknown"] * n), {"lineage": lineage})
 
 
 def permuted(
@@ -135,16 +112,16 @@ def permuted(
     pairs = {name: name.replace(".up.", ".down.") for name in shapes if ".up." in name}
     if sorted([*pairs.keys(), *pairs.values()]) != sorted(shapes):
         raise ValueError(f"Neurons are shuffled in pairs of layers x.up.y and x.down.y; found {', '.join(shapes)}")
-    rng = _generator("permuted", seed)
-    chosen = _chosen(rng, n, fraction)
-    base = {name: _trained(rng, shape) for name, shape in shapes.items()}
-    layers = {name: base[name] + _updates(rng, n, shape, drift) for name, shape in shapes.items()}
+    rng = generator("permuted", seed)
+    chosen = chosen_of(rng, n, fraction)
+    base = {name: trained(rng, shape) for name, shape in shapes.items()}
+    layers = {name: base[name] + updates(rng, n, shape, drift) for name, shape in shapes.items()}
     for up, down in pairs.items():
         for i in np.flatnonzero(chosen):
             order = rng.permutation(shapes[up][0])
             layers[up][i] = layers[up][i][order]
             layers[down][i] = layers[down][i][:, order]
-    return Made(layers, _table(n, seed, ["base"] * n), {"permuted": tuple(chosen.tolist())}, base)
+    return Made(layers, table(n, seed, ["base"] * n), {"permuted": tuple(chosen.tolist())}, base)
 
 
 def reinitialised(
@@ -155,13 +132,13 @@ def reinitialised(
     The table does not tell; it is what a loader leaves behind that skips the tensors whose names it does not know.
     Trained weights have heavier tails (kurtosis 6) than fresh ones (3), and siblings have cosines near 1.
     """
-    rng = _generator("reinitialised", seed)
-    chosen = _chosen(rng, n, fraction)
-    base = {name: _trained(rng, shape) for name, shape in shapes.items()}
-    layers = {name: base[name] + _updates(rng, n, shape, drift) for name, shape in shapes.items()}
+    rng = generator("reinitialised", seed)
+    chosen = chosen_of(rng, n, fraction)
+    base = {name: trained(rng, shape) for name, shape in shapes.items()}
+    layers = {name: base[name] + updates(rng, n, shape, drift) for name, shape in shapes.items()}
     for name, (m, p) in shapes.items():
         layers[name][chosen] = rng.standard_normal((int(chosen.sum()), m, p)) / math.sqrt(p)
-    return Made(layers, _table(n, seed, ["base"] * n), {"reinitialised": tuple(chosen.tolist())}, base)
+    return Made(layers, table(n, seed, ["base"] * n), {"reinitialised": tuple(chosen.tolist())}, base)
 
 
 def profile(*, spread: float = 0.5, n: int = MODELS, shapes: Shapes = SHAPES, seed: int = 0) -> Made:
@@ -170,12 +147,12 @@ def profile(*, spread: float = 0.5, n: int = MODELS, shapes: Shapes = SHAPES, se
     Nothing is shared but which rows are large, and that concentrates variance: inner products scatter as those of fewer
     entries. `spread` is the standard deviation of the natural logarithm of the rows' sizes.
     """
-    rng = _generator("profile", seed)
+    rng = generator("profile", seed)
     layers = {}
     for name, (m, p) in shapes.items():
         sizes = np.exp(spread * rng.standard_normal(m))
         layers[name] = NOISE_STD * sizes[:, None] * rng.standard_normal((n, m, p))
-    return Made(layers, _table(n, seed, ["own"] * n))
+    return Made(layers, table(n, seed, ["own"] * n))
 
 
 def faint_spike() -> Made:
@@ -193,36 +170,5 @@ MAKERS: dict[str, Callable[[], Made]] = {
     "two-lineages": two_lineages,
     "permuted": permuted,
     "reinitialised": reinitialised,
+    **field.MAKERS,
 }
-
-
-def _generator(name: str, seed: int) -> np.random.Generator:
-    # Two makers with one seed must not draw the same noise.
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
-
-
-def _chosen(rng: np.random.Generator, n: int, fraction: float) -> Bools:
-    if not 0 <= fraction <= 1:
-        raise ValueError(f"fraction is the share of the models that is changed, from 0 to 1; found {fraction}")
-    chosen = np.zeros(n, dtype=np.bool_)
-    chosen[rng.permutation(n)[: round(fraction * n)]] = True
-    return chosen
-
-
-def _trained(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Weights (m, p) of spread 1 / sqrt(p) with the heavier tails that training leaves."""
-    return rng.laplace(scale=math.sqrt(0.5 / shape[1]), size=shape)
-
-
-def _updates(rng: np.random.Generator, n: int, shape: tuple[int, int], drift: float) -> Floats:
-    return drift / math.sqrt(shape[1]) * rng.standard_normal((n, *shape))
-
-
-def _table(n: int, seed: int, starts: list[str]) -> dict[str, tuple[Value, ...]]:
-    return {
-        "model": tuple(f"model-{i:03d}" for i in range(n)),
-        "task": tuple(f"task-{i % TASKS}" for i in range(n)),
-        "kind": ("synthetic",) * n,
-        "seed": (seed,) * n,
-        "initialisation": tuple(starts),
-    }

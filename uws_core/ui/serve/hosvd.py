@@ -69,6 +69,9 @@ def seen(query: Query) -> Seen:
         NotEnoughModels: fewer than two usable models.
         CollectionError: the collection changed or went away meanwhile.
     """
+    # torch is loaded only where weights are read.
+    from uws_core.passes.thin_sizes import stored_numbers
+
     collection = catalogue().get(query.collection)
     if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
@@ -76,7 +79,9 @@ def seen(query: Query) -> Seen:
     exact, spectra = _errors(query, collection), _spectra(query, collection)
     ranks = ranks_at(spectra, query.share)
     kept = Kept(*(ranks[axis].k for axis in AXES))
-    size = two_sided(collection, [layer], kept_out=kept.out, kept_in=kept.into, members=len(query.members))
+    factors = stored_numbers(collection, [layer], query.members)
+    n = len(query.members)
+    size = two_sided(collection, [layer], kept_out=kept.out, kept_in=kept.into, members=n, stored=factors)
     return Seen(
         frames.curves(spectra),
         frames.modes(spectra, collection.by_name[layer].shape, query.share),
