@@ -95,6 +95,7 @@ def test_what_is_not_determined_and_what_saves_nothing_is_chance_whatever_p_says
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("draws", [19, 39])
 def test_noise_over_twenty_layers_passes_no_oftener_than_asked_for(draws: int) -> None:
     """Layers that pass at a false discovery rate of 5 % on noise alone: in at most one network in twenty, or so."""
