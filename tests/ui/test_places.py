@@ -14,6 +14,7 @@ from tests.hub_standin import HubStandIn
 from tests.planted import noise
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
+from uws_core.analysis import cost
 from uws_core.collection import collect
 from uws_core.nouns.hub import PRESETS
 from uws_core.saved import read_saved, saved_text
@@ -239,7 +240,7 @@ def test_a_large_layer_on_the_hub_is_not_read_before_somebody_says_so(
 ) -> None:
     monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
     # Over a connection this slow, the layers take ten minutes.
-    monkeypatch.setattr(grams, "NETWORK", 1000.0)
+    monkeypatch.setattr(cost, "NETWORK", 1000.0)
     for i in range(4):
         standin.add(f"lab/m{i}", files(200 + i, shape=(300, 200)))
     app = search(open_page("collection"), "lab/*")
