@@ -14,6 +14,7 @@ from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.passes import thin
+from uws_core.passes.memory import carried, where_it_fits
 from uws_core.passes.moments import Moments
 from uws_core.passes.opened import (
     BUDGET,
@@ -61,19 +62,18 @@ def gram(
     refs = (*collection.refs, *((collection.base,) if with_base and collection.base else ()))
     with opened(refs, key, rows=rows, report=report or silent) as sources, full_single_precision():
         kind = number_type(precision, sources[: len(collection)], key)
-        if key.name in sources[0].thin:
-            sums = thin.sums(
-                sources[: len(collection)],
-                key,
-                kind=kind,
-                device=device_of(device),
-                budget=budget,
-                report=report or silent,
-            )
+        thinly = key.name in sources[0].thin
+        with_base, rows = (False, None) if thinly else (with_base, rows)
+
+        def work(place: torch.device, chunk: int) -> Moments:
+            tell = report or silent
+            if not thinly:
+                return _finite_sums(sources, len(collection), key, kind, place, chunk, budget, rows, tell)
+            return thin.sums(sources[: len(collection)], key, kind=kind, device=place, budget=budget, report=tell)
+
+        sums, _ = where_it_fits(work, device_of(device), report=report or silent, what=key.short)
+        if thinly:
             _check_enough(key, sums, sums.finite)
-            with_base, rows = False, None
-        else:
-            sums = _finite_sums(sources, len(collection), key, kind, device_of(device), budget, rows, report or silent)
     part = key if rows is None else LayerKey(key.name, (rows[1] - rows[0], key.shape[1]))
     return _noun(collection, part, sums, with_base=with_base, floor=_FLOORS[kind])
 
@@ -84,6 +84,7 @@ def _finite_sums(
     key: LayerKey,
     kind: torch.dtype,
     device: torch.device,
+    chunk: int,
     budget: int,
     rows: Rows,
     report: Report,
@@ -94,7 +95,7 @@ def _finite_sums(
     """
     finite = np.ones(len(sources), dtype=np.bool_)
     while True:
-        sums = _summed(sources, n, key, kind, device, budget, rows, report, finite)
+        sums = _summed(sources, n, key, kind, device, chunk, budget, rows, report, finite)
         unfit = sums.unfit()
         if not unfit.any():
             return sums
@@ -108,16 +109,18 @@ def _summed(
     key: LayerKey,
     kind: torch.dtype,
     device: torch.device,
+    chunk: int,
     budget: int,
     rows: Rows,
     report: Report,
     finite: Bools,
 ) -> Moments:
     """One pass over the layer."""
-    sums = Moments(models=n, finite=finite, kind=kind, device=device)
+    sums = Moments(models=n, finite=finite, kind=kind, device=device, chunk=chunk)
     first, last = rows or (0, key.shape[0])
-    for slab in slabs(sources, key, dtype=kind, budget=budget, pin=device.type == "cuda", rows=rows):
-        sums.add(_on_device(slab.values.flatten(1), device))
+    read = slabs(sources, key, dtype=kind, budget=budget, pin=device.type == "cuda", rows=rows)
+    for slab, values in carried(read, device):
+        sums.add(values)
         report((slab.stop - first) / (last - first), f"{key.short}: {slab.stop} of {key.shape[0]} rows of {n} models")
     return sums
 
@@ -128,15 +131,6 @@ def _check_enough(key: LayerKey, sums: Moments, finite: Bools) -> None:
             f"{key.name}: {int(finite.sum())} of {finite.size} models have finite weights here, two are needed; "
             f"weights whose squares pass {sums.most:.1e} count as infinite in {sums.precision} precision"
         )
-
-
-def _on_device(values: Tensor, device: torch.device) -> Tensor:
-    """The slab on the device. The copy must end before its buffer is read into again; the products need not."""
-    if device.type == "cpu":
-        return values
-    moved = values.to(device, non_blocking=True)
-    torch.cuda.current_stream(device).synchronize()
-    return moved
 
 
 @dataclass(frozen=True, slots=True)

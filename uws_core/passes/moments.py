@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from uws_core.nouns.arrays import Bools, Floats
+from uws_core.passes.memory import chunk_bytes
 
-# Columns are worked on in chunks that stay in the processor's cache over the half dozen sweeps each chunk gets;
-# on a GPU a chunk only has to be large enough to keep it busy.
-_CHUNK_BYTES = {"cpu": 4 * 2**20, "cuda": 512 * 2**20}
 _LEAST_COLUMNS = 2048
 # From this many models on, products are formed tile by tile below the diagonal only: 3/4 of the work with two tiles,
 # 5/8 with four, as long as a tile is large enough for the product to run at full speed.
@@ -28,8 +26,10 @@ class Moments:
     products of one chunk are formed in `kind`.
     """
 
-    def __init__(self, *, models: int, finite: Bools, kind: torch.dtype, device: torch.device) -> None:
-        """Empty sums for `finite.size` rows, of which the first `models` make the mean."""
+    def __init__(
+        self, *, models: int, finite: Bools, kind: torch.dtype, device: torch.device, chunk: int | None = None
+    ) -> None:
+        """Empty sums for `finite.size` rows, of which the first `models` make the mean; `chunk` bytes at a time."""
         rows = finite.size
         self.finite = finite
         self._dead = torch.from_numpy(np.flatnonzero(~finite)).to(device)
@@ -37,6 +37,7 @@ class Moments:
         self._models = models
         self._kind = kind
         self._device = device
+        self._chunk = chunk_bytes(device) if chunk is None else chunk
 
         def zeros(*size: int) -> Tensor:
             return torch.zeros(size, dtype=torch.float64, device=device)
@@ -94,7 +95,7 @@ class Moments:
     def add(self, values: Tensor) -> None:
         """Adds the entries `values` (rows, s), which are overwritten with their distance to the mean."""
         bytes_a_column = values.shape[0] * self._kind.itemsize
-        width = max(_LEAST_COLUMNS, _CHUNK_BYTES[self._device.type] // bytes_a_column)
+        width = max(_LEAST_COLUMNS, self._chunk // bytes_a_column)
         self._widest = max(self._widest, min(width, values.shape[1]))
         for start in range(0, values.shape[1], width):
             self._add_chunk(values[:, start : start + width])
