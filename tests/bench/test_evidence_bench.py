@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tests.bench.measure import medians, table
+from tests.bench.measure import medians, table, verdict
 from tests.planted import gram_of, noise
+from uws_core.analysis.attributes import explained, overlaps
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.lineage import lineage
 from uws_core.analysis.model_map import model_map
 from uws_core.analysis.nulls import null_band
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.analysis.spectrum import spectrum
+from uws_core.answers import evidence as evidence_answers
+from uws_core.answers import lineage as lineage_answers
+from uws_core.charts import evidence as evidence_charts
+from uws_core.charts import evidence_layers as layer_charts
+from uws_core.charts import lineage as lineage_charts
+from uws_core.charts import strengths as strength_charts
+from uws_core.collection import collect
+from uws_core.frames import evidence as evidence_frames
+from uws_core.frames import lineage as lineage_frames
 from uws_core.frames import spectrum as frames
 from uws_core.nouns.gram import Gram
+from uws_core.nouns.models import Value
+from uws_core.reporting.build import report
+from uws_core.store import Store
+from uws_core.ui.serve.evidence import MOST_GROWING
 
 pytestmark = pytest.mark.bench
+
+LIMITS = {100: 3.0, 500: 30.0}
+REPORT_SECONDS = 60.0
+# A shared machine may miss a target, which the table says; so many times the target is no drift but a fault.
+SANE = 3
 
 
 def test_spectra_and_nulls() -> None:
@@ -31,23 +54,75 @@ def test_spectra_and_nulls() -> None:
         rounds=3,
     )
     limits = dict(zip(took, (0.15, 1.0, 3.0), strict=True))
-    rows = [(name, seconds, limits[name]) for name, seconds in took.items()]
-    table("Spectra and nulls from a stored Gram", ["question", "seconds", "at most"], rows)
-    assert all(seconds <= limits[name] for name, seconds in took.items())
+    rows = [(name, verdict(seconds, limits[name])) for name, seconds in took.items()]
+    table("Spectra and nulls from a stored Gram", ["question", "seconds"], rows)
+    assert all(seconds <= SANE * limits[name] for name, seconds in took.items())
 
 
 def test_lineage_and_evidence() -> None:
-    grams = {n: gram_of(noise(n, 2000, seed=n)) for n in (100, 500)}
+    grams = {n: gram_of(noise(n, 2000, seed=n)) for n in LIMITS}
     took = {n: medians({f"n = {n}": lambda n=n: everything(grams[n])}, rounds=1)[f"n = {n}"] for n in grams}
-    limits = {100: 3.0, 500: 30.0}
-    rows = [(f"both pages, one layer, n = {n}", seconds, limits[n]) for n, seconds in took.items()]
-    table("Lineage and evidence from a stored Gram", ["question", "seconds", "at most"], rows)
-    assert all(seconds <= limits[n] for n, seconds in took.items())
+    rows = [(f"both pages, one layer, n = {n}", verdict(seconds, LIMITS[n])) for n, seconds in took.items()]
+    table("Lineage and evidence from a stored Gram, tables and figures included", ["question", "seconds"], rows)
+    assert all(seconds <= SANE * LIMITS[n] for n, seconds in took.items())
+
+
+def test_report(tmp_path: Path) -> None:
+    models = collect("demo:finetuned")
+    names = [key.name for key in models.layers if not key.factor]
+    began = time.perf_counter()
+    report(models, into=tmp_path / "report.zip", layers=names, groups="task", store=Store(tmp_path / "store"))
+    seconds = time.perf_counter() - began
+    what = f"report of {len(models)} models and {len(names)} layers, empty store"
+    table("The report", ["question", "seconds"], [(what, verdict(seconds, REPORT_SECONDS))])
+    assert (len(models), len(names)) == (40, 20)
+    assert seconds <= SANE * REPORT_SECONDS
 
 
 def everything(gram: Gram) -> None:
-    """What both pages compute: lineage and map, all claims by groups, and the curve over sample sizes."""
-    lineage(gram)
-    model_map(gram)
-    evidence(gram, groups=[i % 10 for i in range(gram.n)])
-    sample_curve(gram, repeats=10)
+    """All that both pages compute of a layer: numbers, sentences, tables and figures."""
+    columns: dict[str, list[Value]] = {
+        "task": [f"task-{i % 10}" for i in range(gram.n)],
+        "author": [f"author-{i // 25}" for i in range(gram.n)],
+        "seed": [i % 4 for i in range(gram.n)],
+        "score": [float(i * i % 97) for i in range(gram.n)],
+    }
+    kinship(gram, columns)
+    claims(gram, columns["task"])
+
+
+def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
+    """The lineage page."""
+    family, points = lineage(gram), model_map(gram)
+    agree = overlaps(family.groups, columns)
+    told = [explained(points, column, name=name) for name, column in columns.items()]
+    lineage_answers.answer(family, place="the layer", overlaps=agree)
+    models = lineage_frames.models(family, gram.entry_stats)
+    lineage_charts.likeness(family, groups=[str(one) for one in columns["task"]])
+    lineage_charts.stability(lineage_frames.stability(family), threshold=family.threshold, chance=family.chance)
+    lineage_charts.model_map(lineage_frames.points(points, columns), shares=points.shares.tolist(), colour="task")
+    lineage_charts.explained(lineage_frames.explained(told))
+    strength_charts.strengths(models)
+    for frame in (lineage_frames.groups, lineage_frames.cosines, lineage_frames.duplicates, lineage_frames.suspects):
+        frame(family)
+    lineage_frames.overlaps(agree)
+
+
+def claims(gram: Gram, groups: Sequence[Value]) -> None:
+    """The evidence page; growth with the number of models is left to the report where there are many."""
+    found = evidence(gram, groups=groups)
+    evidence_answers.answer(found, place="the layer")
+    evidence_frames.claims(found)
+    layers = evidence_frames.by_layer([(gram.layers[0], found)])
+    evidence_charts.verdicts(layers)
+    for one in found.findings:
+        if one.samples.size:
+            evidence_charts.draws(one)
+            layer_charts.layers(layers, one.claim)
+            evidence_frames.draws(one)
+    if found.determined is not None:
+        evidence_charts.determined(evidence_frames.determined(found.determined))
+    if gram.n <= MOST_GROWING:
+        frame = evidence_frames.curve(sample_curve(gram, kept=found.kept))
+        for name in evidence_charts.NAMES:
+            evidence_charts.curve(frame, statistic=name)

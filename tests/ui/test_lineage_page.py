@@ -52,7 +52,7 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
         ("demo:finetuned", {"likeness": "about mean", "layer": "sum"}, "`task` explains the groups best"),
         ("demo:finetuned", {"layer": "each"}, "In 20 layers taken as one"),
         ("demo:scratch", {}, "are all apart"),
-        ("demo:untrained", {}, "The whole collection looks as if never trained"),
+        ("demo:untrained", {}, "This layer looks as if never trained"),
         ("demo:planted", {}, "one lineage, not 40 models"),
         ("demo:two-lineages", {}, "2 groups of 20 and 20"),
         ("demo:two-lineages", {}, "Every threshold from 0.00 to"),
