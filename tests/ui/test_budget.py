@@ -12,7 +12,8 @@ import uws_core as uws
 from tests.ui.conftest import Open
 from tests.ui.test_pages import told
 from uws_core import run
-from uws_core.ui.serve import budget, grams
+from uws_core.nouns.views import RebuildQuery
+from uws_core.ui.serve import budget, folds, grams
 
 MIB = 2**20
 
@@ -72,3 +73,14 @@ def test_adapters_cost_what_their_factors_take() -> None:
         collection.by_name[f"{name}:{side}"].entries * 4 * len(collection) for name in names for side in ("A", "B")
     )
     assert price.bytes == pytest.approx(files, rel=0.05)
+
+
+@pytest.mark.usefixtures("own")
+def test_errands_keep_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = uws.collect("demo:planted")
+    query = RebuildQuery("demo:planted", collection.fingerprint, (0, 1, 2, 3), (collection.layers[0].name,))
+    taken: list[int] = []
+    monkeypatch.setattr("uws_core.passes.own.own_factors", lambda *given, budget, **more: taken.append(budget) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        folds.own(query, collection)
+    assert taken == [64 * MIB]

@@ -18,7 +18,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
 from uws_core.store import default_store
-from uws_core.ui.serve import errands
+from uws_core.ui.serve import budget, errands
 
 # Directions of each model that are kept anyway; here only their singular values are used.
 KEPT = 32
@@ -74,6 +74,7 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     # torch is loaded only where weights are read.
     from uws_core.passes.own import own_factors
 
-    found = own_factors(collection, name, groups=groups(query, collection), members=query.members, report=report)
+    held, room = groups(query, collection), budget.effort().budget
+    found = own_factors(collection, name, groups=held, members=query.members, budget=room, report=report)
     default_store().put(key, factors_bytes(found))
     return found

@@ -24,7 +24,7 @@ from uws_core.nouns.views import RebuildQuery
 from uws_core.store import default_store
 from uws_core.ui import folders
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, grams
+from uws_core.ui.serve import budget, errands, grams
 from uws_core.ui.serve.reconstruction import kept_on
 
 # Uploaded models are kept for as long as the machine keeps temporary files, the latest few.
@@ -158,13 +158,15 @@ def _computed(name: str, query: RebuildQuery, collection: Collection, ref: Model
     from uws_core.passes.side_heldout import SideQuestion, side_project
 
     label, members, reference = str(ref), query.members, query.reference
-    own = own_newcomer(collection, name, ref, label=label, reference=reference, members=members) if query.own else None
+    room, own = budget.effort().budget, None
+    if query.own:
+        own = own_newcomer(collection, name, ref, label=label, reference=reference, members=members, budget=room)
     if query.axis == Axis.MODELS:
         (gram,) = grams.of(Query(query.collection, query.fingerprint, members, (name,)))
-        row = newcomer(collection, name, ref, gram=gram, label=label)
+        row = newcomer(collection, name, ref, gram=gram, label=label, budget=room)
         return project(gram, row, kept=kept, members=members, about=query.about, reference=reference, own=own)
     total = run.side(collection, name, axis=query.axis, members=members)
-    question = SideQuestion(Axis(query.axis), kept, reference=reference, own=own, total=total)
+    question = SideQuestion(Axis(query.axis), kept, reference=reference, own=own, total=total, budget=room)
     return side_project(collection, name, question, ref, label=label, members=members)
 
 

@@ -24,7 +24,7 @@ from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
 from uws_core.store import default_store
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, folds, grams
+from uws_core.ui.serve import budget, errands, folds, grams
 from uws_core.ui.serve.folds import names, told
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
@@ -196,6 +196,7 @@ def _side_errors(
         reference=query.reference,
         own=own,
         total=run.side(collection, query.layers[0], axis=query.axis, members=query.members),
+        budget=budget.effort().budget,
     )
     held = folds.groups(query, collection)
     return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report)
