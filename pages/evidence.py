@@ -3,6 +3,7 @@
 import streamlit as st
 
 from uws_core.answers import evidence as answers
+from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import evidence as frames
 from uws_core.ui import state
@@ -64,6 +65,8 @@ with numbers:
     page.numbers(panels.numbers(verdicts))
 source = panels.source(f"evidence {collection.name} {place}", caption, selection, collection, query)
 
+for note in gauge_notes(collection.by_name[name] for name in query.layers):
+    st.caption(note)
 report.panel(network, collection)
 panels.claims_table(table)
 claim = pick.claim(tuple(table["claim"]))

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames.spectrum import HELP
 from uws_core.ui import state
@@ -55,7 +56,7 @@ with numbers:
     page.numbers(panels.numbers(seen, query))
 place = panels.place(query, collection)
 source = panels.source(f"spectrum {collection.name} {place}", caption, selection, collection, query, seen)
-for note in (*without_noise, *sides.notes(seen.items), *panels.gauge_notes(query, collection)):
+for note in (*without_noise, *sides.notes(seen.items), *gauge_notes(collection.by_name[name] for name in query.layers)):
     st.caption(note)
 panels.in_double(seen)
 panels.curves(seen, query, source, log=pick.log_scale())

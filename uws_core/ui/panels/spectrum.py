@@ -159,18 +159,6 @@ def in_double(seen: Seen) -> None:
         st.button("Compute in double precision", on_click=pick.choose_double, key="double")
 
 
-def gauge_notes(query: Query, collection: Collection) -> tuple[str, ...]:
-    """A warning where an adapter's factor is shown alone: its spectrum depends on how the adapter is written down."""
-    factors = [name for name in query.layers if collection.by_name[name].factor]
-    if not factors:
-        return ()
-    shown = ", ".join(collection.by_name[name].short for name in factors[:3])
-    return (
-        f"{shown}: the factors of an adapter are defined only up to an invertible matrix between them, which changes "
-        "these curves and not what the adapter does; the update itself is the layer without A or B.",
-    )
-
-
 def _scree(seen: Seen, log: bool, axis_name: str, look: Look) -> go.Figure:
     if seen.lines:
         return charts.several(seen.lines, modules=_modules(seen), log=log, axis_name=axis_name, look=look)
