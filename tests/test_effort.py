@@ -101,6 +101,8 @@ def test_side_axes_have_a_price_and_are_computed_here(folder: Path, capsys):
     asked = ["scan", str(folder), "--axis", "in", "--layers", "narrow"]
     assert main([*asked, "--dry-run"]) == 0
     assert "axis in; 3 KiB to read" in capsys.readouterr().err
+    assert main([*asked, "--dry-run", "--budget", "1"]) == 1
+    assert "one row of 4 models takes 256 bytes" in capsys.readouterr().err
     assert main([*asked, "--scheduler", "tcp://127.0.0.1:1"]) == 0
     assert "the cluster tcp://127.0.0.1:1 is not asked" in capsys.readouterr().err
 

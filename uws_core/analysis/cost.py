@@ -42,9 +42,13 @@ def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | 
 def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pace | None = None) -> Cost:
     """The cost of one side Gram a layer: two reads, `n d s` multiply-adds with `s` the side; three matrices of s x s.
 
-    A model's own matrix is held beside the centre, both in single precision, or all models' within the budget.
+    A model's own matrix is held beside the centre, both in single precision, or all models' within the budget; the
+    mean of dense layers is read in slabs, which are refused as a scan's are.
     """
     speed = pace or Pace()
+    possible, refused = _possible([one for one in readings if not one.ranks], budget)
+    # Adapters are multiplied out one at a time.
+    readings = [*possible, *(one for one in readings if one.ranks)]
     read, far = 2 * sum(one.bytes for one in readings), sum(one.far for one in readings)
     sides = [one.layer.shape[1 if axis is Axis.IN else 0] for one in readings]
     steps = sum(one.models * one.layer.entries * side for one, side in zip(readings, sides, strict=True))
@@ -60,7 +64,7 @@ def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pac
         default=0,
     )
     stored = sum(8 * side**2 for side in sides)
-    return Cost(len(readings), read, memory + FIXED_BYTES, seconds, far, stored)
+    return Cost(len(readings), read, memory + FIXED_BYTES, seconds, far, stored, refused)
 
 
 def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], tuple[str, ...]]:
