@@ -140,10 +140,10 @@ def test_a_hostile_address_gives_clean_defaults(open_page: Open, page: str) -> N
 
 def test_the_share_goes_along_from_page_to_page(open_page: Open) -> None:
     app = open_page("spectrum", c="demo:untrained", share="0.7")
-    app.switch_page("pages/evidence.py").run()
-    assert app.query_params["share"] == ["0.7"]
-    app.switch_page("pages/spectrum.py").run()
-    assert app.query_params["share"] == ["0.7"]
+    for page in ("evidence", "spectrum"):
+        app.switch_page(f"pages/{page}.py").run()
+        # The harness gives what it was told as a list, and what the app wrote as a text.
+        assert app.query_params["share"] in ("0.7", ["0.7"]), page
 
 
 def test_everything_chosen_goes_along_to_another_page(open_page: Open) -> None:
