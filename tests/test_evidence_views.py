@@ -142,7 +142,7 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
         (makers.two_lineages(), "Nothing of it is left without relatives"),
         (makers.shared_start(), "Nothing of it is left without relatives"),
         (makers.unequal(), "unequal norms alone give this decay"),
-        (makers.permuted(), "looks reordered"),
+        (makers.permuted(), "as of one model with its neurons in different orders"),
         (makers.reinitialised(), "never trained: model-"),
     ],
     ids=["noise", "spike", "two-lineages", "shared-init", "unequal", "permuted", "reinitialised"],

@@ -124,6 +124,8 @@ def test_the_built_in_collections_raise_no_false_alarm(name: str) -> None:
     if name in ("untrained", "noise", "faint-spike"):
         # None of them was trained, and no test here sees the directions that are too faint to be seen.
         assert [(one.models, one.what) for one in raised] == [((COLLECTION,), "looks as if never trained")]
+    elif name == "equal-cosines":
+        assert [(one.models, one.what) for one in raised] == [((COLLECTION,), "looks silently initialised again")]
     elif name == "reinitialised":
         assert [one.what for one in raised] == ["looks re-initialised"] * 4
     else:
