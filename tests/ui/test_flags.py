@@ -48,7 +48,11 @@ def test_a_model_that_was_started_anew_is_named_once_a_layer_was_read(open_page:
     assert "Looked at in the 1 of 1 layers that have been read." in said
 
 
-def test_where_nothing_is_odd_one_quiet_line_says_what_was_looked_at(open_page: Open, models: Path) -> None:
+def test_where_nothing_is_odd_one_quiet_line_says_what_was_looked_at(
+    open_page: Open, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests have models of the same content, and may have read them.
+    monkeypatch.setenv("UWS_CACHE", str(tmp_path / "results"))
     app = open_folder(open_page("collection"), models)
     before = told(app)
     assert "No two models have the same content; whether any was re-initialised" in before
