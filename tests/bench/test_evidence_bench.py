@@ -38,8 +38,6 @@ pytestmark = pytest.mark.bench
 
 LIMITS = {100: 3.0, 500: 30.0}
 REPORT_SECONDS = 60.0
-# A shared machine may miss a target, which the table says; so many times the target is no drift but a fault.
-SANE = 3
 
 
 def test_spectra_and_nulls() -> None:
@@ -56,7 +54,7 @@ def test_spectra_and_nulls() -> None:
     limits = dict(zip(took, (0.15, 1.0, 3.0), strict=True))
     rows = [(name, verdict(seconds, limits[name])) for name, seconds in took.items()]
     table("Spectra and nulls from a stored Gram", ["question", "seconds"], rows)
-    assert all(seconds <= SANE * limits[name] for name, seconds in took.items())
+    assert all(seconds <= limits[name] for name, seconds in took.items())
 
 
 def test_lineage_and_evidence() -> None:
@@ -64,7 +62,7 @@ def test_lineage_and_evidence() -> None:
     took = {n: medians({f"n = {n}": lambda n=n: everything(grams[n])}, rounds=1)[f"n = {n}"] for n in grams}
     rows = [(f"both pages, one layer, n = {n}", verdict(seconds, LIMITS[n])) for n, seconds in took.items()]
     table("Lineage and evidence from a stored Gram, tables and figures included", ["question", "seconds"], rows)
-    assert all(seconds <= SANE * LIMITS[n] for n, seconds in took.items())
+    assert all(seconds <= LIMITS[n] for n, seconds in took.items())
 
 
 def test_report(tmp_path: Path) -> None:
@@ -76,7 +74,7 @@ def test_report(tmp_path: Path) -> None:
     what = f"report of {len(models)} models and {len(names)} layers, empty store"
     table("The report", ["question", "seconds"], [(what, verdict(seconds, REPORT_SECONDS))])
     assert (len(models), len(names)) == (40, 20)
-    assert seconds <= SANE * REPORT_SECONDS
+    assert seconds <= REPORT_SECONDS
 
 
 def everything(gram: Gram) -> None:
