@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 
 from uws_core.errors import BudgetError, Cancelled, LayerError, NotEnoughModels, UwsError
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.passes import moments
 from uws_core.passes.gram import gram
 from uws_core.sources import resolved
 
@@ -211,14 +210,6 @@ def test_layers_add_to_the_gram_of_one_long_layer(tmp_path):
     assert total.d == 24 * 40 + 80
     with pytest.raises(LayerError, match="same models"):
         total + gram(Collection("few", refs[:2], ("a", "b"), layers, "few"), "a")
-
-
-def test_tiles_below_the_diagonal_give_the_whole_matrix(tmp_path, monkeypatch):
-    arrays = weights(12, n=11)
-    whole = gram(written(tmp_path, arrays, torch.float32), LAYER)
-    monkeypatch.setattr(moments, "_TILED_FROM", 2)
-    tiled = gram(written(tmp_path, arrays, torch.float32), LAYER)
-    np.testing.assert_allclose(tiled.values, whole.values, atol=1e-6 * np.abs(whole.values).max())
 
 
 def test_too_small_a_budget_is_refused_with_the_figure(tmp_path):

@@ -35,7 +35,7 @@ def test_a_chunk_is_part_of_what_is_free(monkeypatch: pytest.MonkeyPatch):
     for room, chunk in ((10 * MIB, 16 * MIB), (80_000 * MIB, 512 * MIB)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, room=room: (room, room))
         assert chunk_bytes(CUDA) == chunk
-    assert chunk_bytes(torch.device("cpu")) == 4 * MIB
+    assert chunk_bytes(torch.device("cpu")) == 2 * MIB
 
 
 def test_chunks_are_halved_until_they_fit(told: list[str], monkeypatch: pytest.MonkeyPatch):

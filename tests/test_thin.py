@@ -51,9 +51,9 @@ def test_inner_products_are_those_of_the_multiplied_updates_at_mixed_ranks(monke
     parts = adapters(0, [1, 4, 2, 8, 3, 3])
     dense = products(parts)
     found = sums(parts)
-    np.testing.assert_allclose(found.gram.numpy(), dense @ dense.T, rtol=1e-12, atol=1e-10)
-    np.testing.assert_allclose(found.power1.numpy(), dense.sum(axis=1), rtol=1e-10)
-    np.testing.assert_allclose(found.power2.numpy(), (dense**2).sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found.gram, dense @ dense.T, rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(found.power1, dense.sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(found.power2, (dense**2).sum(axis=1), rtol=1e-12)
 
 
 def test_an_invertible_change_between_the_factors_changes_nothing():
@@ -63,14 +63,14 @@ def test_an_invertible_change_between_the_factors_changes_nothing():
     for part in parts:
         gauge = torch.randn(4, 4, generator=rng, dtype=torch.float64) + 3 * torch.eye(4, dtype=torch.float64)
         turned.append(LowRank(part.up.double() @ torch.linalg.inv(gauge), gauge @ part.down.double(), part.scale))
-    np.testing.assert_allclose(sums(turned).gram.numpy(), sums(parts).gram.numpy(), rtol=1e-12, atol=1e-10)
+    np.testing.assert_allclose(sums(turned).gram, sums(parts).gram, rtol=1e-12, atol=1e-10)
 
 
 def test_single_precision_is_good_to_its_floor():
     parts = adapters(3, [8] * 10)
     dense = products(parts)
     truth = dense @ dense.T
-    assert np.abs(sums(parts, kind=torch.float32).gram.numpy() - truth).max() < 1e-6 * np.linalg.norm(truth, 2)
+    assert np.abs(sums(parts, kind=torch.float32).gram - truth).max() < 1e-6 * np.linalg.norm(truth, 2)
 
 
 def test_a_non_finite_adapter_is_found():
@@ -78,7 +78,7 @@ def test_a_non_finite_adapter_is_found():
     parts[1].down[0, 0] = torch.nan
     found = sums(parts)
     assert found.finite.tolist() == [True, False, True]
-    assert found.gram[1].abs().sum() == 0
+    assert np.abs(found.gram[1]).sum() == 0
     assert found.non_finite.tolist() == [0, 1, 0]
 
 
@@ -99,9 +99,9 @@ def test_a_model_too_large_for_single_precision_leaves_the_others_as_they_are(ca
     alone = sums(parts, kind=torch.float32)
     rest = [0, 2, 3]
     assert found.finite.tolist() == [True, False, True, True]
-    assert torch.isfinite(found.gram).all()
-    torch.testing.assert_close(found.gram[rest][:, rest], alone.gram, rtol=1e-6, atol=1e-4)
-    torch.testing.assert_close(found.power1[rest], alone.power1, rtol=1e-5, atol=1e-4)
+    assert np.isfinite(found.gram).all()
+    np.testing.assert_allclose(found.gram[rest][:, rest], alone.gram, rtol=1e-6, atol=1e-4)
+    np.testing.assert_allclose(found.power1[rest], alone.power1, rtol=1e-5, atol=1e-4)
     assert ("its scale is nan" in found.reasons.values()) == (case == "scale not a number")
 
 
@@ -110,7 +110,7 @@ def test_a_large_adapter_is_held_by_double_precision():
     dense = products(parts)
     found = sums(parts)
     assert found.finite.all()
-    np.testing.assert_allclose(found.gram.numpy(), dense @ dense.T, rtol=1e-10)
+    np.testing.assert_allclose(found.gram, dense @ dense.T, rtol=1e-10)
 
 
 def test_factors_are_read_only_while_they_fit():

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from uws_core.errors import BudgetError
-from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes
+from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes, slabs_at_once
 from uws_core.nouns.gram import Axis
 
-# From these numbers of models on, products are formed below the diagonal only: 3/4 and 5/8 of the square.
-TILES = ((256, 5 / 8), (64, 3 / 4), (0, 1.0))
 # Memory that does not depend on the sizes: thread stacks, the products' own buffers.
 FIXED_BYTES = 60 * 2**20
 # Bytes a second of a modest connection to the Hub.
@@ -21,11 +19,11 @@ _BLOCK_ROWS, _BLOCK_ITEM = 1024, 16
 def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | None = None) -> Cost:
     """The cost of one Gram of `n` models a layer, with slabs of `budget` bytes.
 
-    Seconds are the larger of reading and of computing, which overlap, plus opening the files and what the Hub sends:
-    `max(bytes / R, n d / E + f(n) n^2 d / F) + n t + far / N` with the pace's R (bytes/s), E (entries/s), F
-    (multiply-adds/s) and t (s); f is 1, 3/4 or 5/8. Memory is two slabs within the budget, four float64 matrices of
-    n x n, and a fixed part. Adapters of `R = sum r` ranks take `R^2 (m + p) / 2` multiply-adds, and their factors twice
-    in memory. A layer that the budget has no room for costs nothing and is named in `refused`.
+    Seconds are of reading and of computing, which share the cores, of opening the files, and of what the Hub sends:
+    `bytes / R + n d / E + n^2 d / F + n t + far / N` with the pace's R (bytes/s), E (entries/s), F
+    (multiply-adds/s) and t (s). Memory is a slab a core and one more, within the budget, a float64 matrix of n x n for
+    each and four more, and a fixed part. Adapters of `R = sum r` ranks take `R^2 (m + p) / 2` multiply-adds, and their
+    factors twice in memory. A layer that the budget has no room for costs nothing and is named in `refused`.
     """
     speed = pace or Pace()
     possible, refused = _possible(readings, budget)
@@ -33,10 +31,10 @@ def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | 
     far = sum(one.far for one in possible)
     work = sum(_computing(one, speed) for one in possible)
     opening = sum((2 if one.ranks else 1) * one.models for one in possible) * speed.seconds_per_read
-    seconds = max(read / speed.bytes_per_second, work) + opening + far / NETWORK
-    held = max((_held(one, budget) for one in possible), default=0)
+    seconds = read / speed.bytes_per_second + work + opening + far / NETWORK
+    held = max((_held(one, budget, speed.cores) for one in possible), default=0)
     stored = result_bytes(len(possible), n=n)
-    return Cost(len(possible), read, held + 4 * 8 * n * n + FIXED_BYTES, seconds, far, stored, refused)
+    return Cost(len(possible), read, held + _matrices(n, speed.cores) + FIXED_BYTES, seconds, far, stored, refused)
 
 
 def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pace | None = None) -> Cost:
@@ -80,17 +78,21 @@ def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], 
     return possible, tuple(refused)
 
 
-def _held(one: Reading, budget: int) -> int:
+def _held(one: Reading, budget: int, cores: int) -> int:
     """The bytes of one layer's weights in memory at once."""
     if one.ranks:
         return 2 * one.factors * one.item_bytes + _BLOCK_ITEM * min(_BLOCK_ROWS, one.ranks) * one.ranks
-    rows = one.rows(budget)
-    return min(2 * rows, one.layer.shape[0]) * one.models * one.layer.shape[1] * one.item_bytes
+    at_once = slabs_at_once(one.models, one.layer, item_bytes=one.item_bytes, budget=budget, cores=cores)
+    return min(at_once * one.rows(budget), one.layer.shape[0]) * one.models * one.layer.shape[1] * one.item_bytes
+
+
+def _matrices(n: int, cores: int) -> int:
+    """The bytes of the n x n matrices of the lanes, and of the result on its way to the store."""
+    return (cores + 1 + 4) * 8 * n * n
 
 
 def _computing(one: Reading, pace: Pace) -> float:
     if one.ranks:
         return one.ranks**2 * sum(one.layer.shape) / 2 / pace.steps_per_second
     n, d = one.models, one.layer.entries
-    part = next(part for least, part in TILES if n >= least)
-    return n * d / pace.entries_per_second + part * n * n * d / pace.steps_per_second
+    return n * d / pace.entries_per_second + n * n * d / pace.steps_per_second

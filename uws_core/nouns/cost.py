@@ -12,8 +12,8 @@ from uws_core.nouns.sizes import bytes_text
 # The bytes of slabs in memory, unless somebody says otherwise.
 BUDGET = 256 * 2**20
 # More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
-_ENOUGH = 64 * 2**20
-_GOOD_READ = 256 * 2**10
+_ENOUGH = 32 * 2**20
+_GOOD_READ = 320 * 2**10
 # The factors of all adapters of a layer are held together, and may take that many budgets.
 THIN_BUDGETS = 4
 
@@ -23,13 +23,15 @@ class Pace:
     """How fast a machine does what a pass is made of; `measured` is False where these are a modest machine's.
 
     `bytes_per_second` of reading files, `steps_per_second` multiply-adds of float32 products, `entries_per_second`
-    weights taken through the sums around the products, `seconds_per_read` to find and open one tensor of one file.
+    weights taken through the sums around the products, all of `cores` cores together; `seconds_per_read` to find and
+    open one tensor of one file.
     """
 
     bytes_per_second: float = 400e6
     steps_per_second: float = 2e10
     entries_per_second: float = 2e8
     seconds_per_read: float = 4e-4
+    cores: int = 2
     measured: bool = False
 
 
@@ -90,7 +92,9 @@ class Cost:
 
 
 def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
-    """How many rows of `n` models fit twice into `budget` bytes; no more than reading well needs, at most all.
+    """How many rows of `n` models make a slab: as many as reading well needs, if two such fit into `budget` bytes.
+
+    The number depends on nothing else, so that products are formed of the same rows on every machine.
 
     Raises:
         BudgetError: not even one row does; the message says how much one row needs.
@@ -104,6 +108,17 @@ def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
         )
     enough = 2 * max(_ENOUGH, n * _GOOD_READ)
     return min(m, max(1, min(budget, enough) // one_row))
+
+
+def slabs_at_once(n: int, layer: LayerKey, *, item_bytes: int, budget: int, cores: int) -> int:
+    """How many slabs are in memory: one for each core and one more, if so many fit into `budget` and make the layer.
+
+    Raises:
+        BudgetError: not even one row of every model fits twice.
+    """
+    m, p = layer.shape
+    rows = slab_rows(n, layer, item_bytes=item_bytes, budget=budget)
+    return min(cores + 1, budget // (rows * n * p * item_bytes), -(-m // rows))
 
 
 def check_factors(n: int, layer: LayerKey, *, held: int, budget: int, of: int | None = None) -> None:

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
-from uws_core.passes import thin
+from uws_core.passes import lanes, thin
 from uws_core.passes.memory import carried, where_it_fits
-from uws_core.passes.moments import Moments
+from uws_core.passes.moments import Moments, host
 from uws_core.passes.opened import (
     BUDGET,
     Report,
@@ -116,8 +115,21 @@ def _summed(
     finite: Bools,
 ) -> Moments:
     """One pass over the layer."""
-    sums = Moments(models=n, finite=finite, kind=kind, device=device, chunk=chunk)
+
+    def begin() -> Moments:
+        return Moments(models=n, finite=finite, kind=kind, device=device, chunk=chunk)
+
     first, last = rows or (0, key.shape[0])
+    if device.type == "cpu" and len(sources) <= lanes.MOST_MODELS:
+        read_rows = 0
+
+        def done(count: int) -> None:
+            nonlocal read_rows
+            read_rows += count
+            report(read_rows / (last - first), f"{key.short}: {read_rows} of {last - first} rows of {n} models")
+
+        return lanes.summed(sources, key, (first, last), budget=budget, kind=kind, begin=begin, done=done)
+    sums = begin()
     read = slabs(sources, key, dtype=kind, budget=budget, pin=device.type == "cuda", rows=rows)
     for slab, values in carried(read, device):
         sums.add(values)
@@ -164,7 +176,7 @@ def _noun(collection: Collection, key: LayerKey, sums: Moments, *, with_base: bo
 
 def _about_exact_mean(sums: Moments, usable: Bools) -> _Centred:
     """Moves the centre from the slab means, rounded to the products' type, to the exact mean of the usable models."""
-    rows, toward = sums.gram.cpu().numpy(), sums.to_center.cpu().numpy()
+    rows, toward = host(sums.gram), host(sums.to_center)
     rows = (rows + rows.T) / 2
     weights = np.zeros(rows.shape[0])
     weights[: usable.size][usable] = 1 / usable.sum()
@@ -178,24 +190,24 @@ def _about_exact_mean(sums: Moments, usable: Bools) -> _Centred:
 def _entry_stats(sums: Moments, key: LayerKey, n: int) -> EntryStats:
     known = np.where(sums.finite, 1.0, np.nan)[:n]
 
-    def of_models(values: Tensor) -> Floats:
-        found = values.cpu().numpy()[:n]
+    def of_models(values: Floats) -> Floats:
+        found = values[:n]
         # A fourth power passes the largest float32 long before a square does, and then tells nothing.
         return np.asarray(np.where(np.isfinite(found), found, np.nan) * known)
 
     return EntryStats(
         count=key.entries,
-        power1=of_models(sums.power1),
-        power2=of_models(sums.power2),
-        power3=of_models(sums.power3),
-        power4=of_models(sums.power4),
-        largest=of_models(sums.largest),
-        non_finite=sums.non_finite.cpu().numpy()[:n],
+        power1=of_models(host(sums.power1)),
+        power2=of_models(host(sums.power2)),
+        power3=of_models(host(sums.power3)),
+        power4=of_models(host(sums.power4)),
+        largest=of_models(np.sqrt(host(sums.largest2))),
+        non_finite=host(sums.non_finite)[:n],
     )
 
 
 def _left_out(collection: Collection, key: LayerKey, sums: Moments) -> tuple[LeftOut, ...]:
-    counts = sums.non_finite.cpu().numpy()
+    counts = host(sums.non_finite)
 
     def why(index: int) -> str:
         if index in sums.reasons:

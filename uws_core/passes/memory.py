@@ -14,7 +14,7 @@ from uws_core.sources.slabs import Slab
 
 # Columns are worked on in chunks that stay in the processor's cache over the half dozen sweeps each chunk gets;
 # on a GPU a chunk only has to be large enough to keep it busy, and two more of its size are needed beside it.
-_ON_CPU = 4 * 2**20
+_ON_CPU = 2 * 2**20
 _MOST_ON_GPU, _LEAST_ON_GPU = 512 * 2**20, 16 * 2**20
 _SHARE = 8
 # A layer is read anew with half the chunk that often, before it is computed on the processor.

@@ -14,13 +14,15 @@ from safetensors.torch import save_file
 
 from uws_core.nouns.cost import Pace
 from uws_core.nouns.models import LayerKey, ModelRef
+from uws_core.passes.lanes import in_every_lane
 from uws_core.passes.moments import Moments
 from uws_core.passes.opened import BUDGET, number_type, opened
 from uws_core.sources import resolved
 from uws_core.sources.slabs import slabs
 
-_ROWS, _COLUMNS = 64, 2**16
-_FEW = 2
+# So many weights, once as many models and once as few.
+_WEIGHTS, _MANY, _FEW = 2**22, 256, 32
+_PIECE = 512 * 2**10
 # So many small models are opened to see how long one takes.
 _FILES = 32
 _SMALL = LayerKey("weight", (8, 8))
@@ -28,27 +30,37 @@ _SMALL = LayerKey("weight", (8, 8))
 
 @cache
 def measured_pace() -> Pace:
-    """This machine's pace, measured once a process on 16 MiB: reading back a file, one product, the sums around it.
+    """This machine's pace, measured once a process on 16 MiB a core, all at once as in a pass: reading, products, sums.
 
     The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
     small file is looked at twice, as files are that this process has not met before.
     """
-    values = torch.randn(_ROWS, _COLUMNS, generator=torch.Generator().manual_seed(0))
-    product = _seconds(lambda: values @ values.T)
-    few = values[:_FEW].repeat(_ROWS // _FEW, 1).reshape(_FEW, -1).contiguous()
-    sums = _seconds(lambda: _sums(few.clone()))
+    values = torch.randn(_WEIGHTS, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights"
         path.write_bytes(values.numpy().tobytes())
-        read = _seconds(path.read_bytes)
+        cores, read = _seconds_together(lambda: _read(path))
         opening = _opening(Path(folder))
+    _, many = _seconds_together(lambda: _sums(values.view(_MANY, -1)))
+    _, few = _seconds_together(lambda: _sums(values.view(_FEW, -1)))
+    # What differs is the products; noise must not make anything free.
+    a_step = max(many - few, many / 10) / ((_MANY - _FEW) * _WEIGHTS)
+    an_entry = max(few / _WEIGHTS - _FEW * a_step, few / _WEIGHTS / 10)
     return Pace(
-        bytes_per_second=values.numel() * 4 / read,
-        steps_per_second=_ROWS * values.numel() / product,
-        entries_per_second=values.numel() / sums,
+        bytes_per_second=cores * values.nbytes / read,
+        steps_per_second=cores / a_step,
+        entries_per_second=cores / an_entry,
         seconds_per_read=opening,
+        cores=cores,
         measured=True,
     )
+
+
+def _read(path: Path) -> None:
+    piece = memoryview(bytearray(_PIECE))
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(piece):
+            pass
 
 
 def _opening(folder: Path) -> float:
@@ -73,6 +85,13 @@ def _sums(values: torch.Tensor) -> None:
     rows = values.shape[0]
     whole = np.ones(rows, dtype=np.bool_)
     Moments(models=rows, finite=whole, kind=torch.float32, device=torch.device("cpu")).add(values)
+
+
+def _seconds_together(work: Callable[[], None]) -> tuple[int, float]:
+    """How many cores there are, and how long each takes when all do it at once."""
+    found = list[int]()
+    seconds = _seconds(lambda: found.append(in_every_lane(work)))
+    return found[0], seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

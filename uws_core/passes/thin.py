@@ -16,7 +16,7 @@ from torch import Tensor
 from uws_core.errors import LayerError
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
-from uws_core.passes.moments import Moments
+from uws_core.passes.moments import Moments, host
 from uws_core.passes.opened import Report
 from uws_core.sources.base import Source
 
@@ -36,17 +36,18 @@ def sums(
     parts = _read(sources, layer, kind, budget)
     counts = [_non_finite(part, layer) for part in parts]
     finite = np.array(counts) == 0
-    found = Moments(models=len(parts), finite=finite, kind=kind, device=device)
+    found = Moments(models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
     ups = torch.cat([_scaled(part, alive, kind) for part, alive in zip(parts, finite, strict=True)], dim=1).to(device)
     downs = torch.cat([_or_zero(part.down, alive, kind) for part, alive in zip(parts, finite, strict=True)]).to(device)
     owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
-    found.gram = _inner_products(ups, downs, owner.to(device), len(parts), layer, report)
-    found.power1.index_add_(0, owner.to(device), ups.double().sum(0) * downs.double().sum(1))
+    found.gram = host(_inner_products(ups, downs, owner.to(device), len(parts), layer, report))
+    entries = host(ups.double().sum(0) * downs.double().sum(1))
+    found.power1 = np.bincount(owner.numpy(), weights=entries, minlength=len(parts))
     # A factor, or its scale, may be finite and what it becomes here not; no model's products feel another's.
-    found.drop(found.finite & ~np.isfinite((found.gram.diagonal() + found.power1).cpu().numpy()))
+    found.drop(found.finite & ~np.isfinite(found.gram.diagonal() + found.power1))
     # Cubes and fourth powers would need the product itself.
-    found.power3, found.power4, found.largest = (torch.full_like(found.largest, torch.nan) for _ in range(3))
-    found.non_finite = torch.tensor(counts, dtype=torch.float64, device=device)
+    found.power3, found.power4, found.largest2 = (np.full(len(parts), np.nan) for _ in range(3))
+    found.non_finite = np.array(counts, dtype=np.float64)
     found.reasons |= {i: f"its scale is {part.scale}" for i, part in enumerate(parts) if not math.isfinite(part.scale)}
     return found
 

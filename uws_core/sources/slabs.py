@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from uws_core.errors import LayerError
@@ -39,7 +40,7 @@ def at_once(sources: Sequence[Source], layer: LayerKey, *, dtype: torch.dtype, b
     n, (m, p) = len(sources), layer.shape
     if n * m * p * dtype.itemsize > budget:
         return None
-    block = _buffer(n, m, p, dtype, pin=False)
+    block = buffer_of(n, m, p, dtype)
     with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
         for done in _fill(pool, sources, layer, (0, m), block):
             done.result()
@@ -66,7 +67,7 @@ def slabs(
     first, last = rows or (0, layer.shape[0])
     height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
-    buffers = [_buffer(len(sources), height, layer.shape[1], dtype, pin) for _ in ranges[:2]]
+    buffers = [buffer_of(len(sources), height, layer.shape[1], dtype, pin=pin) for _ in ranges[:2]]
     with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
         ahead = _fill(pool, sources, layer, ranges[0], buffers[0])
         for index, (start, stop) in enumerate(ranges):
@@ -77,21 +78,30 @@ def slabs(
             yield Slab(start, stop, buffers[index % 2][:, : stop - start])
 
 
-def _buffer(n: int, rows: int, p: int, dtype: torch.dtype, pin: bool) -> Tensor:
-    return torch.empty((n, rows, p), dtype=dtype, pin_memory=pin)
+def buffer_of(n: int, rows: int, p: int, dtype: torch.dtype, *, pin: bool = False) -> Tensor:
+    """Memory (n, rows, p) that nothing was written to yet; numpy asks for large pages, a fault for each small one costs
+    as much as reading it."""
+    if pin:
+        return torch.empty((n, rows, p), dtype=dtype, pin_memory=True)
+    return torch.from_numpy(np.empty(n * rows * p * dtype.itemsize, dtype=np.uint8)).view(dtype).view(n, rows, p)
 
 
 def _fill(
     pool: ThreadPoolExecutor, sources: Sequence[Source], layer: LayerKey, rows: tuple[int, int], buffer: Tensor
 ) -> list[Future[None]]:
     """Begin to read one slab: each thread takes a run of models."""
-    start, stop = rows
     share = -(-len(sources) // READERS)
+    parts = [slice(first, first + share) for first in range(0, len(sources), share)]
+    return [pool.submit(read_slab, sources[part], layer, rows, buffer[part]) for part in parts]
 
-    def read(first: int) -> None:
-        for index in range(first, min(first + share, len(sources))):
-            target = buffer[index, : stop - start]
-            if not isinstance(sources[index].read(layer.name, (start, stop), into=target), torch.Tensor):
-                raise LayerError(f"{sources[index].ref}: {layer.name} is low-rank here and dense in other models")
 
-    return [pool.submit(read, first) for first in range(0, len(sources), share)]
+def read_slab(sources: Sequence[Source], layer: LayerKey, rows: tuple[int, int], buffer: Tensor) -> None:
+    """Rows `(start, stop)` of a dense layer of every model, one after the other, into `buffer` (n, at least that, p).
+
+    Raises:
+        LayerError: a model holds factors here.
+        SourceError: a model cannot be read.
+    """
+    for source, target in zip(sources, buffer[:, : rows[1] - rows[0]], strict=True):
+        if not isinstance(source.read(layer.name, rows, into=target), torch.Tensor):
+            raise LayerError(f"{source.ref}: {layer.name} is low-rank here and dense in other models")

@@ -1,0 +1,159 @@
+"""A layer summed by several threads, each on slabs of its own: it reads one, sums it alone, and takes its next.
+
+One product on all cores has them wait for each other many times a slab, and for the readers in between; lanes never
+wait, and what one reads is still in the cache of the core that sums it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache
+from threading import Barrier, Lock
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from uws_core.nouns.cost import slab_rows, slabs_at_once
+from uws_core.nouns.models import LayerKey
+from uws_core.passes.moments import Moments
+from uws_core.sources.base import Source
+from uws_core.sources.slabs import buffer_of, read_slab
+
+# Each lane holds an n x n matrix: beyond so many models one lane with all cores takes less memory.
+MOST_MODELS = 2048
+_FIRST_USE = Lock()
+
+
+def summed(
+    sources: Sequence[Source],
+    layer: LayerKey,
+    rows: tuple[int, int],
+    *,
+    budget: int,
+    kind: torch.dtype,
+    begin: Callable[[], Moments],
+    done: Callable[[int], None],
+) -> Moments:
+    """The sums of rows `(start, stop)` of a dense layer, from `begin()` in each lane; `done(rows)` after each slab.
+
+    The slabs of all lanes take at most `budget` bytes. A lane's slabs are fixed beforehand and the lanes are added in
+    order, so that the same call gives the same bits.
+
+    Raises:
+        BudgetError: not even one row of every model fits twice.
+        SourceError: a model cannot be read; the first one met is named.
+    """
+    pool, cores = _threads()
+    size = {"item_bytes": kind.itemsize, "budget": budget}
+    height = slab_rows(len(sources), layer, **size)
+    count = slabs_at_once(len(sources), layer, **size, cores=cores)
+    ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
+    work = [_Lane(sources, layer, ranges[lane::count], height, begin()) for lane in range(min(count, len(ranges)))]
+    with _one_core_a_product():
+        _drive(pool, work, done)
+    total = work[0].sums
+    for lane in work[1:]:
+        total.absorb(lane.sums)
+    return total
+
+
+def in_every_lane(work: Callable[[], None]) -> int:
+    """Does `work` once a core, all at the same time, each as a lane would; returns how many cores."""
+    pool, cores = _threads()
+    with _one_core_a_product():
+        for done in [pool.submit(work) for _ in range(cores)]:
+            done.result()
+    return cores
+
+
+class _Lane:
+    """One lane's slabs to come, its buffer, and its sums."""
+
+    def __init__(
+        self, sources: Sequence[Source], layer: LayerKey, ranges: Sequence[tuple[int, int]], height: int, sums: Moments
+    ) -> None:
+        self.ranges = list(ranges)
+        self.sums = sums
+        self._sources = sources
+        self._layer = layer
+        self._buffer = buffer_of(len(sources), height, layer.shape[1], sums.kind)
+
+    def step(self) -> int:
+        """Reads and adds the next slab; returns its rows."""
+        start, stop = self.ranges.pop(0)
+        read_slab(self._sources, self._layer, (start, stop), self._buffer)
+        self.sums.add(self._buffer[:, : stop - start].flatten(1))
+        return stop - start
+
+
+def _drive(pool: ThreadPoolExecutor, lanes: Sequence[_Lane], done: Callable[[int], None]) -> None:
+    """Has every lane take its next slab as soon as it is through with one."""
+    running = {pool.submit(lane.step): lane for lane in lanes}
+    try:
+        while running:
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                lane = running.pop(future)
+                read = future.result()
+                if lane.ranges:
+                    running[pool.submit(lane.step)] = lane
+                done(read)
+    finally:
+        # After an error or a cancel a lane may still be at its slab.
+        wait(running)
+
+
+def _threads() -> tuple[ThreadPoolExecutor, int]:
+    with _FIRST_USE:
+        return _started()
+
+
+@cache
+def _started() -> tuple[ThreadPoolExecutor, int]:
+    """Threads in which torch uses one core each, one more than there are cores, which reads meanwhile; and the cores.
+
+    torch keeps the number for each thread, and for threads to come; the latter is put back once all have started.
+    """
+    usual = torch.get_num_threads()
+    count = usual + 1
+    pool = ThreadPoolExecutor(count, "uws-lane", initializer=torch.set_num_threads, initargs=(1,))
+    together = Barrier(count + 1)
+    for _ in range(count):
+        pool.submit(together.wait)
+    together.wait()
+    torch.set_num_threads(usual)
+    return pool, usual
+
+
+class _OneCore:
+    """How many passes need numpy's products on one core each, and what puts the number back after the last."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.passes = 0
+        self.limits: threadpool_limits | None = None
+
+
+_ONE_CORE = _OneCore()
+
+
+@contextmanager
+def _one_core_a_product() -> Iterator[None]:
+    """Products of numpy take one core: the number is the library's, so the last of several passes puts it back."""
+    with _ONE_CORE.lock:
+        _ONE_CORE.passes += 1
+        if _ONE_CORE.passes == 1:
+            _ONE_CORE.limits = threadpool_limits(1, user_api="blas")
+    try:
+        yield
+    finally:
+        with _ONE_CORE.lock:
+            _ONE_CORE.passes -= 1
+            if _ONE_CORE.passes == 0 and _ONE_CORE.limits is not None:
+                _ONE_CORE.limits.restore_original_limits()
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_started.cache_clear)
