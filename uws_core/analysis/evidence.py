@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from uws_core.analysis import group_findings, shared_findings
+from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.group_findings import Sizes
 from uws_core.analysis.judging import count, unknown
 from uws_core.analysis.lineage import lineage
@@ -61,7 +62,8 @@ def evidence(
     labels, said = _grouping(gram, rows, groups, grouped_by, family)
     kin = None if groups is None else _others(family.groups, labels)
     ask = _asked(gram, rows, labels, kin, kept=kept, share=share, draws=draws, seed=seed, report=report)
-    findings, known = _findings(ask, family, Sizes(whole, stored))
+    with one_core_each():
+        findings, known = _findings(ask, family, Sizes(whole, stored))
     return Evidence(
         layer=gram.layer.name,
         findings=findings,

@@ -1,6 +1,7 @@
 """The numbers of the evidence table as functions of inner products alone: the same for models and for drawn noise.
 
-`inner` is (s, s) about any centre: whatever is measured is about the mean of the models or of a part of them.
+`inner` is (s, s) about any centre: whatever is measured is about the mean of the models or of a part of them. It may be
+a stack (..., s, s), of which each matrix is measured for itself: a number is then an array of the shape in front.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uws_core.analysis.noise import Indices, centred, strong
+from uws_core.analysis.noise import Indices, centred
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import effective_rank
 
@@ -52,31 +53,38 @@ class Measured:
 
 
 def measure(inner: Floats, cuts: Cuts, *, kept: int) -> Measured:
+    """What one matrix (s, s) shows; see `measure_each`."""
+    return measure_each(inner[None], cuts, kept=kept)[0]
+
+
+def measure_each(inner: Floats, cuts: Cuts, *, kept: int) -> list[Measured]:
     """The shares of the components, plain and with unit norms, the overlap of halves, growth, and Davis-Kahan bounds.
 
-    Price: two eigen-decompositions of all models, for each cut one of all and two of half of them (four where groups
-    are kept whole), and one for each fold.
+    One for each matrix of a stack (b, s, s). Price of one: two eigen-decompositions of all models, for each cut one of
+    all and two of half of them (four where groups are kept whole), and one for each fold.
     """
     about = about_mean(inner)
     values, vectors = descending(about)
-    shares = values / values.sum() if values.sum() > 0 else values
+    shares = _shares(values)
     parts = [(leading_half(inner, left), leading_half(inner, right)) for left, right in cuts.plain]
     whole = parts
     if cuts.whole is not cuts.plain:
         whole = [(leading_half(inner, left), leading_half(inner, right)) for left, right in cuts.whole]
+    nothing = np.full(values.shape[:-1], np.nan)
     overlaps = [half_overlap(inner, *pair, kept=kept) for pair in whole]
-    ranks = [float(effective_rank(half.shares)) for pair in parts for half in pair]
-    own = float(effective_rank(shares))
-    return Measured(
-        shares=shares,
-        unit_shares=_unit_shares(about),
-        overlap=float(np.mean(overlaps)) if overlaps else float("nan"),
-        growth=float(np.log2(own / np.mean(ranks))) if ranks and own > 0 and np.mean(ranks) > 0 else float("nan"),
-        bounds=davis_kahan(values, vectors, cuts.plain),
-        captured=held_out_share(inner, cuts.folds, kept=kept),
-        captured_groups=held_out_share(inner, cuts.group_folds, kept=kept),
-        captured_kin=held_out_share(inner, cuts.kin_folds, kept=kept),
-    )
+    ranks = [effective_rank(_shares(half.values)) for pair in parts for half in pair]
+    own = effective_rank(shares)
+    usual = np.mean(ranks, axis=0) if ranks else nothing
+    growth = np.log2(np.where((own > 0) & (usual > 0), own / np.where(usual > 0, usual, 1.0), np.nan))
+    overlap = np.mean(overlaps, axis=0) if overlaps else nothing
+    bounds, unit_shares = davis_kahan(values, vectors, cuts.plain), _unit_shares(about)
+    captured = [held_out_share(inner, folds, kept=kept) for folds in (cuts.folds, cuts.group_folds, cuts.kin_folds)]
+    return [
+        Measured(
+            shares[i], unit_shares[i], float(overlap[i]), float(growth[i]), bounds[i], *(float(x[i]) for x in captured)
+        )
+        for i in range(len(inner))
+    ]
 
 
 def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None, kin: Indices | None = None) -> Cuts:
@@ -98,25 +106,22 @@ def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None, kin:
     )
 
 
-def held_out_share(inner: Floats, folds: Indices | None, *, kept: int) -> float:
+def held_out_share(inner: Floats, folds: Indices | None, *, kept: int) -> Floats:
     """The share of the differences among held-out models that the others' leading directions capture, over all folds.
 
     The models of a fold lie about their own mean, so that nothing of the others' mean enters: a mean of models of
     unequal strength leans towards their leading directions, and chance would capture more than k / d of the way to it.
     """
-    if folds is None or folds.max(initial=0) < 1:
-        return float("nan")
-    inside = total = 0.0
-    for fold in range(int(folds.max()) + 1):
-        out = folds == fold
-        across = inner[np.ix_(~out, out)]
+    inside, total = np.zeros(inner.shape[:-2]), np.zeros(inner.shape[:-2])
+    for fold in range(0 if folds is None or folds.max(initial=0) < 1 else int(folds.max()) + 1):
+        rest, out = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        across = _part(inner, rest, out)
+        leading = directions(leading_half(inner, rest), kept)
         # The directions' coefficients sum to 0, so only the mean of those held out has to be taken away.
-        cosines = directions(leading_half(inner, np.flatnonzero(~out)), kept).T @ (
-            across - across.mean(axis=1)[:, None]
-        )
-        inside += float(np.sum(cosines**2))
-        total += float(np.trace(about_mean(inner[np.ix_(out, out)])))
-    return inside / total if total > 0 else float("nan")
+        cosines = np.swapaxes(leading, -1, -2) @ (across - across.mean(axis=-1, keepdims=True))
+        inside += np.sum(cosines**2, axis=(-1, -2))
+        total += np.trace(about_mean(_part(inner, out, out)), axis1=-2, axis2=-1)
+    return np.asarray(np.divide(inside, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def mean_only_share(energy: Floats, folds: Indices) -> float:
@@ -136,33 +141,29 @@ def mean_only_share(energy: Floats, folds: Indices) -> float:
 
 @dataclass(frozen=True)
 class Half:
-    """A part of the models with its principal directions in dual form: `values` descending, `vectors` (h, h)."""
+    """A part of the models with its principal directions in dual form: `values` (h,) descending, `vectors` (h, h)."""
 
     rows: Indices
     values: Floats
     vectors: Floats
 
-    @property
-    def shares(self) -> Floats:
-        """Each component's share of the part's variance."""
-        total = self.values.sum()
-        return np.asarray(self.values / total if total > 0 else self.values)
-
 
 def leading_half(inner: Floats, rows: Indices) -> Half:
     """The principal directions of some of the models about their own mean."""
-    values, vectors = descending(about_mean(inner[np.ix_(rows, rows)]))
+    values, vectors = descending(about_mean(_part(inner, rows, rows)))
     return Half(rows, values, vectors)
 
 
-def half_overlap(inner: Floats, left: Half, right: Half, *, kept: int) -> float:
+def half_overlap(inner: Floats, left: Half, right: Half, *, kept: int) -> Floats:
     """The mean squared cosine of the principal angles between the `kept` leading directions of two parts."""
     first, second = (directions(half, kept) for half in (left, right))
-    if not first.size or not second.size:
-        return float("nan")
-    across = inner[np.ix_(left.rows, right.rows)]
-    cosines = first.T @ (across - across.mean(axis=0) - across.mean(axis=1)[:, None] + across.mean()) @ second
-    return float(np.sum(cosines**2) / min(first.shape[1], second.shape[1]))
+    across = _part(inner, left.rows, right.rows)
+    across = across - across.mean(axis=-2, keepdims=True) - across.mean(axis=-1, keepdims=True)
+    # What is the same for all models of a part does not count, because the coefficients sum to 0.
+    cosines = np.swapaxes(first, -1, -2) @ across @ second
+    fewer = np.minimum(*(np.count_nonzero(one.any(axis=-2), axis=-1) for one in (first, second)))
+    found = np.sum(cosines**2, axis=(-1, -2))
+    return np.asarray(np.divide(found, fewer, out=np.full(found.shape, np.nan), where=fewer > 0))
 
 
 def davis_kahan(values: Floats, vectors: Floats, halves: Halves) -> Floats:
@@ -174,33 +175,35 @@ def davis_kahan(values: Floats, vectors: Floats, halves: Halves) -> Floats:
 
     Source: Yu, Wang and Samworth 2015, theorem 2.
     """
-    s = values.size
+    s, stack = values.shape[-1], values.shape[:-1]
     if s < 2 or not halves:
-        return np.full(max(s - 1, 0), np.inf)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    largest, total = np.zeros(len(halves)), np.zeros(len(halves))
-    for place, (left, right) in enumerate(halves):
+        return np.full((*stack, max(s - 1, 0)), np.inf)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))[..., None, :]
+    largest, total = np.zeros(stack), np.zeros(stack)
+    for left, right in halves:
         sign = np.zeros(s)
         sign[left], sign[right] = 1 / left.size, -1 / right.size
         # W^T diag(sign) W has the eigenvalues of this small matrix, without W.
-        spread = np.linalg.eigvalsh(root.T @ (sign[:, None] * root)) / 2
-        largest[place], total[place] = np.abs(spread).max(), np.sqrt(np.sum(spread**2))
+        spread = np.linalg.eigvalsh(np.swapaxes(root, -1, -2) @ (sign[:, None] * root)) / 2
+        largest += np.abs(spread).max(axis=-1) / len(halves)
+        total += np.sqrt(np.sum(spread**2, axis=-1)) / len(halves)
     k = np.arange(1, s)
-    error = np.minimum(np.sqrt(k) * largest.mean(), total.mean())
-    gaps = np.maximum(values[:-1] - values[1:], 0.0) / s
-    there = gaps > 1e-12 * values[0] / s
-    return np.asarray(np.divide(2 * error, np.sqrt(k) * gaps, out=np.full(s - 1, np.inf), where=there))
+    error = np.minimum(np.sqrt(k) * largest[..., None], total[..., None])
+    gaps = np.maximum(values[..., :-1] - values[..., 1:], 0.0) / s
+    there = gaps > 1e-12 * values[..., :1] / s
+    return np.asarray(np.divide(2 * error, np.sqrt(k) * gaps, out=np.full((*stack, s - 1), np.inf), where=there))
 
 
 def descending(inner: Floats) -> tuple[Floats, Floats]:
     """Eigenvalues (s,), not below 0, and their vectors, the largest first."""
     values, vectors = np.linalg.eigh(inner)
-    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    return np.maximum(values[..., ::-1], 0.0), vectors[..., ::-1]
 
 
 def about_mean(inner: Floats) -> Floats:
     """Inner products about the mean of exactly these models."""
-    return np.asarray(centred(inner[None], np.zeros(len(inner), dtype=np.intp))[0])
+    s = inner.shape[-1]
+    return np.asarray(centred(inner.reshape(-1, s, s), np.zeros(s, dtype=np.intp)).reshape(inner.shape))
 
 
 def top(shares: Floats, kept: int) -> float:
@@ -208,21 +211,31 @@ def top(shares: Floats, kept: int) -> float:
     return float(shares[:kept].sum())
 
 
-def _unit_shares(about: Floats) -> Floats:
-    squares = np.diag(about)
-    alive = squares > 1e-14 * squares.max(initial=0.0)
-    if not alive.any():
-        return np.zeros(len(about))
-    part = strong(about[np.ix_(alive, alive)][None], np.ones(int(alive.sum())))[0]
-    values = np.maximum(np.linalg.eigvalsh(part)[::-1], 0.0)
-    return np.asarray(values / values.sum())
-
-
 def directions(half: Half, kept: int) -> Floats:
-    """Combinations (h, k) of a part's centred models that are orthonormal directions."""
-    there = int(np.count_nonzero(half.values > 1e-12 * half.values.max(initial=0.0)))
-    k = min(kept, there, half.rows.size - 1)
-    return np.asarray(half.vectors[:, :k] / np.sqrt(half.values[:k]))
+    """Combinations (h, k) of a part's centred models that are orthonormal directions; 0 where there are no more."""
+    k = min(kept, half.rows.size - 1)
+    values = half.values[..., None, :k]
+    there = values > 1e-12 * half.values.max(axis=-1, initial=0.0)[..., None, None]
+    return np.asarray(half.vectors[..., :k] / np.sqrt(np.where(there, values, np.inf)))
+
+
+def _part(inner: Floats, rows: Indices, columns: Indices) -> Floats:
+    return np.asarray(inner[..., rows[:, None], columns])
+
+
+def _shares(values: Floats) -> Floats:
+    """Each component's share of the variance; 0 where there is none."""
+    total = values.sum(axis=-1, keepdims=True)
+    return np.asarray(values / np.where(total > 0, total, 1.0))
+
+
+def _unit_shares(about: Floats) -> Floats:
+    """The shares where every model is scaled to norm 1, but for those that lie in the centre."""
+    squares = np.diagonal(about, axis1=-2, axis2=-1)
+    alive = squares > 1e-14 * squares.max(axis=-1, keepdims=True, initial=0.0)
+    scale = np.divide(1.0, np.sqrt(np.maximum(squares, 0.0)), out=np.zeros(squares.shape), where=alive)
+    values = np.linalg.eigvalsh(about * scale[..., :, None] * scale[..., None, :])
+    return _shares(np.maximum(values[..., ::-1], 0.0))
 
 
 def joined(first: Indices, second: Indices) -> Indices:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.judging import count
 from uws_core.analysis.measures import MANY, about_mean, half_overlap, held_out_share, leading_half
 from uws_core.analysis.noise import Indices, as_strong, wishart
@@ -54,7 +55,8 @@ def sample_curve(
         if report is not None:
             report(step / sizes.size, f"{size} of {rows.size} models")
         times = repeats if size <= MANY else max(repeats // 4, 3)
-        draws = [_pair(inner, noise, int(size), kept, share, rng) for _ in range(times)]
+        picks = [_pick(rng, rows.size, int(size)) for _ in range(times)]
+        draws = list(on_every_core(lambda pick: _pair(inner, noise, pick, kept, share), picks))
         seen[step] = _middle([one for one, _ in draws])
         chance[step] = _middle([other for _, other in draws])[:, 1]
     growth = _growth(sizes, seen[:, STATISTICS.index("effective_rank"), 1])
@@ -87,11 +89,16 @@ def _sizes(n: int) -> Indices:
     return np.unique(np.round(np.geomspace(SMALLEST, n, STEPS)).astype(np.intp))
 
 
+def _pick(rng: np.random.Generator, n: int, size: int) -> tuple[Indices, Indices, Indices]:
+    """A random subset of `size` of n models, an order of it, whose halves are compared, and its folds."""
+    return rng.permutation(n)[:size], rng.permutation(size), rng.permutation(size) % FOLDS
+
+
 def _pair(
-    inner: Floats, noise: Floats, size: int, kept: int, share: float, rng: np.random.Generator
+    inner: Floats, noise: Floats, pick: tuple[Indices, Indices, Indices], kept: int, share: float
 ) -> tuple[Floats, Floats]:
-    """The statistics of one random subset, and of the same subset of the noise."""
-    rows, order, folds = rng.permutation(len(inner))[:size], rng.permutation(size), rng.permutation(size) % FOLDS
+    """The statistics of one subset, and of the same subset of the noise."""
+    rows, order, folds = pick
     part = np.ix_(rows, rows)
     return _statistics(inner[part], order, folds, kept, share), _statistics(noise[part], order, folds, kept, share)
 

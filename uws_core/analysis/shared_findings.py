@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from uws_core.analysis import caveats
+from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.deflation import more_directions
 from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
-from uws_core.analysis.measures import Cuts, Measured, measure, top
+from uws_core.analysis.measures import Cuts, Measured, measure_each, top
 from uws_core.analysis.noise import Indices, as_strong, batches, strong, wishart
 from uws_core.analysis.nulls import null_band
 from uws_core.nouns.arrays import Floats
@@ -21,6 +22,8 @@ from uws_core.nouns.gram import Gram
 Report = Callable[[float, str], None]
 # Fewer directions than these, and any share of any noise is carried by nearly all of them.
 FEWEST = 5
+# So many draws are measured together where models are few, and fewer where one takes long: s^3 times draws.
+TOGETHER, MOST_TOGETHER = 8, 10**7
 # What a profile of variances would give is said, not tested.
 MOST_DOUBTS = 59
 
@@ -82,13 +85,19 @@ def drawn(ask: Ask) -> Drawn:
     rng, squares = ask.rng(1), np.maximum(np.diag(ask.inner), 0.0)
     one_center = np.zeros(ask.s, dtype=np.intp)
     noise: list[Measured] = []
+
+    def measured(some: Floats) -> list[Measured]:
+        return measure_each(some, ask.cuts, kept=ask.kept)
+
     # Where a pass over all draws takes long, it must be possible to stop between any two.
+    few = max(1, min(TOGETHER, MOST_TOGETHER // ask.s**3))
     for size in batches(ask.draws, ask.s):
         batch = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, one_center)
-        for inner in batch:
-            ask.report(len(noise) / ask.draws, f"noise {len(noise) + 1} of {ask.draws}")
-            noise.append(measure(inner, ask.cuts, kept=ask.kept))
-    return Drawn(measure(ask.inner, ask.cuts, kept=ask.kept), tuple(noise))
+        ask.report(len(noise) / ask.draws, f"noise {len(noise) + 1} of {ask.draws}")
+        for some in on_every_core(measured, [batch[start : start + few] for start in range(0, size, few)]):
+            noise += some
+            ask.report(len(noise) / ask.draws, f"noise {len(noise)} of {ask.draws}")
+    return Drawn(measured(ask.inner[None])[0], tuple(noise))
 
 
 def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:

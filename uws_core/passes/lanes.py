@@ -7,15 +7,14 @@ wait, and what one reads is still in the cache of the core that sums it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from functools import cache
 from threading import Barrier, Lock
 
 import torch
-from threadpoolctl import threadpool_limits
 
+from uws_core.analysis.cores import one_core_each
 from uws_core.nouns.cost import slab_rows, slabs_at_once
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.moments import Moments
@@ -52,7 +51,7 @@ def summed(
     count = slabs_at_once(len(sources), layer, **size, cores=cores)
     ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
     work = [_Lane(sources, layer, ranges[lane::count], height, begin()) for lane in range(min(count, len(ranges)))]
-    with _one_core_a_product():
+    with one_core_each():
         _drive(pool, work, done)
     total = work[0].sums
     for lane in work[1:]:
@@ -63,7 +62,7 @@ def summed(
 def in_every_lane(work: Callable[[], None]) -> int:
     """Does `work` once a core, all at the same time, each as a lane would; returns how many cores."""
     pool, cores = _threads()
-    with _one_core_a_product():
+    with one_core_each():
         for done in [pool.submit(work) for _ in range(cores)]:
             done.result()
     return cores
@@ -125,34 +124,6 @@ def _started() -> tuple[ThreadPoolExecutor, int]:
     together.wait()
     torch.set_num_threads(usual)
     return pool, usual
-
-
-class _OneCore:
-    """How many passes need numpy's products on one core each, and what puts the number back after the last."""
-
-    def __init__(self) -> None:
-        self.lock = Lock()
-        self.passes = 0
-        self.limits: threadpool_limits | None = None
-
-
-_ONE_CORE = _OneCore()
-
-
-@contextmanager
-def _one_core_a_product() -> Iterator[None]:
-    """Products of numpy take one core: the number is the library's, so the last of several passes puts it back."""
-    with _ONE_CORE.lock:
-        _ONE_CORE.passes += 1
-        if _ONE_CORE.passes == 1:
-            _ONE_CORE.limits = threadpool_limits(1, user_api="blas")
-    try:
-        yield
-    finally:
-        with _ONE_CORE.lock:
-            _ONE_CORE.passes -= 1
-            if _ONE_CORE.passes == 0 and _ONE_CORE.limits is not None:
-                _ONE_CORE.limits.restore_original_limits()
 
 
 # A forked process has none of its parent's threads.

@@ -121,6 +121,9 @@ class Moments:
         # Two more rows, the mean and ones, give the other sums out of the same product.
         centred, mean = wide[:-2], wide[-2]
         lib.matmul(self._weights, chunk[: self._models], out=mean)
+        if _all_equal(chunk[: self._models]):
+            # Their mean is one of them, also where a sum of them is rounded: then they do not differ at all.
+            mean[:] = chunk[0]
         lib.subtract(chunk, mean, out=centred)
         if self._dead.shape[0]:
             centred[self._dead] = 0.0
@@ -142,6 +145,10 @@ class Moments:
 
     def _zeros(self, *size: int) -> Any:  # noqa: ANN401 -- an array of numpy or of torch
         return self._lib.zeros(size, dtype=self._lib.float64, **self._place)
+
+
+def _all_equal(rows: Any) -> bool:  # noqa: ANN401 -- an array of numpy or of torch
+    return bool((rows[0] == rows[-1]).all()) and bool((rows == rows[0]).all())
 
 
 def host(values: Any) -> Floats:  # noqa: ANN401 -- an array of numpy or of torch
