@@ -29,7 +29,7 @@ check: $(DEV)
 	$(BIN)/mypy
 
 bench: $(DEV)
-	OMP_WAIT_POLICY=active OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
+	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
 
 soak: $(DEV)
 	$(BIN)/python -m pytest -m slow -s --timeout=3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def with_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    pool, _ = lanes._threads()
-    monkeypatch.setattr(lanes, "_threads", lambda: (pool, cores))
+    threads = replace(lanes._threads(), cores=cores)
+    monkeypatch.setattr(lanes, "_threads", lambda: threads)
 
 
 def test_the_number_of_lanes_changes_rounding_of_double_sums_only(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -34,7 +34,7 @@ def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, look: Look = LIGHT)
         hovertemplate="angle %{x}: %{y:.4~g}°%{text}<extra></extra>",
     )
     if floor_degrees > 0.5:
-        drawn.add_hrect(y0=0, y1=floor_degrees, fillcolor=look.band, line_width=0, layer="below")
+        style.stripe(drawn, look, y=(0, floor_degrees))
     return _angle_axes(drawn, x)
 
 

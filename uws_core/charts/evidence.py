@@ -38,7 +38,7 @@ def draws(found: Finding, *, look: Look = LIGHT) -> go.Figure:
         drawn.update_yaxes(visible=False)
         return drawn
     drawn.add_histogram(x=found.samples, nbinsx=30, marker={"color": look.quiet}, name=f"chance, {found.draws} draws")
-    drawn.add_vline(x=found.value, line={"color": look.series[0], "width": 3})
+    style.rule(drawn, {"color": look.series[0], "width": 3}, x=found.value)
     # A line has no place in the legend, so an empty trace stands for it.
     line = {"color": look.series[0], "width": 3}
     drawn.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"these models, {_score(found)}")
@@ -148,9 +148,9 @@ def determined(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
         customdata=known["gap"].to_list(),
         hovertemplate="k = %{x}: %{y:.2f}, gap %{customdata:.2~%}<extra></extra>",
     )
-    drawn.add_hline(y=0.5, line={"color": look.ink, "width": 1.2, "dash": "dot"})
+    style.rule(drawn, {"color": look.ink, "width": 1.2, "dash": "dot"}, y=0.5)
     # A sine is at most 1 anyway: a bound in the shaded range says nothing.
-    drawn.add_hrect(y0=1, y1=1e6, fillcolor=look.band, line_width=0, layer="below")
+    style.stripe(drawn, look, y=(1, 1e6))
     ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     drawn.update_yaxes(title_text="sine, at most", type="log", range=[-1.3, 1.3], tickvals=ticks)
     drawn.update_xaxes(title_text="directions kept, k")

@@ -22,7 +22,7 @@ def curves(frame: pl.DataFrame, *, share: float, look: Look = LIGHT) -> go.Figur
             line={"color": style.colour_of(index, look), "dash": DASHES[index]},
             marker={"symbol": SYMBOLS[index], "size": 5},
         )
-    drawn.add_hline(y=share, line={"color": look.quiet, "dash": "dot", "width": 1})
+    style.rule(drawn, {"color": look.quiet, "dash": "dot", "width": 1}, y=share)
     drawn.update_xaxes(title="directions kept on the axis")
     drawn.update_yaxes(title="share of the variance carried", range=[0, 1.02], tickformat=".0%")
     return drawn

@@ -98,8 +98,8 @@ def stability(frame: pl.DataFrame, *, threshold: float, chance: float, look: Loo
         hovertemplate="at %{x:.2f}: agreement %{y:.2f}<extra></extra>",
     )
     if chance > min(x, default=0.0):
-        drawn.add_vrect(x0=min(x), x1=chance, fillcolor=look.band, line_width=0, layer="below")
-    drawn.add_vline(x=threshold, line={"color": look.ink, "width": 1.2, "dash": "dot"})
+        style.stripe(drawn, look, x=(min(x), chance))
+    style.rule(drawn, {"color": look.ink, "width": 1.2, "dash": "dot"}, x=threshold)
     drawn.update_xaxes(title_text="threshold, cosine")
     drawn.update_yaxes(title_text="groups", rangemode="tozero")
     right = {"overlaying": "y", "side": "right", "showgrid": False, "range": [-0.05, 1.05], "tickvals": [0, 0.5, 1]}

@@ -67,11 +67,9 @@ def errors(
         if name in present:
             _line(drawn, curve.filter(pl.col("line") == name), line, look, band=name == "subspace")
     if k is not None:
-        drawn.add_vline(x=k, line={"color": look.series[0], "width": 1.2, "dash": "dot"})
+        style.rule(drawn, {"color": look.series[0], "width": 1.2, "dash": "dot"}, x=k)
     if ceiling:
-        words = {"text": f"at most {ceiling}", "textangle": -90, "xanchor": "right", "yanchor": "bottom"}
-        edge = {"color": look.quiet, "width": 1, "dash": "longdash"}
-        drawn.add_vline(x=ceiling, line=edge, annotation=words, annotation_position="bottom left")
+        style.ceiling(drawn, look, ceiling, x=ceiling)
     drawn.update_xaxes(title_text=axis_name)
     drawn.update_yaxes(title_text="squared error, relative", type="log" if log else "linear")
     if not log:
@@ -107,7 +105,7 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, look: Lo
         hovertemplate=f"%{{y}}, {by} %{{x}}: %{{z:.1%}}<extra></extra>",
     )
     if by == "k" and k in columns:
-        drawn.add_vline(x=columns.index(k), line={"color": look.series[5], "width": 2, "dash": "dot"})
+        style.rule(drawn, {"color": look.series[5], "width": 2, "dash": "dot"}, x=columns.index(k))
     title = "directions kept" if by == "k" else ""
     drawn.update_xaxes(type="category", title_text=title, showgrid=False, ticks="")
     drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
@@ -139,7 +137,7 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, loo
     if ends.len():
         low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
         drawn.update_xaxes(type="log", range=[np.log10(low), np.log10(high)], **_times(low, high))
-    drawn.add_vline(x=1, line={"color": look.quiet, "width": 1, "dash": "longdash"})
+    style.rule(drawn, {"color": look.quiet, "width": 1, "dash": "longdash"}, x=1)
     what = "whole checkpoints" if whole else "these layers"
     drawn.update_xaxes(title_text=f"{what}, times smaller")
     drawn.update_yaxes(title_text="squared error, relative", rangemode="tozero", tickformat=".0%")

@@ -41,7 +41,8 @@ def scree(
         _level(drawn, frame, edge, f"edge of noise, {style.percent(edge)}", look)
     if floor > 0:
         _rounding(drawn, floor, look)
-    _ceiling(drawn, ceiling, look)
+    if ceiling:
+        style.ceiling(drawn, look, ceiling, x=ceiling + 0.5, top=True)
     _axes(drawn, frame, axis_name, "share of the variance")
     if log:
         _logarithmic(drawn, _ends(frame), floor)
@@ -66,7 +67,8 @@ def cumulative(
     _deviation(drawn, frame, "cumulative", look)
     _seen(drawn, frame, "cumulative", look)
     _read_out(drawn, share, rank, noise_rank, look)
-    _ceiling(drawn, ceiling, look, place="bottom left")
+    if ceiling:
+        style.ceiling(drawn, look, ceiling, x=ceiling + 0.5)
     _axes(drawn, frame, axis_name, "share carried together")
     drawn.update_yaxes(range=[0, 1.06], tickformat=".0%")
     return drawn
@@ -208,15 +210,7 @@ def _level(drawn: go.Figure, frame: pl.DataFrame, height: float, text: str, look
 
 def _rounding(drawn: go.Figure, floor: float, look: Look) -> None:
     """Everything at or below the floor, greyed: no number there means anything."""
-    drawn.add_hrect(y0=floor / 1e12, y1=floor, fillcolor=look.band, line_width=0, layer="below")
-
-
-def _ceiling(drawn: go.Figure, ceiling: int | None, look: Look, *, place: str = "top left") -> None:
-    """The most directions these models can have."""
-    if ceiling:
-        line = {"color": look.quiet, "width": 1, "dash": "longdash"}
-        words = {"text": f"at most {ceiling}", "textangle": -90, "xanchor": "right", "yanchor": place.split()[0]}
-        drawn.add_vline(x=ceiling + 0.5, line=line, annotation=words, annotation_position=place)
+    style.stripe(drawn, look, y=(floor / 1e12, floor))
 
 
 def _axes(drawn: go.Figure, frame: pl.DataFrame, across: str, up: str) -> None:

@@ -22,7 +22,7 @@ def strengths(frame: pl.DataFrame, *, axis_name: str = "norm", look: Look = LIGH
     ordered = frame.sort("norm").with_row_index("place", offset=1)
     norms = ordered["norm"].to_numpy()
     low, high = (float(np.quantile(norms, share)) for share in (0.1, 0.9))
-    drawn.add_hrect(y0=low, y1=high, fillcolor=look.band, line_width=0, layer="below")
+    style.stripe(drawn, look, y=(low, high))
     for name, symbol, colour, odd in (("models", "circle", 0, False), ("looks odd", "x", 5, True)):
         part = ordered.filter(pl.col("suspicion").is_not_null() == odd)
         if part.is_empty():

@@ -6,7 +6,7 @@ those of Okabe and Ito (2008), which stay apart for every kind of colour vision;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
@@ -101,6 +101,37 @@ PRINT = _look(
 def figure(look: Look, *, height: int = 380) -> go.Figure:
     """An empty figure with the template set: without one, plotly's default depends on what else was imported."""
     return go.Figure(layout={"template": look.template, "height": height})
+
+
+def stripe(
+    drawn: go.Figure, look: Look, *, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None
+) -> None:
+    """Grey from one place to another along one axis, over all of the other.
+
+    plotly's `add_hrect` and its like look for subplots and take a twentieth of a second.
+    """
+    drawn.add_shape(type="rect", fillcolor=look.band, line={"width": 0}, layer="below", **_span(x, y))
+
+
+def rule(drawn: go.Figure, line: Mapping[str, object], *, x: float | None = None, y: float | None = None) -> None:
+    """A line at one place of one axis, over all of the other."""
+    drawn.add_shape(type="line", line=line, **_span(None if x is None else (x, x), None if y is None else (y, y)))
+
+
+def ceiling(drawn: go.Figure, look: Look, most: int, *, x: float, top: bool = False) -> None:
+    """The most directions these models can have, as a line down with its number along it."""
+    rule(drawn, {"color": look.quiet, "width": 1, "dash": "longdash"}, x=x)
+    y, end = (1, "top") if top else (0, "bottom")
+    drawn.add_annotation(
+        text=f"at most {most}", textangle=-90, showarrow=False, x=x, xanchor="right", y=y, yref="y domain", yanchor=end
+    )
+
+
+def _span(x: tuple[float, float] | None, y: tuple[float, float] | None) -> dict[str, object]:
+    """The corners of a shape that spans the whole of the axis that is not given."""
+    (x0, x1), (y0, y1) = x or (0, 1), y or (0, 1)
+    refs = {"xref": "x domain" if x is None else "x", "yref": "y domain" if y is None else "y"}
+    return {"x0": x0, "x1": x1, "y0": y0, "y1": y1, **refs}
 
 
 def long_legend(drawn: go.Figure) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from functools import cache
-from threading import Barrier, Lock
+from threading import Barrier, Lock, Semaphore
 
 import torch
 
@@ -45,14 +46,17 @@ def summed(
         BudgetError: not even one row of every model fits twice.
         SourceError: a model cannot be read; the first one met is named.
     """
-    pool, cores = _threads()
+    threads = _threads()
     size = {"item_bytes": kind.itemsize, "budget": budget}
     height = slab_rows(len(sources), layer, **size)
-    count = slabs_at_once(len(sources), layer, **size, cores=cores)
+    count = slabs_at_once(len(sources), layer, **size, cores=threads.cores)
     ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
-    work = [_Lane(sources, layer, ranges[lane::count], height, begin()) for lane in range(min(count, len(ranges)))]
+    work = [
+        _Lane(sources, layer, ranges[lane::count], height, begin(), threads.slots)
+        for lane in range(min(count, len(ranges)))
+    ]
     with one_core_each():
-        _drive(pool, work, done)
+        _drive(threads.pool, work, done)
     total = work[0].sums
     for lane in work[1:]:
         total.absorb(lane.sums)
@@ -61,30 +65,38 @@ def summed(
 
 def in_every_lane(work: Callable[[], None]) -> int:
     """Does `work` once a core, all at the same time, each as a lane would; returns how many cores."""
-    pool, cores = _threads()
+    threads = _threads()
     with one_core_each():
-        for done in [pool.submit(work) for _ in range(cores)]:
+        for done in [threads.pool.submit(work) for _ in range(threads.cores)]:
             done.result()
-    return cores
+    return threads.cores
 
 
 class _Lane:
     """One lane's slabs to come, its buffer, and its sums."""
 
     def __init__(
-        self, sources: Sequence[Source], layer: LayerKey, ranges: Sequence[tuple[int, int]], height: int, sums: Moments
+        self,
+        sources: Sequence[Source],
+        layer: LayerKey,
+        ranges: Sequence[tuple[int, int]],
+        height: int,
+        sums: Moments,
+        slots: Semaphore,
     ) -> None:
         self.ranges = list(ranges)
         self.sums = sums
         self._sources = sources
         self._layer = layer
+        self._slots = slots
         self._buffer = buffer_of(len(sources), height, layer.shape[1], sums.kind)
 
     def step(self) -> int:
         """Reads and adds the next slab; returns its rows."""
         start, stop = self.ranges.pop(0)
         read_slab(self._sources, self._layer, (start, stop), self._buffer)
-        self.sums.add(self._buffer[:, : stop - start].flatten(1))
+        with self._slots:
+            self.sums.add(self._buffer[:, : stop - start].flatten(1))
         return stop - start
 
 
@@ -104,26 +116,34 @@ def _drive(pool: ThreadPoolExecutor, lanes: Sequence[_Lane], done: Callable[[int
         wait(running)
 
 
-def _threads() -> tuple[ThreadPoolExecutor, int]:
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """One thread more than there are cores, so that one reads while the others compute: `slots` lets no more do so."""
+
+    pool: ThreadPoolExecutor
+    slots: Semaphore
+    cores: int
+
+
+def _threads() -> _Threads:
     with _FIRST_USE:
         return _started()
 
 
 @cache
-def _started() -> tuple[ThreadPoolExecutor, int]:
-    """Threads in which torch uses one core each, one more than there are cores, which reads meanwhile; and the cores.
+def _started() -> _Threads:
+    """Threads in which torch uses one core each.
 
     torch keeps the number for each thread, and for threads to come; the latter is put back once all have started.
     """
-    usual = torch.get_num_threads()
-    count = usual + 1
-    pool = ThreadPoolExecutor(count, "uws-lane", initializer=torch.set_num_threads, initargs=(1,))
-    together = Barrier(count + 1)
-    for _ in range(count):
+    cores = torch.get_num_threads()
+    pool = ThreadPoolExecutor(cores + 1, "uws-lane", initializer=torch.set_num_threads, initargs=(1,))
+    together = Barrier(cores + 2)
+    for _ in range(cores + 1):
         pool.submit(together.wait)
     together.wait()
-    torch.set_num_threads(usual)
-    return pool, usual
+    torch.set_num_threads(cores)
+    return _Threads(pool, Semaphore(cores), cores)
 
 
 # A forked process has none of its parent's threads.
