@@ -18,7 +18,7 @@ from uws_core.store import Store
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
-MODELS, LAYERS, SHAPE = 400, 6, (256, 384)
+MODELS, LAYERS, SHAPE = 1000, 6, (256, 256)
 ROUNDS = 3
 
 
@@ -60,7 +60,7 @@ def scanned(collection: Collection, address: str, results: Path) -> float:
 
 
 def written(folder: Path) -> Path:
-    """Random models on disk, 940 MB."""
+    """Random models on disk, 1.6 GB."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     for number in range(MODELS):

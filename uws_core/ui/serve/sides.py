@@ -49,7 +49,8 @@ def errand(query: Query, collection: Collection) -> Errand:
     )
 
 
-@st.cache_data(max_entries=1024, max_size="256mb", show_spinner=False)
+# Twenty questions a page: hashed as one text each, not field by field.
+@st.cache_data(max_entries=1024, max_size="256mb", show_spinner=False, hash_funcs={Query: repr})
 def item(query: Query) -> LayerSpectrum:
     """The spectrum of the query's one layer on its side axis, with its band or, in `left_out`, why it has none.
 

@@ -127,7 +127,8 @@ def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]
     return tuple(found), tuple(LeftOut(name, str(error)) for name, error in problems)
 
 
-@st.cache_data(max_entries=4096, max_size="256mb", show_spinner=False)
+# Twenty questions a page: hashed as one text each, not field by field.
+@st.cache_data(max_entries=4096, max_size="256mb", show_spinner=False, hash_funcs={Query: repr})
 def item(query: Query) -> LayerSpectrum:
     """The spectrum and the band of one layer, or of all the query's layers as one.
 
