@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Rows
@@ -65,7 +67,7 @@ class FileBlob:
 
     def read(self, start: int, stop: int, *, into: memoryview | None = None) -> memoryview:
         """Bytes `[start, stop)`; see `Blob.read`."""
-        target = memoryview(bytearray(stop - start)) if into is None else into
+        target = np.empty(stop - start, dtype=np.uint8).data if into is None else into
         at = 0
         with self.path.open("rb", buffering=0) as file:
             file.seek(start)

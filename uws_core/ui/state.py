@@ -23,6 +23,7 @@ VIEWS = frozenset(
     {
         "scale",
         "colour",
+        "hosvd",
         "likeness",
         "threshold",
         "fit",

@@ -15,7 +15,6 @@ from uws_core.export import Provenance
 from uws_core.frames.hosvd import HELP
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui import state
 from uws_core.ui.panels import errand, page
 from uws_core.ui.panels import figure as figures
 from uws_core.ui.serve import errands
@@ -28,7 +27,8 @@ def panel(query: Query, collection: Collection, source: Provenance) -> None:
         return
     asked = st.toggle(
         "All three axes (HOSVD)",
-        key=state.held("hosvd", False),
+        key="hosvd",
+        bind="query-params",
         help="The spectra of the layer on all three axes, about the mean: directions of models, of outputs and of "
         "inputs at the share, the error of keeping them, and the size of a basis on both sides.",
     )
@@ -58,7 +58,7 @@ def _source(source: Provenance, query: Query, collection: Collection, seen: serv
     """Where the figure comes from: the one layer on all axes about the mean, whatever the spectrum above is about."""
     own = {"axis": "models, out, in", "about": "mean", "share": f"{query.share:g}"}
     return replace(
-        source,
+        figures.viewed(source, {"hosvd": "true"}),
         name=f"hosvd {collection.name} {collection.by_name[query.layers[0]].short}",
         caption=seen.sentence,
         layers=query.layers,
