@@ -120,7 +120,7 @@ class Moments:
         self.largest2 = lib.maximum(self.largest2, lib.amax(squares, 1))
         # Two more rows, the mean and ones, give the other sums out of the same product.
         centred, mean = wide[:-2], wide[-2]
-        lib.matmul(self._weights, chunk[: self._models], out=mean)
+        mean[:] = self._weights @ chunk[: self._models]
         if _all_equal(chunk[: self._models]):
             # Their mean is one of them, also where a sum of them is rounded: then they do not differ at all.
             mean[:] = chunk[0]
