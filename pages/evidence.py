@@ -68,7 +68,7 @@ source = panels.source(f"evidence {collection.name} {place}", caption, selection
 for note in gauge_notes(collection.by_name[name] for name in query.layers):
     st.caption(note)
 report.panel(network, collection)
-panels.claims_table(table)
+panels.claims_table(table, single.findings if single is not None else ())
 claim = pick.claim(tuple(table["claim"]))
 if single is not None:
     panels.claim(single[claim], single, query, source)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 import numpy as np
 import polars as pl
 import pytest
 
 from tests.planted import gram_of, noise, spiked
 from uws_core.analysis.evidence import evidence
+from uws_core.analysis.judging import unknown
 from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.answers import evidence as answers
 from uws_core.charts import evidence as charts
+from uws_core.charts.strips import strip, strip_url
 from uws_core.frames import evidence as frames
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Determined, Evidence, SampleCurve, Verdict
@@ -167,3 +171,14 @@ def test_ancestry_is_not_denied_by_a_column_that_has_nothing_to_do_with_it(made:
 def test_shared_structure_without_relatives_is_not_ancestry_by_any_column() -> None:
     assert "It is not ancestry (groups: task)" in by_task(makers.spike(strength=100.0))
     assert "lineage" not in by_task(makers.spike(strength=100.0))
+
+
+def test_the_small_figure_of_a_claim_shows_chance_and_the_models() -> None:
+    found = evidence(gram_of(spiked(20, 400, strengths=(30.0,), seed=3)), draws=39)["concentrated"]
+    drawn = strip(found, answers.among(found))
+    low, seen = (float(drawn.split('<rect x="')[place].split('"')[0]) for place in (1, 2))
+    assert seen > low
+    assert "these models" in drawn
+    assert b64decode(strip_url(found, answers.among(found)).split(",")[1]).decode() == drawn
+    nothing = unknown("halves", "layer", "too few")
+    assert strip(nothing, "") == strip_url(nothing, "") == ""

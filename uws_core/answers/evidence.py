@@ -67,6 +67,11 @@ def number(value: float | None, claim: str) -> str:
     return f"{value:.0f}" if form == "count" else f"{value:.2f}"
 
 
+def among(finding: Finding) -> str:
+    """A claim's number beside what chance gives, in words."""
+    return f"chance {number(finding.middle, finding.claim)}, these models {number(finding.value, finding.claim)}"
+
+
 def score(z: float | None) -> str:
     """A z as people write it; where chance never varies it is beyond any draw."""
     if z is None or isnan(z):

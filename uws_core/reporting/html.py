@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from math import isfinite
 
 import plotly.graph_objects as go
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from uws_core.answers.evidence import number
 from uws_core.export import PLOTLY_CONFIG
-from uws_core.nouns.evidence import Finding, Verdict
+from uws_core.nouns.evidence import Verdict
 
 # Whatever a name in a collection may hold, this document loads nothing and runs nothing from elsewhere.
 _POLICY = (
@@ -140,28 +138,6 @@ def verdict(one: Verdict) -> str:
     """A verdict as a mark and its word; colour only helps."""
     name = "unknown" if one is Verdict.UNKNOWN else one.value
     return f'<span class="v {name}">{_MARKS[one]} {text(one.value)}</span>'
-
-
-def strip(finding: Finding) -> str:
-    """A small figure: what chance gives as a grey range, and what the models show as a line."""
-    if not isfinite(finding.value) or not isfinite(finding.low):
-        return ""
-    zero = (0.0,) if finding.about.form == "share" else ()
-    ends: tuple[float, ...] = (finding.low, finding.high, finding.value, *zero)
-    least = min(ends)
-    span: float = (max(ends) - least) or 1.0
-
-    def across(value: float) -> float:
-        return 3.0 + 104.0 * (value - least) / span
-
-    low, high, seen = (across(value) for value in (finding.low, finding.high, finding.value))
-    said = f"chance {number(finding.middle, finding.claim)}, these models {number(finding.value, finding.claim)}"
-    return (
-        f'<svg class="strip" viewBox="0 0 110 16" role="img" aria-label="{text(said)}">'
-        '<line x1="3" x2="107" y1="8" y2="8" stroke="#d5dade"/>'
-        f'<rect x="{low:.1f}" y="4" width="{max(high - low, 2):.1f}" height="8" fill="#aab2b9"/>'
-        f'<rect x="{seen - 1.5:.1f}" y="1" width="3" height="14" fill="#0072B2"/></svg>'
-    )
 
 
 def _right(numeric: bool) -> str:

@@ -15,6 +15,7 @@ from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import lineage as lineage_charts
 from uws_core.charts import spectrum as spectrum_charts
 from uws_core.charts import strengths as strength_charts
+from uws_core.charts.strips import strip
 from uws_core.export import Provenance
 from uws_core.frames import collection as collection_frames
 from uws_core.frames import evidence as frames
@@ -121,7 +122,7 @@ def _finding(one: Finding) -> str:
         {
             "claim": text(one.about.title),
             "verdict": html.verdict(one.verdict),
-            "figure": html.strip(one),
+            "figure": strip(one, answers.among(one)),
             "value": text(answers.number(one.value, one.claim)),
             "chance": text(answers.number(one.middle, one.claim)),
             "z": text(answers.score(one.z)),

@@ -17,6 +17,7 @@ from uws_core.charts import evidence as charts
 from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import overview as overview_charts
 from uws_core.charts.overview import Measure
+from uws_core.charts.strips import strip_url
 from uws_core.charts.style import Look
 from uws_core.errors import NotEnoughModels
 from uws_core.export import Provenance
@@ -60,8 +61,8 @@ def numbers(verdicts: Sequence[Verdict]) -> list[Number]:
     return [Number(f"{charts.MARKS[one]} {one.value}", str(counts[one]), words) for one in Verdict]
 
 
-def claims_table(frame: pl.DataFrame) -> None:
-    """One row a claim; choosing one shows it below. `frame` is that of one layer or that over layers."""
+def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
+    """One row a claim; choosing one shows it below. `frame` is of one layer's `findings`, or of many layers."""
     shown = frame.with_columns(
         pl.Series("verdict", [f"{charts.MARKS[Verdict(one)]} {one}" for one in frame["verdict"]]),
         *(
@@ -73,6 +74,8 @@ def claims_table(frame: pl.DataFrame) -> None:
     if "p" in frame.columns:
         tests = [("" if p is None else f"{p:.2g}") for p in frame["p"]]
         shown = shown.with_columns(pl.Series("p", tests), pl.col("effect") * 100)
+    if findings:
+        shown = shown.with_columns(pl.Series("strip", [strip_url(one, answers.among(one)) for one in findings]))
     passed = "discoveries" in frame.columns
     if passed:
         said = [f"{d} of {t}" if t else "" for d, t in frame.select("discoveries", "tested").iter_rows()]
@@ -82,7 +85,7 @@ def claims_table(frame: pl.DataFrame) -> None:
         hide_index=True,
         height="content",
         # The verdict first: on a narrow screen the claims fill the rest.
-        column_order=("verdict", "title", *(("passed",) if passed else ()), "value", "chance", "z",
+        column_order=("verdict", "title", *(("passed",) if passed else ("strip",)), "value", "chance", "z",
                       *(() if passed else ("p", "effect")), "reason"),
         column_config=_columns(),
         alt="Every claim with its number, what chance gives, and the verdict",
@@ -212,6 +215,9 @@ def _columns() -> dict[str, ColumnConfig]:
     return {
         "title": config.TextColumn("Claim", width="large", help=told["title"]),
         "verdict": config.TextColumn("Verdict", help=told["verdict"]),
+        "strip": config.ImageColumn(
+            "Among chance", help="What chance gives in 95 % of the draws, grey, and what these models show, blue."
+        ),
         "passed": config.TextColumn("Passed", alignment="right", help=told["discoveries"]),
         "value": config.TextColumn("Value", alignment="right", help=told["value"]),
         "chance": config.TextColumn("Chance", alignment="right", help=told["chance"]),
