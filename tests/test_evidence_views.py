@@ -179,6 +179,7 @@ def test_the_small_figure_of_a_claim_shows_chance_and_the_models() -> None:
     low, seen = (float(drawn.split('<rect x="')[place].split('"')[0]) for place in (1, 2))
     assert seen > low
     assert "these models" in drawn
-    assert b64decode(strip_url(found, answers.among(found)).split(",")[1]).decode() == drawn
+    picture = b64decode(strip_url(found, answers.among(found)).split(",")[1]).decode()
+    assert picture.split("<rect")[1:] == drawn.split("<rect")[1:]
     nothing = unknown("halves", "layer", "too few")
     assert strip(nothing, "") == strip_url(nothing, "") == ""

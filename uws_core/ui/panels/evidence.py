@@ -216,7 +216,9 @@ def _columns() -> dict[str, ColumnConfig]:
         "title": config.TextColumn("Claim", width="large", help=told["title"]),
         "verdict": config.TextColumn("Verdict", help=told["verdict"]),
         "strip": config.ImageColumn(
-            "Among chance", help="What chance gives in 95 % of the draws, grey, and what these models show, blue."
+            "Among chance",
+            width=130,
+            help="What chance gives in 95 % of the draws, grey, and what these models show, blue.",
         ),
         "passed": config.TextColumn("Passed", alignment="right", help=told["discoveries"]),
         "value": config.TextColumn("Value", alignment="right", help=told["value"]),
