@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh_tridiagonal
 
 from uws_core.nouns.arrays import Floats
 
@@ -53,6 +52,9 @@ def wishart_eigenvalues(rng: np.random.Generator, *, count: int, side: int, dof:
 
     Source: Dumitriu and Edelman 2002.
     """
+    # Takes a third of a second to import, which the first figure need not wait for.
+    from scipy.linalg import eigvalsh_tridiagonal
+
     if dof < side:
         few = max(1, round(dof))
         return np.pad(wishart_eigenvalues(rng, count=count, side=few, dof=float(side)), ((0, 0), (0, side - few)))
