@@ -103,6 +103,9 @@ def test_a_printed_figure_has_the_size_it_says(mm: int) -> None:
     png = export.print_bytes(DRAW, form="png", mm=mm)
     assert png.startswith(b"\x89PNG")
     assert int.from_bytes(png[16:20], "big") == pytest.approx(mm / 25.4 * 300, abs=4)
+    # A length without a unit is in pixels of 1/96 inch.
+    width = export.print_bytes(DRAW, form="svg", mm=mm).split(b'width="')[1].split(b'"')[0]
+    assert float(width) == pytest.approx(mm / 25.4 * 96, abs=0.5)
 
 
 @pytest.mark.e2e
