@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.bench.measure import verdict
-from tests.e2e.conftest import Server, answer, choose, figure, page, server, settled  # noqa: F401
+from tests.e2e.conftest import Server, answer, figure, settled
 
 pytestmark = [pytest.mark.bench, pytest.mark.e2e]
 
@@ -23,7 +23,7 @@ _FRESH = (
 )
 
 
-def test_the_first_figure_and_every_control(server: Server, page: Page) -> None:  # noqa: F811
+def test_the_first_figure_and_every_control(server: Server, page: Page) -> None:
     began = time.perf_counter()
     page.goto(server.link())
     expect(figure(page).locator(".scatterlayer .trace").first).to_be_visible()
@@ -49,7 +49,7 @@ def test_the_first_figure_and_every_control(server: Server, page: Page) -> None:
     assert max(waits.values()) <= SANE * CONTROL_SECONDS
 
 
-def test_the_heatmap_answers_another_k(server: Server, page: Page) -> None:  # noqa: F811
+def test_the_heatmap_answers_another_k(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:finetuned", layer="blocks.1.attn.q.weight"))
     expect(answer(page)).to_contain_text("the 16 leading input directions")
     settled(page)
@@ -65,7 +65,7 @@ def _say(what: str, seconds: float, most: float) -> None:
     print(f"{what:<50} {verdict(seconds, most)} s")
 
 
-def _wait_for_k(page: Page, k: int) -> float:  # noqa: F811
+def _wait_for_k(page: Page, k: int) -> float:
     """Seconds from a new k to the answer and the heatmap that follow from it."""
     box = page.get_by_role("spinbutton", name="k", exact=False).first
     box.fill(str(k))
@@ -78,7 +78,7 @@ def _wait_for_k(page: Page, k: int) -> float:  # noqa: F811
     return waited
 
 
-def _wait(page: Page, label: str, option: str, says: str) -> float:  # noqa: F811
+def _wait(page: Page, label: str, option: str, says: str) -> float:
     """Seconds from the click on an option to the answer that follows from it."""
     box = page.get_by_test_id("stApp").get_by_role("combobox", name=label, exact=True).first
     box.click()

@@ -79,8 +79,10 @@ def slabs(
 
 
 def buffer_of(n: int, rows: int, p: int, dtype: torch.dtype, *, pin: bool = False) -> Tensor:
-    """Memory (n, rows, p) that nothing was written to yet; numpy asks for large pages, a fault for each small one costs
-    as much as reading it."""
+    """Memory (n, rows, p) that nothing was written to yet.
+
+    numpy asks for large pages: a fault for each small one costs as much as reading it.
+    """
     if pin:
         return torch.empty((n, rows, p), dtype=dtype, pin_memory=True)
     return torch.from_numpy(np.empty(n * rows * p * dtype.itemsize, dtype=np.uint8)).view(dtype).view(n, rows, p)

@@ -257,10 +257,8 @@ def _gram(query: AnglesQuery) -> Gram:
 
 def _prepare(query: AnglesQuery, collection: Collection, report: Report) -> None:
     """Everything that reads weights, into the store."""
-    if query.view == "models":
-        _factors(query, collection, report)
-    else:
-        _sides(query, collection, report)
+    read = _factors if query.view == "models" else _sides
+    read(query, collection, report)
 
 
 def _price(query: AnglesQuery, collection: Collection) -> tuple[float, int]:
