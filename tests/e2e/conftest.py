@@ -114,6 +114,21 @@ def settled(page: Page) -> None:
     expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
+def still(page: Page, locator: Locator) -> Locator:
+    """The same, once it stays where it is.
+
+    What stands above grows as its parts arrive, and a click meant for one row would land on the one before.
+    """
+    before = None
+    for _ in range(60):
+        place = locator.bounding_box()
+        if place is not None and place == before:
+            return locator
+        before = place
+        page.wait_for_timeout(250)
+    raise AssertionError("it moved for 15 seconds")
+
+
 def write_models(folder: Path, *, models: int, layers: int, side: int = 8) -> None:
     """Models with a shared direction, a file each."""
     folder.mkdir(parents=True)

@@ -23,18 +23,21 @@ def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(server: Server,
     page.get_by_test_id("stMain").get_by_role("button", name="Open", exact=True).click()
     expect(answer(page)).to_contain_text("400 models of one architecture, 240 layers comparable")
     expect(page.get_by_text("layers have not been read")).to_contain_text("takes about")
-    page.get_by_role("button", name="Scan").click()
-    expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
-    page.reload()
-    expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
-    expect(page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible()
-    # Somebody else sees the same job, and no second one.
     for other in visitor(browser, server):
+        # Somebody who is there before it begins: the work need not last as long as a browser's first visit.
         other.goto(page.url)
+        expect(answer(other)).to_contain_text("400 models of one architecture")
+        page.get_by_role("button", name="Scan").click()
+        expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
+        # They see the same job, and no second one.
+        other.reload()
         expect(other.get_by_test_id("stMainBlockContainer").get_by_text("Reading 240 layers")).to_be_visible()
         expect(other.get_by_test_id("stSidebar").get_by_text("Reading 240 layers")).to_have_count(1)
         expect(other.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible()
         expect(other.get_by_role("button", name="Scan")).to_have_count(0)
+    page.reload()
+    expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers of 400 models")).to_be_visible()
+    expect(page.get_by_test_id("stMainBlockContainer").get_by_role("button", name="Stop")).to_be_visible()
     page.get_by_role("link", name="About").click()
     expect(page.get_by_test_id("stSidebar").get_by_text("Reading 240 layers")).to_contain_text(re.compile(r"\d+%"))
     page.get_by_role("link", name="Collection").click()
