@@ -159,11 +159,14 @@ def directions(
     kept: int = 32,
     about: str = "mean",
     members: Sequence[int] | None = None,
+    with_base: bool = False,
     store: Store | None = None,
     report: Report | None = None,
     effort: Effort | None = None,
 ) -> Factors:
     """Each chosen model's own leading directions, from the store or by a pass; kept under the models' contents.
+
+    `with_base` adds those of the base as a last row.
 
     Raises:
         UwsError: whatever `factors` raises.
@@ -178,14 +181,14 @@ def directions(
             kept=kept,
             about=about,
             members=members,
+            with_base=with_base,
             report=report,
             device=effort.device,
             budget=effort.budget,
         )
 
-    return _kept(
-        collection, layer, f"factors/{kept}/{about}", members, store, effort, compute, (factors_bytes, factors_from)
-    )
+    said = f"factors/{kept}/{about}" + ("/base" if with_base else "")
+    return _kept(collection, layer, said, members, store, effort, compute, (factors_bytes, factors_from))
 
 
 def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:
@@ -228,9 +231,10 @@ def _kept(
     raw = place.get(where)
     if raw is not None:
         with suppress(StoreError):
+            found = unpack(raw)
             labels = tuple(collection.labels[row] for row in chosen)
-            # The same contents may stand in another folder under other names.
-            return replace(unpack(raw), labels=labels)
+            # The same contents may stand in another folder under other names; what stands after them is the base.
+            return replace(found, labels=labels + found.labels[len(labels) :])
     found = compute(key, effort)
     place.put(where, pack(found))
     return found

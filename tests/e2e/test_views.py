@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from safetensors.torch import load_file, save_file
 
 import uws_core as uws
-from tests.e2e.conftest import Server, answer, choose, figure, settled
+from tests.e2e.conftest import Server, answer, choose, figure, settled, still
 from tests.e2e.test_first_minute import saved
 
 pytestmark = pytest.mark.e2e
@@ -83,6 +83,22 @@ def test_another_k_changes_the_answer_and_the_address(server: Server, page: Page
     expect(answer(page)).to_contain_text("the 4 leading input directions")
     expect(page).to_have_url(re.compile(r"k=4"))
     expect(heatmap(page)).to_be_visible()
+
+
+def test_a_click_on_a_dot_looks_at_its_model_beside_the_base(server: Server, page: Page) -> None:
+    page.goto(server.link("angles", c="demo:lora", layer=LAYER, k="4", view="base", about="base", measure="overlap"))
+    expect(answer(page)).to_contain_text("overlap with the base's own by")
+    settled(page)
+    dot = still(page, figure(page).locator(".scatterlayer .point").nth(20))
+    dot.hover(force=True)
+    hover = page.locator(".hoverlayer .hovertext").first
+    expect(hover).to_contain_text("overlap")
+    name = hover.locator("tspan.line").first.text_content() or ""
+    dot.click(force=True)
+    expect(page.get_by_text(f"{name} and the base: mean angle").first).to_be_visible()
+    expect(page).to_have_url(re.compile(rf"pair={name}&pair=the(\+|%20)base"))
+    page.reload()
+    expect(page.get_by_text(f"{name} and the base: mean angle").first).to_be_visible()
 
 
 def test_every_view_of_angles_draws_its_figure(server: Server, page: Page) -> None:

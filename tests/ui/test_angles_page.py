@@ -49,6 +49,36 @@ def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | lis
     assert len(app.get("plotly_chart")) == (1 if change.get("view") == "halves" else 3)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({}, "each of these 40 models about their mean overlap with the base's own by"),
+        ({"about": "base"}, "each of these 40 models about the base"),
+        ({"axis": "out", "order": "group", "group": "task"}, "the 8 leading output directions of each"),
+        ({"c": "demo:lora", "k": "4", "about": "base"}, "random directions overlap by 0.12"),
+    ],
+)
+def test_every_model_is_compared_with_the_base(open_page: Open, change: dict[str, str], says: str) -> None:
+    app = shown(open_page, view="base", **change)
+    assert not app.exception
+    assert says in answer(app)
+    assert len(app.get("plotly_chart")) == 3
+    assert "and the base: mean angle" in told(app)
+    assert ("with the base as the centre" in told(app)) == ("about" not in change)
+    app.main.selectbox(key=next(box.key for box in app.main.selectbox if box.label == "Model")).set_value(
+        "parity-1"
+    ).run()
+    assert "parity-1 and the base: mean angle" in told(app)
+    assert app.query_params["pair"] == ["parity-1", "the base"]
+
+
+def test_without_a_base_there_is_nothing_to_compare_with_and_an_old_address_still_opens(open_page: Open) -> None:
+    app = shown(open_page, c="demo:scratch", view="base")
+    assert not app.exception
+    assert "of two of these 40 models" in answer(app)
+    assert "base" not in app.main.segmented_control(key="view").options
+
+
 def test_untrained_networks_are_at_chance_and_siblings_are_not(open_page: Open) -> None:
     assert "no more than chance" in answer(shown(open_page, c="demo:untrained"))
     assert "times chance" in answer(shown(open_page))

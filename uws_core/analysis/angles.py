@@ -56,7 +56,9 @@ def side_angles(left: Gram, right: Gram, *, kept: int) -> Angles:
 
 def pair_angles(factors: Factors, left: int, right: int, *, side: Side | str, kept: int) -> Angles:
     """The angles between two models' own leading singular directions of one side."""
-    rank = np.minimum(factors.rank(), kept)
+    # Of these two only: of a table of pairs this is asked over and over.
+    rank = np.zeros(factors.n, dtype=np.intp)
+    rank[[left, right]] = np.minimum(factors.rank()[[left, right]], kept)
     bases = [orthonormal(factors.basis(side)[i, :, : rank[i]].astype(np.float64)) for i in (left, right)]
     cosines = bases[0].T @ bases[1]
     k = [basis.shape[1] for basis in bases]

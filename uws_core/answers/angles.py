@@ -28,13 +28,13 @@ def answer(
     overlap, chance = overlap[~np.isnan(overlap)], chance[~np.isnan(overlap)]
     if table.g < 2 or not overlap.size:
         return _cannot(table, by)
-    head = f"{_who(table, place, side, by)} overlap by {_number(float(np.median(overlap)))}"
+    head = f"{_who(table, place, side, by)} overlap by {number(float(np.median(overlap)))}"
     if overlap.size > 1:
         head += f" (median of {overlap.size} pairs)"
     if band is not None:
         return f"{head}; {_shuffled(band, by)}."
     verdict = _verdict(overlap, chance, level)
-    return f"{head}; random directions overlap by {_number(level.overlap)}: {verdict}."
+    return f"{head}; random directions overlap by {number(level.overlap)}: {verdict}."
 
 
 def answer_halves(splits: Sequence[Angles], *, place: str, side: str, level: ChanceLevel, by: str = "") -> str:
@@ -46,8 +46,8 @@ def answer_halves(splits: Sequence[Angles], *, place: str, side: str, level: Cha
     kept = f", each {by} in one half" if by else ""
     said = (
         f"In {place}, the {_directions(k, side)} shared by one random half of the models and those of the other half "
-        f"overlap by {_number(middle)} (median of {len(overlaps)} splits{kept}); random directions overlap by "
-        f"{_number(level.overlap)}"
+        f"overlap by {number(middle)} (median of {len(overlaps)} splits{kept}); random directions overlap by "
+        f"{number(level.overlap)}"
     )
     if middle <= level.high:
         return f"{said}: the halves share no more than chance."
@@ -60,11 +60,11 @@ def _who(table: AngleTable, place: str, side: str, by: str) -> str:
     alive = table.kept[table.kept > 0]
     k = _span(alive)
     if table.what == "models":
-        return f"In {place}, the {k} leading {_side(side)} of two of these {alive.size} models"
+        return f"In {place}, the {k} leading {side_text(side)} of two of these {alive.size} models"
     if table.what == "groups":
         values = f"two of the {alive.size} values of {by or 'the attribute'}"
-        return f"In {place}, the {k} leading shared {_side(side)} of {values}"
-    return f"The {k} leading shared {_side(side)} of two of these {alive.size} layers"
+        return f"In {place}, the {k} leading shared {side_text(side)} of {values}"
+    return f"The {k} leading shared {side_text(side)} of two of these {alive.size} layers"
 
 
 def _cannot(table: AngleTable, by: str) -> str:
@@ -79,7 +79,7 @@ def _cannot(table: AngleTable, by: str) -> str:
 def _shuffled(band: TableBand, by: str) -> str:
     """The mean overlap against shuffled labels, tested on both sides."""
     test = band.between
-    said = f"with the models shuffled among them {_number(test.low)} to {_number(test.high)}"
+    said = f"with the models shuffled among them {number(test.low)} to {number(test.high)}"
     if band.p_between > LEVEL:
         return f"{said}: no different from groups made at random"
     more = "more different" if test.z > 0 else "more alike"
@@ -100,12 +100,13 @@ def _verdict(overlap: Floats, chance: Floats, level: ChanceLevel) -> str:
     return "no more than chance"
 
 
-def _side(side: str) -> str:
+def side_text(side: str) -> str:
+    """The directions of an axis in words."""
     return {"in": "input directions", "out": "output directions"}.get(side, "directions")
 
 
 def _directions(k: int, side: str) -> str:
-    return f"{k} {_side(side)}"
+    return f"{k} {side_text(side)}"
 
 
 def _span(counts: np.ndarray) -> str:
@@ -113,7 +114,8 @@ def _span(counts: np.ndarray) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """An overlap with two significant digits."""
     if value < 0.001:
         return f"{value:.1g}" if value > 0 else "0"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"

@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Look
 
+# Beyond these, names run into each other on a narrow screen.
+MOST_NAMES = 24
+_FORMS = ("circle", "diamond", "square", "triangle-up")
+
 
 def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, look: Look = LIGHT) -> go.Figure:
     """The angles of one pair, ascending, over the band of random subspaces; `frame` is `frames.angles.pair`."""
@@ -64,6 +68,54 @@ def halves(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
         hovertemplate="angle %{x}: %{y:.3~g}°<extra></extra>",
     )
     return _angle_axes(drawn, middle["angle"].to_numpy())
+
+
+def to_base(frame: pl.DataFrame, *, measure: str, title: str, look: Look = LIGHT) -> go.Figure:
+    """Each model's angle to, or overlap with, the base as a dot, in the frame's order, and what chance gives.
+
+    `frame` is `frames.angles.to_base`, a column `group` in it colours the dots; `measure` is a column of it. A dot's
+    custom data is the model's name.
+    """
+    drawn = style.figure(look, height=420)
+    places = np.arange(frame.height)
+    _chance_steps(drawn, frame, places, measure, look)
+    groups = frame["group"].to_list() if "group" in frame.columns else [""] * frame.height
+    for index, group in enumerate(sorted(set(groups))):
+        rows = np.array([row for row, name in enumerate(groups) if name == group])
+        names = frame["name"].gather(rows).to_list()
+        drawn.add_scatter(
+            x=places[rows],
+            y=frame[measure].gather(rows).to_numpy(),
+            mode="markers",
+            name=group or "a model",
+            # Colours repeat after eight; the form then tells them apart.
+            marker={"size": 8, "color": style.colour_of(index, look), "symbol": _FORMS[index // 8 % len(_FORMS)]},
+            customdata=names,
+            hovertemplate=f"%{{customdata}}<br>{title}: %{{y:.3~g}}<extra>{group}</extra>",
+        )
+    most = 93.0 if measure != "overlap" else 1.08 * float(np.nanmax([*frame["overlap"], *frame["high"], 0.01]))
+    ticks = {"tickvals": places, "ticktext": frame["name"].to_list(), "tickangle": -90}
+    named = ticks if frame.height <= MOST_NAMES else {"showticklabels": False}
+    drawn.update_xaxes(title_text="model", showgrid=False, range=[-0.6, frame.height - 0.4], **named)
+    drawn.update_yaxes(title_text=f"{title}, with the base", range=[0, most])
+    drawn.update_layout(clickmode="event+select", dragmode=False)
+    style.long_legend(drawn)
+    return drawn
+
+
+def _chance_steps(drawn: go.Figure, frame: pl.DataFrame, places: NDArray[np.int64], measure: str, look: Look) -> None:
+    """What random directions of each model's number show: a dashed line, and for the overlap where 95 % of them lie."""
+    column = {"overlap": "chance"}.get(measure, f"chance_{measure}")
+    if measure == "overlap":
+        edge = {"color": look.band, "width": 0.5, "shape": "hvh"}
+        low, high = frame["low"].to_numpy(), frame["high"].to_numpy()
+        drawn.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        told = {"fill": "tonexty", "fillcolor": look.band, "name": "random, 95 %", "hoverinfo": "skip"}
+        drawn.add_scatter(x=places, y=low, mode="lines", line=edge, **told)
+    line = {"color": look.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
+    drawn.add_scatter(
+        x=places, y=frame[column].to_numpy(), mode="lines", line=line, name="random, on average", hoverinfo="skip"
+    )
 
 
 def cosines(frame: pl.DataFrame, *, names: tuple[str, str], look: Look = LIGHT) -> go.Figure:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from uws_core.nouns.angles import Angles, AngleTable, TableBand
+from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, TableBand
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import NullBand
 
@@ -40,6 +40,8 @@ HELP: Mapping[str, str] = {
     "right_direction": "Direction of the second, counted from the strongest.",
     "cosine": "Cosine between the two directions; its sign is arbitrary.",
     "repeat": "Number of the random split.",
+    "chance_mean_degrees": "Mean angle of random directions, on average, in degrees.",
+    "chance_largest_degrees": "Largest angle of random directions, on average, in degrees.",
 }
 BAND = ("low", "middle", "high", "z", "p")
 
@@ -83,6 +85,29 @@ def subspaces(table: AngleTable, attributes: Mapping[str, Sequence[object]] | No
             "nearest_overlap": _known(np.where(some, overlap[np.arange(table.g), nearest], np.nan)),
         }
     )
+
+
+def to_base(
+    labels: Sequence[str],
+    every: Sequence[Angles],
+    levels: Sequence[ChanceLevel],
+    attributes: Mapping[str, Sequence[object]] | None = None,
+) -> pl.DataFrame:
+    """One row a model: how its own directions lie to those of the base, and where 95 % of random overlaps lie."""
+    columns: dict[str, object] = {"name": list(labels)} | dict(attributes or {})
+    numbers = {
+        "mean_degrees": [one.mean_degrees for one in every],
+        "largest_degrees": [one.largest_degrees for one in every],
+        "overlap": [one.overlap for one in every],
+        "chance": [level.overlap for level in levels],
+        "low": [level.low for level in levels],
+        "high": [level.high for level in levels],
+        "chance_mean_degrees": [level.mean_degrees for level in levels],
+        "chance_largest_degrees": [level.largest_degrees for level in levels],
+        "floor_degrees": [float(np.degrees(one.floor)) for one in every],
+    }
+    columns["directions"] = [one.cosines.shape[0] for one in every]
+    return pl.DataFrame(columns | {name: _known(np.array(values)) for name, values in numbers.items()})
 
 
 def pair(angles: Angles, band: NullBand | None = None) -> pl.DataFrame:

@@ -16,6 +16,10 @@ Singles = NDArray[np.float32]
 EXACT_SIDE = 2048
 
 
+# What the row of the base is called, where the base was asked for beside the models.
+BASE = "the base"
+
+
 class Side(StrEnum):
     """Which singular vectors of an `m x p` matrix: output ones of length `m`, or input ones of length `p`."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class AnglesQuery:
-    """Whose directions are compared: of single `models`, of `groups`, of random `halves`, or of `layers`.
+    """Whose directions are compared: of single `models`, of `groups`, random `halves` or `layers`, or with the `base`.
 
     `axis` says which directions (see `Query`), `k` how many. `group` names the attribute that makes the groups, or
     whose values stay in one half. `about` is the centre.

@@ -12,13 +12,17 @@ from torch import Tensor
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LowRank, ModelRef
+from uws_core.passes.opened import is_thin
 from uws_core.sources.base import Source
 from uws_core.sources.slabs import slabs
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which models a pass is over, in order, and the model (if any) whose weights are the centre."""
+    """Which models a pass is over, in order, and the model (if any) whose weights are the centre.
+
+    Adapters about their base have none: their updates are about it already.
+    """
 
     rows: tuple[int, ...]
     center: ModelRef | None
@@ -42,12 +46,22 @@ def _center(collection: Collection, layer: LayerKey, about: str) -> ModelRef | N
     if about in ("mean", "zero"):
         return None
     if about == "base":
-        if collection.base is None or layer.name not in collection.base_layers:
-            raise LayerError(f"{layer.name}: no base model is known for this layer; choose the mean as the centre")
-        return collection.base
+        base = base_of(collection, layer)
+        return None if is_thin(collection, layer) else base
     if about not in collection.labels:
         raise LayerError(f"{layer.name}: no model is called {about!r}; the centre is mean, zero, base or a model")
     return collection.refs[collection.labels.index(about)]
+
+
+def base_of(collection: Collection, layer: LayerKey) -> ModelRef:
+    """The model that all started from.
+
+    Raises:
+        LayerError: none is known, or it does not have this layer.
+    """
+    if collection.base is None or layer.name not in collection.base_layers:
+        raise LayerError(f"{layer.name}: no base model is known for this layer; choose the mean as the centre")
+    return collection.base
 
 
 def dense(source: Source, layer: LayerKey, *, into: Tensor) -> Tensor:

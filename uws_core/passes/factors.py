@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from uws_core.errors import UwsError
-from uws_core.nouns.factors import EXACT_SIDE, Factors
+from uws_core.nouns.factors import BASE, EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
-from uws_core.passes.centre import center_matrix, chosen, dense
+from uws_core.passes.centre import base_of, center_matrix, chosen, dense
 from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, number_type, opened, silent
 from uws_core.sources.base import Source
 
@@ -41,11 +41,14 @@ def factors(
     kept: int = 32,
     about: str = "mean",
     members: Members = None,
+    with_base: bool = False,
     device: str = "auto",
     budget: int = BUDGET,
     report: Report | None = None,
 ) -> Factors:
     """Each chosen model's `kept` leading singular vectors on both sides, about `about`, in float32.
+
+    `with_base` adds the base's own weights, about zero, as a last row called `nouns.factors.BASE`.
 
     Exact where the smaller side has at most 2048 entries (an eigen-decomposition of the smaller Gram in float64, so a
     singular value below 1e-8 of the largest reads as rounding, and a direction of relative strength `s` is known to
@@ -55,20 +58,23 @@ def factors(
 
     Raises:
         UwsError: `kept` is not positive.
+        LayerError: a base was asked for, and none is known for this layer.
     """
     if kept < 1:
         raise UwsError(f"factors keeps at least one direction; found kept={kept}")
     key = layer_of(collection, layer)
     picked = chosen(collection, key, members, about)
     refs = [collection.refs[row] for row in picked.rows]
-    everything = [*refs, *([picked.center] if picked.center else [])]
-    with opened(everything, key, report=report or silent) as sources:
+    others = [*([picked.center] if picked.center else []), *([base_of(collection, key)] if with_base else [])]
+    with opened([*refs, *others], key, report=report or silent) as sources:
         models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
-        found = _decomposed(
-            models, center, key, min(kept, *key.shape), about, device_of(device), budget, report or silent
-        )
+        most, place = min(kept, *key.shape), device_of(device)
+        found = _decomposed(models, center, key, most, about, place, budget, report or silent)
+        if with_base:
+            own = dense(sources[-1], key, into=torch.empty(key.shape, dtype=torch.float64))
+            found.append(_of_matrix(own.to(place), most) if torch.isfinite(own).all() else None)
     labels = tuple(collection.labels[row] for row in picked.rows)
-    return _noun(key, labels, about, found)
+    return _noun(key, (*labels, *([BASE] if with_base else [])), about, found)
 
 
 def _decomposed(
@@ -82,7 +88,7 @@ def _decomposed(
     report: Report,
 ) -> list[_Thin | None]:
     """One decomposition a model, None where its weights are not finite."""
-    thin = key.name in models[0].thin and about == "zero"
+    thin = key.name in models[0].thin and about in ("zero", "base")
     kind = torch.float32 if thin else number_type("auto", models, key)
     middle = None if thin else _finite_center(models, center, key, about, kind, budget)
     buffer = torch.empty((0,) if thin else key.shape, dtype=kind)

@@ -20,6 +20,7 @@ from uws_core.passes.opened import (
     Report,
     device_of,
     full_single_precision,
+    is_thin,
     layer_of,
     number_type,
     opened,
@@ -46,8 +47,8 @@ def gram(
 
     One streamed pass in at most `budget` bytes of slabs: the slab's mean is subtracted before squaring, because at
     |dW|/|W| = 1e-3 float32 is 230 % wrong afterwards. Adapters go through their thin factors and are never multiplied
-    out. The base, where the collection has one with this layer, is one more row of the same pass. With `rows` only
-    these rows of a dense layer are taken: the Grams of its blocks add up to the layer's.
+    out. The base, where the collection has one with this layer, is one more row of the same pass; that of adapters is
+    the update zero. With `rows` only these rows of a dense layer are taken: the Grams of its blocks add up to its own.
     Price: `n^2 d` multiply-adds (less by symmetry), `n d` weights read.
 
     Raises:
@@ -57,12 +58,12 @@ def gram(
         NotEnoughModels: fewer than two models have finite weights here.
     """
     key = layer_of(collection, layer)
+    thinly = is_thin(collection, key)
     with_base = collection.base is not None and key.name in collection.base_layers
-    refs = (*collection.refs, *((collection.base,) if with_base and collection.base else ()))
+    rows = None if thinly else rows
+    refs = (*collection.refs, *((collection.base,) if with_base and not thinly and collection.base else ()))
     with opened(refs, key, rows=rows, report=report or silent) as sources, full_single_precision():
         kind = number_type(precision, sources[: len(collection)], key)
-        thinly = key.name in sources[0].thin
-        with_base, rows = (False, None) if thinly else (with_base, rows)
 
         def work(place: torch.device, chunk: int) -> Moments:
             tell = report or silent
@@ -157,7 +158,6 @@ class _Centred:
 def _noun(collection: Collection, key: LayerKey, sums: Moments, *, with_base: bool, floor: float) -> Gram:
     n = len(collection)
     usable = sums.finite[:n]
-    with_base = with_base and bool(sums.finite[-1])
     exact = _about_exact_mean(sums, usable)
     return Gram(
         layers=(key,),
@@ -168,10 +168,19 @@ def _noun(collection: Collection, key: LayerKey, sums: Moments, *, with_base: bo
         d=key.entries,
         floor=floor * sums.largest_eigenvalue_bound(exact.values[:n, :n]),
         entry_stats=_entry_stats(sums, key, n),
-        base=BaseRow(exact.values[n, :n], float(exact.to_center[n]), float(exact.values[n, n])) if with_base else None,
+        base=_base_row(exact, sums, n) if with_base else None,
         usable=usable,
         left_out=_left_out(collection, key, sums),
     )
+
+
+def _base_row(exact: _Centred, sums: Moments, n: int) -> BaseRow | None:
+    """Where the base lies: in the row after the models, or, of adapters, where every update is zero."""
+    if sums.finite.size == n:
+        return BaseRow(-exact.to_center[:n], -exact.center_norm2, exact.center_norm2)
+    if not sums.finite[-1]:
+        return None
+    return BaseRow(exact.values[n, :n], float(exact.to_center[n]), float(exact.values[n, n]))
 
 
 def _about_exact_mean(sums: Moments, usable: Bools) -> _Centred:

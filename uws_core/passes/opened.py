@@ -72,6 +72,12 @@ def open_all(refs: Sequence[ModelRef]) -> list[Source]:
     return [model.source for model in _watched(refs)]
 
 
+def is_thin(collection: Collection, layer: LayerKey) -> bool:
+    """Whether the models hold the layer as factors of an update, so that their base is the update zero."""
+    with watched(collection.refs[0]).source as source:
+        return layer.name in source.thin
+
+
 def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
     """The type products are formed in: `single`, `double`, or for `auto` double only where weights are stored so.
 

@@ -17,7 +17,16 @@ from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.nouns.newcomer import Newcomer
 from uws_core.passes.centre import center_matrix, dense
-from uws_core.passes.opened import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
+from uws_core.passes.opened import (
+    BUDGET,
+    Report,
+    full_single_precision,
+    is_thin,
+    layer_of,
+    number_type,
+    opened,
+    silent,
+)
 from uws_core.sources import open_source
 from uws_core.sources.base import Source
 from uws_core.sources.slabs import slabs
@@ -71,10 +80,10 @@ def newcomer(
         SourceError: a model cannot be read.
     """
     key = layer_of(collection, layer)
-    with_base = collection.base is not None and key.name in collection.base_layers
+    dense_base = gram.base is not None and collection.base is not None and not is_thin(collection, key)
     rows = np.flatnonzero(gram.usable)
     refs = [collection.refs[row] for row in rows]
-    extra = [model, *([collection.base] if with_base and collection.base else [])]
+    extra = [model, *([collection.base] if dense_base and collection.base else [])]
     with opened([*refs, *extra], key, report=report or silent) as sources, full_single_precision():
         check_layer(sources[rows.size], key)
         kind = number_type(precision, sources[: rows.size], key)
@@ -82,27 +91,29 @@ def newcomer(
         toward, own = route(sources, rows.size, key, kind=kind, budget=budget, report=report or silent)
     if not (np.isfinite(toward).all() and np.isfinite(own).all()):
         raise LayerError(f"{model}: weights are NaN or infinite in {key.name}; it cannot be compared there")
-    return _row(gram, rows, key, label or str(model), toward, own, with_base=with_base)
+    return _row(gram, rows, key, label or str(model), toward, own)
 
 
-def _row(
-    gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray, *, with_base: bool
-) -> Newcomer:
+def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray) -> Newcomer:
     """The noun, moved from the slab means (rounded to the products' type) to the exact mean.
 
-    `toward` (n, t) holds the models' inner products with the newcomer, the base and the mean, `own` (t,) the
+    `toward` (n, t) holds the models' inner products with the newcomer, a dense base and the mean, `own` (t,) the
     newcomer's; the mean of `toward` is what rounding moved the centre by.
     """
     moved = toward.mean(axis=0)
     to_models = np.zeros(gram.n)
     to_models[rows] = toward[:, 0] - moved[0]
+    to_center, to_base = float(own[-1] + moved[0] - moved[-1]), float("nan")
+    if gram.base is not None:
+        # An adapter's base is the update zero, as far from the mean as zero is.
+        to_base = float(own[1] - moved[0] - moved[1]) if own.size > 2 else -to_center
     return Newcomer(
         model=label,
         layer=key,
         to_models=to_models,
-        to_center=float(own[-1] + moved[0] - moved[-1]),
+        to_center=to_center,
         norm2=float(own[0] - 2 * moved[0]),
-        to_base=float(own[1] - moved[0] - moved[1]) if with_base else float("nan"),
+        to_base=to_base,
     )
 
 
@@ -125,7 +136,7 @@ def _by_slabs(
 def _by_models(
     sources: Sequence[Source], n: int, key: LayerKey, *, kind: torch.dtype, budget: int, report: Report
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same for adapters, one multiplied out at a time; an adapter's base is another thing and is not compared."""
+    """The same for adapters, one multiplied out at a time; their base is the update zero and no row of its own."""
     toward, own = _zeros(sources, n)
     mean = center_matrix(sources[:n], None, key, about="mean", kind=kind, budget=budget)
     extra = [dense(source, key, into=torch.empty(key.shape, dtype=kind)).sub_(mean) for source in sources[n:]]

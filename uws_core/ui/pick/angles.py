@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from uws_core.nouns.factors import BASE
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import AnglesQuery
@@ -14,7 +15,7 @@ from uws_core.ui.pick.spectrum import centre
 from uws_core.ui.selection import POOLS, Selection
 
 # These words stand in the address as they stand on the page.
-VIEWS = ("models", "groups", "halves", "layers")
+VIEWS = ("models", "groups", "halves", "layers", "base")
 MEASURES = ("mean", "largest", "overlap")
 ORDERS = ("likeness", "group", "list")
 # More directions than this of one side are all of them almost everywhere.
@@ -25,8 +26,8 @@ _PAIR = "angles.pair"
 def angles(selection: Selection, collection: Collection) -> AnglesQuery:
     """The page's query, from its row of controls; what is chosen goes into the selection and the address."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        view = _view()
-        layer = "" if view == "layers" else _layer(selection, collection)
+        view = _view(collection)
+        layer = "" if view == "layers" else _layer(selection, collection, view)
         axis = _axis(selection, view)
         k = _directions(selection)
         _measure()
@@ -41,7 +42,7 @@ def angles(selection: Selection, collection: Collection) -> AnglesQuery:
         view=view,
         axis=axis,
         k=k,
-        group="" if view in ("models", "layers") else selection.group,
+        group="" if view in ("models", "layers", "base") else selection.group,
         about=about,
     )
 
@@ -76,6 +77,18 @@ def pair(names: Sequence[str], default: tuple[int, int]) -> tuple[int, int]:
     return names.index(boxes[0]), names.index(boxes[1])
 
 
+def model(names: Sequence[str], default: int) -> int:
+    """The one model that is looked at beside the base, from a box; a click or the address comes first."""
+    asked = list(st.session_state.get(_PAIR) or st.query_params.get_all("pair"))
+    start = next((names.index(name) for name in asked if name in names), default)
+    own = f"base.{start}.{hash(tuple(names))}"
+    box = f"angles.Model.{own}"
+    picked: str = st.selectbox(
+        "Model", names, index=start, key=box, on_change=lambda: look_at(st.session_state[box], BASE)
+    )
+    return names.index(picked)
+
+
 def look_at(left: str, right: str) -> None:
     """Look at these two from the next run on, and say so in the address."""
     st.session_state[_PAIR] = [left, right]
@@ -86,22 +99,25 @@ def _boxes(own: str) -> None:
     look_at(*(st.session_state[f"angles.{label}.{own}"] for label in ("First", "Second")))
 
 
-def _view() -> str:
+def _view(collection: Collection) -> str:
     picked = st.segmented_control(
         "Compare",
-        VIEWS,
+        VIEWS if collection.base_layers else VIEWS[:-1],
         default="models",
         required=True,
         key="view",
         bind="query-params",
         help="models: each model's own leading directions. groups: the directions that the models of a group share, "
-        "group against group. halves: those of random halves. layers: those of layers of equal width.",
+        "group against group. halves: those of random halves. layers: those of layers of equal width. base: each "
+        "model's own with those the base is strongest in, where a base is known.",
     )
     return str(picked or "models")
 
 
-def _layer(selection: Selection, collection: Collection) -> str:
+def _layer(selection: Selection, collection: Collection, view: str) -> str:
     names = selection.layers_in(collection)
+    if view == "base":
+        names = tuple(name for name in names if name in collection.base_layers) or names
     shown = selection.layer if selection.layer not in POOLS and selection.layer in names else names[0]
     picked: str = st.selectbox(
         "Layer",
@@ -119,7 +135,7 @@ def _layer(selection: Selection, collection: Collection) -> str:
 def _axis(selection: Selection, view: str) -> str:
     """Which directions; a page that cannot show the chosen axis shows the first it can and leaves the choice alone."""
     sides = [Axis.IN.value, Axis.OUT.value]
-    known = sides if view in ("models", "layers") else [Axis.MODELS.value, *sides]
+    known = sides if view in ("models", "layers", "base") else [Axis.MODELS.value, *sides]
     shown = selection.axis if selection.axis in known else known[0]
     picked = st.segmented_control(
         "Directions",

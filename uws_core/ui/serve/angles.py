@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import polars as pl
 import streamlit as st
@@ -11,28 +11,23 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.angle_tables import chance_level, model_angles, side_table
 from uws_core.analysis.angles import chance_band, level_of, pair_angles, shared_angles, side_angles
-from uws_core.analysis.group_angles import group_angles, half_angles, random_halves, relabelled
+from uws_core.analysis.group_angles import group_angles, half_angles, relabelled
 from uws_core.analysis.order import by_likeness
 from uws_core.answers import angles as answers
-from uws_core.errors import CollectionError, LayerError, NotEnoughModels
+from uws_core.errors import LayerError
 from uws_core.frames import angles as frames
-from uws_core.jobs import Report
 from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, Order, TableBand
 from uws_core.nouns.chance import NullBand
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.factors import BASE
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import AnglesQuery
 from uws_core.ui import tokens
-from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, grams
+from uws_core.ui.serve import angle_reads as reads
+from uws_core.ui.serve import grams
 
-# Directions of each model that are kept in the store: more than these are asked for by few and computed then.
-KEPT = 32
 SPLITS = 20
-# On the side axes every split reads the layer again.
-SIDE_SPLITS = 4
 # Above it shuffled labels take longer than anybody waits for a band.
 MOST_SHUFFLED_STEPS = 5e9
 
@@ -71,21 +66,6 @@ class Seen:
         return answers.answer(self.table, level=self.level, band=self.band, **told)
 
 
-def errand(query: AnglesQuery, collection: Collection) -> errands.Errand | None:
-    """What has to be read before the query can be answered, beyond the Grams; None on the models axis."""
-    if query.axis == Axis.MODELS:
-        return None
-    asked = replace(query, k=_kept(query.k), draws=0, seed=0, collection="")
-    seconds, bytes_read = _price(query, collection)
-    return errands.Errand(
-        key=errands.key_of("angles", asked),
-        title=f"Reading the directions of {len(query.members)} models in {_layers_text(query)}",
-        seconds=seconds,
-        bytes=bytes_read,
-        work=lambda report: _prepare(query, collection, report),
-    )
-
-
 @st.cache_data(max_entries=48, max_size="256mb", show_spinner=False)
 def seen(query: AnglesQuery) -> Seen:
     """What these models, groups, halves or layers show.
@@ -93,7 +73,7 @@ def seen(query: AnglesQuery) -> Seen:
     Raises:
         UwsError: too few models, groups or layers, or a centre that is not known.
     """
-    collection = _collection(query)
+    collection = reads.collection_of(query)
     if query.view == "halves":
         return _halves(query, collection)
     table, band, left_out = _table(query, collection)
@@ -109,7 +89,7 @@ def pair(query: AnglesQuery, left: str, right: str) -> tuple[Angles, NullBand]:
     Raises:
         LayerError: no such row.
     """
-    collection = _collection(query)
+    collection = reads.collection_of(query)
     names = list(_names(query, collection))
     if left not in names or right not in names:
         raise LayerError(f"{left} and {right} are not both among what is compared here")
@@ -119,14 +99,14 @@ def pair(query: AnglesQuery, left: str, right: str) -> tuple[Angles, NullBand]:
 
 def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, TableBand | None, tuple[LeftOut, ...]]:
     if query.view == "models":
-        factors = _factors(query, collection)
-        return model_angles(factors, side=query.axis, kept=query.k), None, factors.left_out
+        own = reads.factors(query, collection)
+        return model_angles(own, side=query.axis, kept=query.k), None, own.left_out
     if query.view == "layers":
-        sides = _sides(query, collection)
+        sides = reads.sides(query, collection)
         return side_table(sides, kept=query.k), None, _left_out(sides)
-    groups = _groups(query, collection)
+    groups = reads.groups(query, collection)
     if query.axis != Axis.MODELS:
-        sides = _sides(query, collection)
+        sides = reads.sides(query, collection)
         return side_table(sides, kept=query.k, what="groups", labels=groups), None, _left_out(sides)
     gram, labels = _gram(query), collection.table[query.group]
     table = group_angles(gram, labels, kept=query.k, members=query.members, about=query.about)
@@ -168,7 +148,7 @@ def _halves(query: AnglesQuery, collection: Collection) -> Seen:
         )
         left_out = _left_out([gram])
     else:
-        sides = _sides(query, collection)
+        sides = reads.sides(query, collection)
         left_out = _left_out(sides)
         splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
     k, other = splits[0].cosines.shape
@@ -177,12 +157,12 @@ def _halves(query: AnglesQuery, collection: Collection) -> Seen:
 
 
 def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> Angles:
-    if query.view == "models":
-        return pair_angles(_factors(query, collection), left, right, side=query.axis, kept=query.k)
+    if query.view in reads.OF_MODELS:
+        return pair_angles(reads.factors(query, collection), left, right, side=query.axis, kept=query.k)
     if query.view == "groups" and query.axis == Axis.MODELS:
-        rows = list(_rows_by_group(query, collection).values())
+        rows = list(reads.rows_by_group(query, collection).values())
         return shared_angles(_gram(query), rows[left], rows[right], kept=query.k, about=query.about)
-    sides = _sides(query, collection)
+    sides = reads.sides(query, collection)
     return side_angles(sides[left], sides[right], kept=query.k)
 
 
@@ -192,103 +172,16 @@ def _left_out(every: Sequence[Gram]) -> tuple[LeftOut, ...]:
 
 def _names(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
     """The rows of the query's table, as they are labelled there."""
-    if query.view == "models":
-        return tuple(collection.labels[row] for row in query.members)
+    if query.view in reads.OF_MODELS:
+        return tuple(collection.labels[row] for row in query.members) + ((BASE,) if query.view == "base" else ())
     if query.view == "layers":
         return tuple(collection.by_name[name].short for name in query.layers)
-    return _groups(query, collection)
-
-
-def _groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
-    """The groups of the chosen models.
-
-    Raises:
-        NotEnoughModels: no attribute is chosen, or it has one value only.
-    """
-    found = tuple(str(label) for label in _rows_by_group(query, collection))
-    if len(found) < 2:
-        raise NotEnoughModels(
-            f"Groups need an attribute with at least two values among the chosen models; {query.group or 'none'} has "
-            f"{len(found)}. Choose another one under Group by in the sidebar, or compare random halves"
-        )
-    return found
-
-
-def _rows_by_group(query: AnglesQuery, collection: Collection) -> dict[object, list[int]]:
-    column = collection.table.get(query.group)
-    parts: dict[object, list[int]] = {}
-    for row in query.members if column is not None else ():
-        parts.setdefault(column[row] if column is not None else None, []).append(row)
-    return parts
-
-
-def _sides(query: AnglesQuery, collection: Collection, report: Report | None = None) -> tuple[Gram, ...]:
-    """The side Grams of the layers, of the groups in the one layer, or of its halves, one after the other."""
-    if query.view == "layers":
-        asks = [(name, query.members) for name in query.layers]
-    else:
-        asks = [(query.layers[0], rows) for rows in _subsets(query, collection)]
-    part = errands.in_parts(report or (lambda fraction, message: None), len(asks))
-    return tuple(
-        run.side(collection, name, axis=query.axis, about=query.about, members=rows, report=part(place))
-        for place, (name, rows) in enumerate(asks)
-    )
-
-
-def _subsets(query: AnglesQuery, collection: Collection) -> list[tuple[int, ...]]:
-    """The models of each group, or of the two halves of each split."""
-    if query.view == "groups":
-        return [tuple(rows) for rows in _rows_by_group(query, collection).values()]
-    column = collection.table[query.group] if query.group else collection.labels
-    splits = random_halves([column[row] for row in query.members], repeats=SIDE_SPLITS, seed=query.seed)
-    return [tuple(query.members[place] for place in half) for split in splits for half in split]
-
-
-def _factors(query: AnglesQuery, collection: Collection, report: Report | None = None) -> Factors:
-    return run.directions(
-        collection, query.layers[0], kept=_kept(query.k), about=query.about, members=query.members, report=report
-    )
+    return reads.groups(query, collection)
 
 
 def _gram(query: AnglesQuery) -> Gram:
     every = tuple(grams.of(Query(query.collection, query.fingerprint, query.members, query.layers)))
     return every[0] if len(every) == 1 else run.whole_network(every)
-
-
-def _prepare(query: AnglesQuery, collection: Collection, report: Report) -> None:
-    """Everything that reads weights, into the store."""
-    read = _factors if query.view == "models" else _sides
-    read(query, collection, report)
-
-
-def _price(query: AnglesQuery, collection: Collection) -> tuple[float, int]:
-    """About how many seconds and bytes the errand takes."""
-    keys = [collection.by_name[name] for name in query.layers]
-    n = len(query.members)
-    share = n / max(len(collection), 1)
-    times = 1.0 if query.axis == Axis.IN and query.about == "mean" and query.view != "models" else 2.0
-    steps = sum(n * key.entries * min(key.shape) * 2.0 for key in keys)
-    if query.view == "models":
-        steps += sum(n * 30.0 * min(key.shape) ** 3 for key in keys)
-    times, steps = (times * SIDE_SPLITS, steps * SIDE_SPLITS) if query.view == "halves" else (times, steps)
-    seconds = errands.read_seconds(collection, query.layers, times=times * share) + steps / errands.STEPS_PER_SECOND
-    return seconds, int(times * 4 * n * sum(key.entries for key in keys))
-
-
-def _kept(k: int) -> int:
-    """How many directions are computed and stored for a k: whole steps, so that near ks share one result."""
-    return KEPT if k <= KEPT else 2 ** (k - 1).bit_length()
-
-
-def _layers_text(query: AnglesQuery) -> str:
-    return "one layer" if len(query.layers) == 1 else f"{len(query.layers)} layers"
-
-
-def _collection(query: AnglesQuery) -> Collection:
-    found = catalogue().get(query.collection)
-    if found is None or found.fingerprint != query.fingerprint:
-        raise CollectionError(f"{query.collection} changed while it was read; choose it again")
-    return found
 
 
 def groups_of(collection: Collection, name: str, members: tuple[int, ...]) -> tuple[str, ...] | None:

@@ -1,0 +1,137 @@
+"""The angles page's view of the base: every model's own directions against it, and one model in full."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import streamlit as st
+
+from uws_core.charts import angles as charts
+from uws_core.charts.style import Look
+from uws_core.export import Provenance
+from uws_core.frames.angles import HELP
+from uws_core.nouns.factors import BASE
+from uws_core.nouns.models import Collection
+from uws_core.nouns.views import AnglesQuery
+from uws_core.ui import state
+from uws_core.ui.panels import angles as panels
+from uws_core.ui.panels import figure as figures
+from uws_core.ui.panels import page
+from uws_core.ui.panels.page import Number
+from uws_core.ui.pick import angles as pick
+from uws_core.ui.serve import angles as serve
+from uws_core.ui.serve.base_angles import SeenBase
+
+_FIGURE = "angles.base"
+_TABLE = "angles.table.base"
+DEFINITIONS = {
+    "The base's directions": "The leading singular vectors of the base's own weights in this layer, about zero: what "
+    "it does most strongly. Chance is k / D for k of its directions in D dimensions; the grey band holds 95 % of "
+    "random ones. (Hu et al. 2021, section 7.3; Shuttleworth et al. 2024)",
+    **panels.DEFINITIONS,
+}
+
+
+def numbers(seen: SeenBase) -> list[Number]:
+    """The numbers beside the answer, each with what chance gives."""
+    frame = seen.frame().drop_nulls("overlap")
+    if frame.is_empty():
+        return []
+    middle = {name: float(np.median(frame[name].to_numpy())) for name in frame.columns if name != "name"}
+    return [
+        Number("Overlap", f"{middle['overlap']:.2g}", HELP["overlap"], f"chance: {middle['chance']:.2g}"),
+        Number(
+            "Mean angle",
+            f"{middle['mean_degrees']:.0f}°",
+            HELP["mean_degrees"],
+            f"chance: {middle['chance_mean_degrees']:.0f}°",
+        ),
+        Number(
+            "Beyond chance",
+            f"{int((frame['overlap'] > frame['high']).sum())} of {frame.height}",
+            "Models whose overlap with the base is above 97.5 % of random ones.",
+            f"below: {int((frame['overlap'] < frame['low']).sum())}",
+        ),
+    ]
+
+
+def about_note(query: AnglesQuery) -> str:
+    """What the centre makes of the question, where another one asks the usual question."""
+    if query.about != "mean":
+        return ""
+    return (
+        "About their mean these are the directions that tell the models apart; with the base as the centre (Options) "
+        "they are those that training changed"
+    )
+
+
+def nearest(seen: SeenBase) -> int:
+    """The model that overlaps most with the base."""
+    return int(np.argmax([one.overlap if one.k else -1.0 for one in seen.every]))
+
+
+def figure(seen: SeenBase, query: AnglesQuery, collection: Collection, source: Provenance) -> None:
+    """A dot a model, in the order that is asked for; a click looks at the model."""
+    frame, measure = ordered(seen, query, collection), panels.MEASURES[pick.measure()]
+    figures.figure(
+        f"Every model with the base: {measure.title}",
+        partial(_dots, frame, measure.name, measure.title),
+        frame,
+        source,
+        alt=f"The {measure.title} of every model's own directions with those of the base. {source.caption}",
+        key=_FIGURE,
+        on_select=_choose,
+    )
+    st.caption(panels.floor_text(max(one.floor for one in seen.every), worst=True))
+    st.caption("Click a dot to look at its model.")
+
+
+def ordered(seen: SeenBase, query: AnglesQuery, collection: Collection) -> pl.DataFrame:
+    """The frame in the order that is asked for: by likeness the nearest to the base first."""
+    groups = serve.groups_of(collection, state.current().group, query.members)
+    frame = seen.frame(None if groups is None else {"group": groups})
+    if pick.order() == "likeness":
+        return frame.sort("overlap", descending=True, nulls_last=True, maintain_order=True)
+    if pick.order() == "group" and groups is not None:
+        return frame.sort("group", maintain_order=True)
+    return frame
+
+
+def table(frame: pl.DataFrame) -> None:
+    """Every model with its numbers; choosing one looks at it."""
+    with st.expander(f"Models ({frame.height} rows)", icon=":material/table_rows:", key="angles.rows"):
+        st.caption("Choose a row to look at its model.")
+        st.dataframe(
+            frame,
+            hide_index=True,
+            column_config=page.configs(frame, HELP),
+            alt="Every model with its angles to the base",
+            key=_TABLE,
+            on_select=partial(_row, tuple(frame["name"].to_list())),
+            selection_mode="single-row",
+        )
+
+
+def _choose() -> None:
+    """The clicked dot's model is looked at."""
+    picked = st.session_state.get(f"figure.{_FIGURE}") or {}
+    points = picked.get("selection", {}).get("points", [])
+    name = points[0].get("customdata") if points else None
+    if isinstance(name, list):
+        name = name[0] if name else None
+    if isinstance(name, str):
+        pick.look_at(name, BASE)
+
+
+def _row(names: tuple[str, ...]) -> None:
+    picked = st.session_state.get(_TABLE) or {}
+    rows = picked.get("selection", {}).get("rows", [])
+    if rows and 0 <= rows[0] < len(names):
+        pick.look_at(names[rows[0]], BASE)
+
+
+def _dots(frame: pl.DataFrame, measure: str, title: str, look: Look) -> go.Figure:
+    return charts.to_base(frame, measure=measure, title=title, look=look)
