@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from vlora import SharedSubspace, load_adapter
 
 import uws_core as uws
 from uws_core.errors import BudgetError, LayerError
@@ -149,3 +150,13 @@ def test_the_shipped_adapters_give_the_gram_of_their_multiplied_updates():
     np.testing.assert_allclose(found.about("zero"), dense @ dense.T, atol=1e-6 * scale)
     np.testing.assert_allclose(found.to_center, away @ dense.mean(axis=0), atol=1e-6 * scale)
     assert found.center_norm2 == pytest.approx(np.sum(dense.mean(axis=0) ** 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("view", ["A", "B"])
+def test_the_spectrum_of_a_factor_view_is_that_of_vlora(view):
+    models = uws.collect("demo:lora")
+    shared = SharedSubspace.from_adapters([load_adapter(ref.repo) for ref in models.refs], num_components=39)
+    theirs = shared.singular_values_a if view == "A" else shared.singular_values_b
+    for name, singular in list(theirs.items())[:4]:
+        ours = uws.spectrum(uws.gram(models, f"{name}.weight:{view}")).variances
+        np.testing.assert_allclose(ours[:20], singular.double()[:20] ** 2, rtol=1e-4)
