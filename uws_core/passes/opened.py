@@ -130,7 +130,8 @@ def _watched(refs: Sequence[ModelRef]) -> list[Watched]:
 
 
 def _stored_type(source: Source, layer: LayerKey) -> torch.dtype:
-    # Of an adapter's update one row of a factor tells; without a factor of its own to show it is formed in single.
+    # No rows at all tell the type, and nothing is read for them. Of an adapter's update those of a factor do; without
+    # a factor of its own to show it is formed in single.
     name = f"{layer.name}:A" if layer.name in source.thin else layer.name
-    row = source.read(name, (0, 1)) if name == layer.name or source.find(name) else None
+    row = source.read(name, (0, 0)) if name == layer.name or source.find(name) else None
     return row.dtype if isinstance(row, torch.Tensor) else torch.float32

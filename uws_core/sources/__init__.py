@@ -15,6 +15,7 @@ from uws_core.nouns.models import ModelRef
 from uws_core.sources import pickled
 from uws_core.sources.adapter import SeveralAdapters, is_adapter
 from uws_core.sources.base import Source
+from uws_core.sources.base import on_hub as on_hub
 from uws_core.sources.checkpoint import Checkpoint
 from uws_core.sources.folder import tensors_at
 from uws_core.sources.kept import Kept, Layouts, Watched, marks_of, now_ns
@@ -88,11 +89,6 @@ def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef,
             yield source.ref, source
         except SourceError as error:
             yield part, type(error)(f"{_shown(part)}: {error}")
-
-
-def on_hub(ref: ModelRef) -> bool:
-    """Whether a reference names a repository on the Hub: models on this machine have absolute paths."""
-    return not Path(ref.repo).is_absolute()
 
 
 def _from_hub(ref: ModelRef) -> Source:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Final
 
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.sizes import bytes_text
-from uws_core.sources.base import Rows, Source
+from uws_core.sources.base import Rows, Source, on_hub
 from uws_core.sources.slices import Slices
 
 Report = Callable[[float, str], None]
@@ -59,7 +58,7 @@ def far_bytes(sources: Sequence[Source], layer: LayerKey) -> int:
 
 def _far(sources: Sequence[Source], layer: LayerKey) -> list[Source]:
     """The models on the Hub whose layer was not fetched by this process, or may have had to make room since."""
-    far = [source for source in sources if not Path(source.ref.repo).is_absolute() and source.find(layer.name)]
+    far = [source for source in sources if on_hub(source.ref) and source.find(layer.name)]
     slices = _slices() if far else None
     if slices is None:
         return far

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import isabs
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from uws_core.nouns.loader import LoaderReport
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
 # A half-open range of output rows; None is all of them.
 Rows = tuple[int, int] | None
+
+
+def on_hub(ref: ModelRef) -> bool:
+    """Whether a reference names a repository on the Hub: models on this machine have absolute paths."""
+    # Asked for every model of every layer, where a Path would cost more than the question.
+    return not isabs(ref.repo)  # noqa: PTH117
 
 
 class Source(Protocol):
