@@ -32,6 +32,7 @@ VIEWS = frozenset(
         "order",
         "colours",
         "pair",
+        "range",
         "hold",
         "relative",
         "reference",

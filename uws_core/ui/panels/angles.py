@@ -197,7 +197,9 @@ def rows_table(seen: Seen, query: AnglesQuery, collection: Collection, chosen: t
             name: [column[row] for row in rows] for name, column in collection.table.items() if name != "name"
         }
     frame = frames.subspaces(table, attributes)
-    with st.expander(f"{query.view.capitalize()} ({table.g} rows)", icon=":material/table_rows:", key="angles.rows"):
+    with page.folded(f"{query.view.capitalize()} ({table.g} rows)", icon="table_rows", key="angles.rows") as unfolded:
+        if not unfolded:
+            return
         st.caption("Choose two rows to look at their pair.")
         st.dataframe(
             frame,

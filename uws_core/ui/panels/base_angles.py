@@ -102,7 +102,9 @@ def ordered(seen: SeenBase, query: AnglesQuery, collection: Collection) -> pl.Da
 
 def table(frame: pl.DataFrame) -> None:
     """Every model with its numbers; choosing one looks at it."""
-    with st.expander(f"Models ({frame.height} rows)", icon=":material/table_rows:", key="angles.rows"):
+    with page.folded(f"Models ({frame.height} rows)", icon="table_rows", key="angles.rows") as unfolded:
+        if not unfolded:
+            return
         st.caption("Choose a row to look at its model.")
         st.dataframe(
             frame,

@@ -17,6 +17,7 @@ from uws_core import export
 from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Look
 from uws_core.export import Draw, Provenance
 from uws_core.nouns.models import Collection, LeftOut
+from uws_core.ui.panels import page, ranges
 from uws_core.ui.selection import Selection
 
 _MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
@@ -78,11 +79,18 @@ def figure(
 
     `draw` builds the figure for any look; `frame` is the data behind it; `on_select` runs when a mark is clicked.
     """
+    ends = ranges.asked(key)
+    draw, source = ranges.applied(draw, ends), viewed(source, {ranges.WORD: ranges.words(key, ends)})
+    drawn = draw(look())
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown(f"**{title}**", width="content")
-        with st.popover("Export", icon=":material/download:", type="tertiary", key=f"export.{key}"):
-            _export(draw, frame, source, key)
-    drawn = draw(look())
+        corner = st.popover(
+            "Export", icon=":material/download:", type="tertiary", key=f"export.{key}", on_change="rerun"
+        )
+        with corner:
+            if page.is_open(corner):
+                _export(draw, frame, source, key)
+                ranges.fields(drawn, key)
     st.plotly_chart(
         drawn,
         # The page's theme sets text and grid in the browser, so they also follow a change of theme without a run.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from uws_core.ui import state
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
+    from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
+    from streamlit.elements.lib.mutable_popover_container import PopoverContainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,26 @@ def problem(text: str, *, way_out: str = "", steer: Mapping[str, object] | None 
             st.button(way_out, on_click=_steer, kwargs=dict(steer), key=f"way.{way_out}")
 
 
+@contextmanager
+def folded(label: str, *, icon: str, key: str) -> Iterator[bool]:
+    """A box that is closed at first; whether it is open, and so has to be filled.
+
+    What nobody looks at is not sent: a table takes a browser as long to draw as a figure.
+    """
+    with st.expander(label, icon=f":material/{icon}:", key=f"fold.{key}", on_change="rerun") as box:
+        yield is_open(box)
+
+
+def is_open(box: ExpanderContainer | PopoverContainer) -> bool:
+    """Whether a reader has opened it."""
+    return bool(box.open)
+
+
 def left_out(items: Sequence[LeftOut]) -> None:
     """Everything that is not compared, folded, with the count in the label."""
-    with st.expander(f"Left out ({len(items)})", icon=":material/filter_alt_off:"):
+    with folded(f"Left out ({len(items)})", icon="filter_alt_off", key="left out") as unfolded:
+        if not unfolded:
+            return
         if not items:
             st.caption("Nothing: every tensor of every model is compared.")
             return
@@ -71,11 +91,17 @@ def left_out(items: Sequence[LeftOut]) -> None:
 
 
 def table(
-    frame: pl.DataFrame, columns: Mapping[str, str], *, label: str = "Table", percent: Sequence[str] = ()
+    frame: pl.DataFrame,
+    columns: Mapping[str, str],
+    *,
+    label: str = "Table",
+    percent: Sequence[str] = (),
+    key: str = "",
 ) -> None:
-    """The numbers behind the figures, folded; each column explains itself."""
-    with st.expander(f"{label} ({frame.height} rows)", icon=":material/table_rows:"):
-        st.dataframe(frame, hide_index=True, column_config=configs(frame, columns, percent=percent), alt=label)
+    """The numbers behind the figures, folded; each column explains itself. `key` is for a label that changes."""
+    with folded(f"{label} ({frame.height} rows)", icon="table_rows", key=key or label) as unfolded:
+        if unfolded:
+            st.dataframe(frame, hide_index=True, column_config=configs(frame, columns, percent=percent), alt=label)
 
 
 def configs(frame: pl.DataFrame, columns: Mapping[str, str], *, percent: Sequence[str] = ()) -> dict[str, ColumnConfig]:
@@ -102,8 +128,8 @@ def facts(title: str, items: Mapping[str, str]) -> None:
 
 def definitions(items: Mapping[str, str]) -> None:
     """Formulas with their sources, folded."""
-    with st.expander("Definitions", icon=":material/function:"):
-        for name, text in items.items():
+    with folded("Definitions", icon="function", key="definitions") as unfolded:
+        for name, text in items.items() if unfolded else ():
             st.markdown(f"**{name}** {text}")
 
 

@@ -154,7 +154,9 @@ def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance
 
 def tables(found: Rebuilt, k: int) -> None:
     """The models at k, the worst first, and the curves."""
-    page.table(frames.at(found.together, k), HELP, label=f"Models at k = {k}, the worst first", percent=PERCENT)
+    page.table(
+        frames.at(found.together, k), HELP, label=f"Models at k = {k}, the worst first", percent=PERCENT, key="worst"
+    )
     page.table(frames.curve(found.together), HELP, label="Curves", percent=PERCENT)
 
 
