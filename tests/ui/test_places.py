@@ -85,6 +85,7 @@ def test_what_was_opened_from_the_hub_is_there_after_a_restart(
     open_page: Open, lab: HubStandIn, restart: Callable[[], None]
 ) -> None:
     app = search(open_page("collection"), "lab/task1 lab/task2 lab/gone")
+    assert not app.exception
     assert "lab/gone" in {row for one in app.dataframe if "what" in one.value.columns for row in one.value["what"]}
     app.button(key="hub.open").click().run()
     link = str(finish(app).query_params["c"])

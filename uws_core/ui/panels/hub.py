@@ -77,7 +77,7 @@ def _found(asked: str, listing: HubListing) -> None:
     count = len(listing.models)
     st.caption(f"{count} models" + (f", and more than the limit of {listing.query.limit}" if listing.more else ""))
     if listing.left_out:
-        page.left_out(listing.left_out)
+        page.left_out(listing.left_out, key="hub left out")
     if not count:
         return
     frame = frames.models(listing.models)

@@ -74,9 +74,9 @@ def is_open(box: ExpanderContainer | PopoverContainer) -> bool:
     return bool(box.open)
 
 
-def left_out(items: Sequence[LeftOut]) -> None:
-    """Everything that is not compared, folded, with the count in the label."""
-    with folded(f"Left out ({len(items)})", icon="filter_alt_off", key="left out") as unfolded:
+def left_out(items: Sequence[LeftOut], *, key: str = "left out") -> None:
+    """Everything that is not compared, folded, with the count in the label; `key` where a page has two such lists."""
+    with folded(f"Left out ({len(items)})", icon="filter_alt_off", key=key) as unfolded:
         if not unfolded:
             return
         if not items:
