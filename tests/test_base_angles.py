@@ -19,6 +19,7 @@ from uws_core.charts.style import LIGHT, PRINT
 from uws_core.errors import LayerError
 from uws_core.frames import angles as frames
 from uws_core.nouns.factors import BASE
+from uws_core.passes import factors as room
 from uws_core.store import Store
 
 SHAPE = (40, 60)
@@ -53,11 +54,13 @@ def test_a_change_inside_the_bases_own_directions_overlaps_wholly_and_one_outsid
     every = base_angles(factors, side="in", kept=K)
     assert [one.overlap for one in every] == pytest.approx([1, 1, 0, 0], abs=1e-6)
     assert every[0].chance == pytest.approx(K / SHAPE[1])
-    assert answer(every, base_levels(every), place="`q`", side="in", k=K, about="base").endswith("of random ones.")
-    alike = answer(every[:2], base_levels(every[:2]), place="`q`", side="in", k=K, about="base")
+    assert answer(every, base_levels(every), place="`q`", side="in", about="base").endswith(
+        ": 2 above and 2 below 95 % of random ones, 0 at chance."
+    )
+    alike = answer(every[:2], base_levels(every[:2]), place="`q`", side="in", about="base")
     assert "overlap with the base's own by 1.00 (median of 2)" in alike
     assert "20.0 times chance" in alike
-    apart = answer(every[2:], base_levels(every[2:]), place="`q`", side="in", k=K, about="base")
+    apart = answer(every[2:], base_levels(every[2:]), place="`q`", side="in", about="base")
     assert "less than chance" in apart
 
 
@@ -104,12 +107,15 @@ def test_a_base_of_nan_and_a_model_of_nothing_have_no_angles(tmp_path):
     )
     every = base_angles(factors, side="in", kept=K)
     assert [one.k for one in every] == [0, K]
-    assert frames.to_base(factors.labels[:-1], every, base_levels(every))["overlap"].null_count() == 1
+    frame = frames.to_base(factors.labels[:-1], every, base_levels(every))
+    assert frame["overlap"].null_count() == 1
+    for measure in ("overlap", "mean_degrees", "largest_degrees"):
+        assert charts.to_base(frame, measure=measure, title=measure).data
     broken = written(folder(tmp_path, "b"), arrays, torch.float64, np.full(SHAPE, np.nan))
     nothing = uws.factors(broken, LAYER, about="mean", with_base=True)
     assert any(BASE in one.what for one in nothing.left_out)
     told = base_angles(nothing, side="in", kept=K)
-    assert "One cannot tell" in answer(told, base_levels(told), place="`q`", side="in", k=K, about="mean")
+    assert "One cannot tell" in answer(told, base_levels(told), place="`q`", side="in", about="mean")
 
 
 def test_the_store_keeps_them_apart_from_those_without_the_base(tmp_path):
@@ -149,3 +155,15 @@ def test_figures_say_what_chance_is(tmp_path):
             assert len(names) == extra + 3
             assert drawn.layout.yaxis.title.text == f"{measure}, with the base"
             assert list(drawn.data[-1].customdata) == list(factors.labels[2:4])
+
+
+@pytest.mark.parametrize("about", ["base", "mean"])
+def test_a_base_too_wide_to_be_decomposed_whole_stands_beside_adapters(monkeypatch, about):
+    monkeypatch.setattr(room, "EXACT_SIDE", 8)
+    factors = uws.factors(uws.collect("demo:lora"), "blocks.0.attn.q.weight", kept=6, about=about, with_base=True)
+    assert not factors.complete
+    every = base_angles(factors, side="in", kept=6)
+    assert {one.cosines.shape for one in every} == ({(4, 6)} if about == "base" else {(6, 6)})
+    said = answer(every, base_levels(every), place="`q`", side="in", about=about)
+    assert ("the 4 leading input directions" in said) == (about == "base")
+    assert ("the base's own 6 by" in said) == (about == "base")

@@ -64,3 +64,10 @@ def test_cells_and_names_have_no_range(open_page: Open) -> None:
     app = open_page("angles", c="demo:planted", layer=LAYER, axis="in", k="4")
     assert not [box for box in app.main.number_input if box.key.startswith("range.angles.")]
     assert [box for box in app.main.number_input if box.key.startswith("range.pair.")]
+    asked = open_page("angles", c="demo:planted", layer=LAYER, axis="in", k="4", range=["angles:x:5:6", "angles:y:5:6"])
+    assert axis(asked, "xaxis")["range"] == axis(app, "xaxis")["range"]
+    based = open_page(
+        "angles", c="demo:finetuned", layer=LAYER, view="base", about="at-least-five-0", measure="overlap"
+    )
+    assert not based.exception
+    assert not [box for box in based.main.number_input if box.key.startswith("range.angles.base.")]

@@ -93,7 +93,11 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, look: Look = LIGHT
             customdata=names,
             hovertemplate=f"%{{customdata}}<br>{title}: %{{y:.3~g}}<extra>{group}</extra>",
         )
-    most = 93.0 if measure != "overlap" else 1.08 * float(np.nanmax([*frame["overlap"], *frame["high"], 0.01]))
+    most = (
+        93.0
+        if measure != "overlap"
+        else 1.08 * max(*frame["overlap"].drop_nulls(), *frame["high"].drop_nulls(), 0.01, 0.0)
+    )
     ticks = {"tickvals": places, "ticktext": frame["name"].to_list(), "tickangle": -90}
     named = ticks if frame.height <= MOST_NAMES else {"showticklabels": False}
     drawn.update_xaxes(title_text="model", showgrid=False, range=[-0.6, frame.height - 0.4], **named)

@@ -187,16 +187,18 @@ def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_T
         raise UwsError(f"{key.name}: none of {len(found)} models has finite weights here")
     empty = _Thin(first.left * 0, first.right * 0, first.singular * 0, 0.0, 0.0)
     parts = [part or empty for part in found]
+    # An iterated base knows fewer values than adapters about it, whose zeros are known: all are cut to what all have.
+    values = min(part.singular.numel() for part in parts)
     return Factors(
         layer=key,
         labels=labels,
         about=about,
-        left=torch.stack([part.left.float() for part in parts]).cpu().numpy(),
-        right=torch.stack([part.right.float() for part in parts]).cpu().numpy(),
-        singular=torch.stack([part.singular for part in parts]).cpu().numpy(),
+        left=torch.stack([part.left.float().cpu() for part in parts]).numpy(),
+        right=torch.stack([part.right.float().cpu() for part in parts]).numpy(),
+        singular=torch.stack([part.singular[:values].cpu() for part in parts]).numpy(),
         norm2=np.array([part.norm2 for part in parts]),
         residual=np.array([part.residual for part in parts]),
-        complete=first.singular.numel() == min(key.shape),
+        complete=values == min(key.shape),
         usable=np.array([part is not None for part in found]),
         left_out=tuple(
             LeftOut(f"{label}, {key.short}", "weights are NaN or infinite here; not used in this layer")

@@ -79,9 +79,11 @@ def figure(
 
     `draw` builds the figure for any look; `frame` is the data behind it; `on_select` runs when a mark is clicked.
     """
-    ends = ranges.asked(key)
-    draw, source = ranges.applied(draw, ends), viewed(source, {ranges.WORD: ranges.words(key, ends)})
     drawn = draw(look())
+    ranged = ranges.measured(drawn)
+    if ranged and (ends := ranges.asked(key)):
+        draw, source = ranges.applied(draw, ends), viewed(source, {ranges.WORD: ranges.words(key, ends)})
+        drawn = draw(look())
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown(f"**{title}**", width="content")
         corner = st.popover(
@@ -90,7 +92,8 @@ def figure(
         with corner:
             if page.is_open(corner):
                 _export(draw, frame, source, key)
-                ranges.fields(drawn, key)
+                if ranged:
+                    ranges.fields(key)
     st.plotly_chart(
         drawn,
         # The page's theme sets text and grid in the browser, so they also follow a change of theme without a run.

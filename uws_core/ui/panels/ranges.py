@@ -42,10 +42,8 @@ def applied(draw: Draw, ends: Mapping[str, Ends]) -> Draw:
     return partial(_drawn, draw, dict(ends)) if ends else draw
 
 
-def fields(drawn: go.Figure, key: str) -> None:
-    """Where the axes of this figure begin and end, asked for; nothing where its places are names or cells."""
-    if not _measured(drawn):
-        return
+def fields(key: str) -> None:
+    """Where the axes of this figure begin and end, asked for."""
     st.caption("Axes, in the units of the numbers (a share of 5 % is 0.05)")
     known = asked(key)
     for axis, title in _AXES.items():
@@ -77,8 +75,11 @@ def _drawn(draw: Draw, ends: Mapping[str, Ends], look: Look) -> go.Figure:
     return drawn
 
 
-def _measured(drawn: go.Figure) -> bool:
-    """Whether both axes have numbers, and there is one of each."""
+def measured(drawn: go.Figure) -> bool:
+    """Whether both axes have numbers, and there is one of each: among names or cells a range says nothing."""
+    named = any(axis.ticktext or axis.showticklabels is False for axis in drawn.select_xaxes())
+    if named:
+        return False
     alone = len(list(drawn.select_xaxes())) == len(list(drawn.select_yaxes())) == 1
     return alone and all(trace.type in ("scatter", "scattergl", "histogram", "bar") for trace in drawn.data)
 
@@ -122,4 +123,4 @@ def _number(text: str) -> float | None:
 
 
 def _text(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
+    return "" if value is None else f"{value:.15g}"

@@ -39,7 +39,7 @@ class SeenBase:
     def answer(self, query: AnglesQuery, place: str) -> str:
         """The sentence that answers the page's question."""
         told = {"place": place, "side": query.axis, "about": query.about}
-        return answers.answer(self.every, self.levels, k=query.k, **told)
+        return answers.answer(self.every, self.levels, **told)
 
 
 @st.cache_data(max_entries=48, max_size="128mb", show_spinner=False)
