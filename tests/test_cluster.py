@@ -18,6 +18,7 @@ from tests.loopback import ROOT, Cluster
 from uws_core import cluster, run
 from uws_core.errors import ClusterError, UwsError
 from uws_core.nouns.models import Collection, LayerKey
+from uws_core.passes import scanning
 from uws_core.passes.spread import spread
 from uws_core.store import Store
 
@@ -165,8 +166,10 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(
     assert 1 <= len(known) < len(finetuned.layers)
     # What is left is done here, and only that.
     read: list[str] = []
-    work = run._work
-    monkeypatch.setattr(run, "_work", lambda *given: read.append(given[1].name) or work(*given))
+    work = scanning.computed
+    monkeypatch.setattr(
+        scanning, "computed", lambda *given: read.extend(layer.name for layer in given[1]) or work(*given)
+    )
     assert len(list(uws.scan(finetuned, store=store))) == len(finetuned.layers)
     assert sorted([*read, *known]) == sorted(finetuned.by_name)
     monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)

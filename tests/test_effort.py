@@ -12,6 +12,7 @@ import uws_core as uws
 from uws_core import run
 from uws_core.__main__ import main
 from uws_core.errors import UwsError
+from uws_core.passes import scanning
 from uws_core.passes.opened import device_of
 from uws_core.store import default_store
 
@@ -47,7 +48,7 @@ def test_the_budget_is_that_of_the_environment(folder: Path, capsys, monkeypatch
 def test_what_has_no_room_is_refused_before_anything_is_read(
     folder: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ):
-    monkeypatch.setattr(run, "_work", lambda *given: pytest.fail("something was read"))
+    monkeypatch.setattr(scanning, "computed", lambda *given: pytest.fail("something was read"))
     assert main(["scan", str(folder), "--budget", "1", *more]) == 1
     said = capsys.readouterr().err
     assert "narrow: one row of 4 models takes 256 bytes (twice, to read ahead), the memory budget is 1 bytes" in said

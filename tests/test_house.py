@@ -21,7 +21,7 @@ FLOORS = {
     3: ("run", "jobs", "export"),
     2: ("collection", "passes", "cluster"),
     1: ("sources", "store", "saved", "codec", "analysis", "frames", "answers", "charts", "zoo"),
-    0: ("nouns", "disk"),
+    0: ("nouns", "disk", "turns"),
     -1: ("errors",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

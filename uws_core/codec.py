@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from uws_core.nouns.factors import Factors
 from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis, BaseRow, EntryStats, Gram
 from uws_core.nouns.heldout import HeldOut
-from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.nouns.models import Collection, LayerKey, LeftOut
 
 # Raised whenever a stored number could come out differently; older entries are then never looked up again.
 MATH_VERSION = 3
@@ -31,6 +32,13 @@ _FINDING = (
 )  # fmt: skip
 _DETERMINED = ("kept", "gaps", "bounds")
 _FACTORS = ("left", "right", "singular", "norm2", "residual", "usable")
+
+
+def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -> str:
+    """The store's key of one Gram: contents of the models and the base, layer, precision, version of the numbers."""
+    base = collection.base.commit if collection.base is not None and layer.name in collection.base_layers else "-"
+    name = sha256(f"{layer.name}|{layer.shape}|{base}|{precision}".encode()).hexdigest()[:24]
+    return f"gram/{MATH_VERSION}/{collection.fingerprint}/{name}"
 
 
 def gram_bytes(gram: Gram) -> bytes:

@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import reduce
 from hashlib import sha256
 from operator import add
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from uws_core.codec import MATH_VERSION, factors_bytes, factors_from, gram_bytes, gram_from
-from uws_core.errors import Cancelled, LayerError, StoreError, UwsError
+from uws_core.codec import factors_bytes, factors_from, gram_bytes, gram_from
+from uws_core.codec import gram_key as gram_key
+from uws_core.errors import LayerError, StoreError, UwsError
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.budget import allowed
+from uws_core.passes.effort import Effort as Effort
 from uws_core.passes.progress import Progress
+from uws_core.passes.scanning import Scanning, looked_up
 from uws_core.store import Store, default_store
 
 if TYPE_CHECKING:
@@ -29,27 +31,6 @@ if TYPE_CHECKING:
 
 _Noun = TypeVar("_Noun", Gram, Factors)
 Failed = Callable[[LayerKey, UwsError], None]
-Outcome = tuple[LayerKey, Gram | UwsError]
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How a pass is run: none of it changes what is computed beyond the stated floor.
-
-    `device` is auto, cpu or cuda; `precision` auto, single or double; `budget` the bytes of slabs in memory,
-    those of `UWS_BUDGET` by default.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    budget: int = field(default_factory=allowed)
-
-
-def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -> str:
-    """The store's key of one Gram: contents of the models and the base, layer, precision, version of the numbers."""
-    base = collection.base.commit if collection.base is not None and layer.name in collection.base_layers else "-"
-    name = sha256(f"{layer.name}|{layer.shape}|{base}|{precision}".encode()).hexdigest()[:24]
-    return f"gram/{MATH_VERSION}/{collection.fingerprint}/{name}"
 
 
 def known(
@@ -61,7 +42,7 @@ def known(
 ) -> dict[str, Gram]:
     """The Grams that the store already has, by layer name, all in memory; reads no weights."""
     place = store if store is not None else default_store()
-    found = ((key.name, _looked_up(place, collection, key, precision)) for key in chosen_layers(collection, layers))
+    found = ((key.name, looked_up(place, collection, key, precision)) for key in chosen_layers(collection, layers))
     return {name: gram for name, gram in found if gram is not None}
 
 
@@ -105,19 +86,20 @@ def scan(
     for name in stored(collection, wanted, store=place, precision=effort.precision):
         layer = collection.by_name[name]
         # One at a time: all results of a large collection are more than memory holds.
-        gram = _looked_up(place, collection, layer, effort.precision)
+        gram = looked_up(place, collection, layer, effort.precision)
         if gram is not None:
             rest.remove(layer)
             tell(0.0, layer.short)
             yield gram
-    for layer, found in _computed(collection, rest, effort, progress := Progress(rest, tell), executor):
-        problem = found if isinstance(found, UwsError) else _put(place, collection, layer, effort.precision, found)
+    scanning = Scanning(collection, place, effort, progress := Progress(rest, tell))
+    made = scanning.here(rest) if executor is None else scanning.spread(rest, executor)
+    for layer, found, problem in made:
         if problem is not None:
             if failed is None:
                 raise problem
             failed(layer, problem)
         progress.finished(layer)
-        if isinstance(found, Gram):
+        if found is not None:
             yield found
     if not rest:
         tell(1.0, "")
@@ -145,7 +127,7 @@ def side(
         from uws_core.passes.side import side_gram
 
         return side_gram(
-            collection, key, axis=axis, members=members, about=about, unit=unit, report=report, **_options(effort)
+            collection, key, axis=axis, members=members, about=about, unit=unit, report=report, **effort.options
         )
 
     said = f"side/{Axis(axis)}/{about}/{unit}"
@@ -240,56 +222,5 @@ def _kept(
     return found
 
 
-def _options(effort: Effort) -> dict[str, Any]:
-    return {"device": effort.device, "precision": effort.precision, "budget": effort.budget}
-
-
 def _digest(members: Sequence[int]) -> str:
     return sha256(",".join(map(str, members)).encode()).hexdigest()[:16]
-
-
-def _looked_up(store: Store, collection: Collection, layer: LayerKey, precision: str) -> Gram | None:
-    raw = store.get(gram_key(collection, layer, precision))
-    if raw is None:
-        return None
-    try:
-        gram = gram_from(raw)
-    except StoreError:
-        return None
-    # The same contents may stand in another folder under other names.
-    return replace(gram, labels=collection.labels) if gram.n == len(collection) else None
-
-
-def _put(store: Store, collection: Collection, layer: LayerKey, precision: str, gram: Gram) -> StoreError | None:
-    try:
-        store.put(gram_key(collection, layer, precision), gram_bytes(gram))
-    except StoreError as error:
-        return error
-    return None
-
-
-def _computed(
-    collection: Collection, layers: Sequence[LayerKey], effort: Effort, progress: Progress, executor: Executor | None
-) -> Iterator[Outcome]:
-    """Each layer with its Gram or its error: one after the other here, or as the executor's workers finish."""
-    if executor is not None:
-        from uws_core.passes.spread import spread
-
-        options = _options(effort)
-        yield from spread(collection, layers, executor, options=options, budget=effort.budget, beat=progress.beside)
-        return
-    for layer in layers:
-        try:
-            found: Gram | UwsError = _work(collection, layer, effort, progress.inside(layer))
-        except Cancelled:
-            raise
-        except UwsError as error:
-            found = error
-        yield layer, found
-
-
-def _work(collection: Collection, layer: LayerKey, effort: Effort, report: Report | None = None) -> Gram:
-    """One work item. torch is imported here, by the worker, not by a page that only looks results up."""
-    from uws_core.passes.gram import gram
-
-    return gram(collection, layer, report=report, **_options(effort))

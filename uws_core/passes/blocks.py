@@ -1,11 +1,13 @@
-"""A large layer as blocks of rows, so that several workers share it: the Grams of the blocks add up to the layer's.
+"""How layers are cut and bunched: large ones in blocks of rows, small ones several at once.
 
-A work item carries names and numbers; torch is imported by the worker that does it.
+Several workers share a large layer: the Grams of its blocks add up to its own. Small layers share one opening of the
+models, which takes longer than reading so little. A work item carries names and numbers; torch is imported by the
+worker that does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,29 @@ from uws_core.sources.base import Rows
 
 # Seconds of work, so that what is lost with a worker is small; far above what it costs to send the item.
 BLOCK_BYTES = 2**30
+# What a bunch reads and makes at most: a stop costs a fraction of a second of work, and more layers would save little.
+_BUNCH_BYTES, _RESULT_BYTES, _MOST_LAYERS = 2**24, 2**25, 8
+
+
+def bunches(collection: Collection, layers: Sequence[LayerKey]) -> Iterator[list[LayerKey]]:
+    """The layers in order: small neighbours together, every other one by itself."""
+    n, bunch, weights = len(collection) + (collection.base is not None), list[LayerKey](), 0
+    for layer in layers:
+        own = _numbers(collection, layer)
+        full = 4 * n * (weights + own) > _BUNCH_BYTES or (len(bunch) + 1) * 8 * n * n > _RESULT_BYTES
+        if bunch and (full or len(bunch) == _MOST_LAYERS):
+            yield bunch
+            bunch, weights = [], 0
+        bunch.append(layer)
+        weights += own
+    if bunch:
+        yield bunch
+
+
+def _numbers(collection: Collection, layer: LayerKey) -> int:
+    """The numbers that one model stores of a layer, told by its first factor where it is an adapter's update."""
+    view = collection.by_name.get(f"{layer.name}:A")
+    return layer.entries if view is None else view.shape[0] * sum(layer.shape)
 
 
 def row_blocks(collection: Collection, layer: LayerKey, *, budget: int, block_bytes: int = BLOCK_BYTES) -> list[Rows]:

@@ -11,7 +11,7 @@ import torch
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
-from uws_core.nouns.models import Collection, LayerKey, LeftOut
+from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes import lanes, thin
 from uws_core.passes.memory import carried, where_it_fits
 from uws_core.passes.moments import Moments, host
@@ -58,22 +58,46 @@ def gram(
         NotEnoughModels: fewer than two models have finite weights here.
     """
     key = layer_of(collection, layer)
-    thinly = is_thin(collection, key)
-    with_base = collection.base is not None and key.name in collection.base_layers
-    rows = None if thinly else rows
-    refs = (*collection.refs, *((collection.base,) if with_base and not thinly and collection.base else ()))
+    rows = None if is_thin(collection, key) else rows
+    refs = rows_of(collection, [key])
     with opened(refs, key, rows=rows, report=report or silent) as sources, full_single_precision():
-        kind = number_type(precision, sources[: len(collection)], key)
+        return of_opened(
+            collection, key, sources, device=device, precision=precision, budget=budget, rows=rows, report=report
+        )
 
-        def work(place: torch.device, chunk: int) -> Moments:
-            tell = report or silent
-            if not thinly:
-                return _finite_sums(sources, len(collection), key, kind, place, chunk, budget, rows, tell)
-            return thin.sums(sources[: len(collection)], key, kind=kind, device=place, budget=budget, report=tell)
 
-        sums, _ = where_it_fits(work, device_of(device), report=report or silent, what=key.short)
+def rows_of(collection: Collection, layers: Sequence[LayerKey]) -> tuple[ModelRef, ...]:
+    """The models of a pass over these layers, and after them the base if it has a row in any of them."""
+    base = collection.base
+    if base is None or not any(key.name in collection.base_layers and not is_thin(collection, key) for key in layers):
+        return collection.refs
+    return (*collection.refs, base)
+
+
+def of_opened(
+    collection: Collection,
+    key: LayerKey,
+    sources: Sequence[Source],
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    budget: int = BUDGET,
+    rows: Rows = None,
+    report: Report | None = None,
+) -> Gram:
+    """The same from the opened models of `rows_of`, of which the base may have no row in this layer."""
+    n, tell = len(collection), report or silent
+    thinly, with_base = key.name in sources[0].thin, collection.base is not None and key.name in collection.base_layers
+    kind = number_type(precision, sources[:n], key)
+
+    def work(place: torch.device, chunk: int) -> Moments:
         if thinly:
-            _check_enough(key, sums, sums.finite)
+            return thin.sums(sources[:n], key, kind=kind, device=place, budget=budget, report=tell)
+        return _finite_sums(sources[: n + with_base], n, key, kind, place, chunk, budget, rows, tell)
+
+    sums, _ = where_it_fits(work, device_of(device), report=tell, what=key.short)
+    if thinly:
+        _check_enough(key, sums, sums.finite)
     part = key if rows is None else LayerKey(key.name, (rows[1] - rows[0], key.shape[1]))
     return _noun(collection, part, sums, with_base=with_base, floor=_FLOORS[kind])
 

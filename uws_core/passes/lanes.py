@@ -55,6 +55,11 @@ def summed(
         _Lane(sources, layer, ranges[lane::count], height, begin(), threads.slots)
         for lane in range(min(count, len(ranges)))
     ]
+    if len(ranges) == 1:
+        # One slab needs no other thread.
+        with one_core_each():
+            done(work[0].step())
+        return work[0].sums
     with one_core_each():
         _drive(threads.pool, work, done)
     total = work[0].sums

@@ -85,8 +85,7 @@ def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> t
     subtracted first; bfloat16 and float16 weights are exact in float32.
     """
     if precision == "auto":
-        stored = {_stored_type(source, layer) for source in sources}
-        return torch.float64 if torch.float64 in stored else torch.float32
+        return torch.float64 if any(source.stored_type(layer.name) == "F64" for source in sources) else torch.float32
     if precision not in _TYPES:
         raise UwsError(f"precision is auto, single or double; found {precision!r}")
     return _TYPES[precision]
@@ -127,11 +126,3 @@ def _watched(refs: Sequence[ModelRef]) -> list[Watched]:
         return [watched(ref) for ref in refs]
     with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
         return list(pool.map(watched, refs))
-
-
-def _stored_type(source: Source, layer: LayerKey) -> torch.dtype:
-    # No rows at all tell the type, and nothing is read for them. Of an adapter's update those of a factor do; without
-    # a factor of its own to show it is formed in single.
-    name = f"{layer.name}:A" if layer.name in source.thin else layer.name
-    row = source.read(name, (0, 0)) if name == layer.name or source.find(name) else None
-    return row.dtype if isinstance(row, torch.Tensor) else torch.float32

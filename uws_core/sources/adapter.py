@@ -91,9 +91,10 @@ class Adapter:
     def find(self, layer: str) -> LayerKey | None:
         """The layer of that name, or the first rows of one, or None."""
         own, count = first_rows(layer)
-        found = next((key for key in self.layers() if key.name in (layer, own)), None)
-        if found is None or found.name == layer or count is None:
+        if (found := self._key(layer)) is not None or count is None:
             return found
+        if (found := self._key(own)) is None:
+            return None
         return LayerKey(layer, (count, found.shape[1])) if 0 < count <= found.shape[0] else None
 
     def digest(self) -> str:
@@ -106,12 +107,17 @@ class Adapter:
             return self._tensors.span(self._plain[layer].key).nbytes
         return sum(self._tensors.span(key).nbytes for key in self._update(layer).keys.values())
 
+    def stored_type(self, layer: str) -> str:
+        """The type of a stored matrix, or of an update's `down`."""
+        own = layer if self._key(layer) else first_rows(layer)[0]
+        shown = self._plain.get(own) or self._plain.get(f"{own}:A")
+        return self._tensors.span(shown.key).dtype if shown else ""
+
     def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
         """Rows of a stored matrix, or an update's factors (rows of `up`, all of `down`); see `Source.read`."""
         import torch
 
-        part = self.find(layer)
-        if part is not None and part.name not in (*self._plain, *self._updates):
+        if self._key(layer) is None and (part := self.find(layer)) is not None:
             layer, rows = first_rows(layer)[0], _within(part, rows)
         if layer in self._plain:
             plain = self._plain[layer]
@@ -142,6 +148,13 @@ class Adapter:
         order = {key: i for i, key in enumerate(self._tensors.spans)}
         fates = tuple(sorted(self._fates.values(), key=lambda one: order[one.key]))
         return LoaderReport(str(self.ref), self.format, self.dialects, fates, tuple(scales), self._notes())
+
+    def _key(self, name: str) -> LayerKey | None:
+        """The update or stored matrix of exactly that name."""
+        if name in self._plain:
+            return self._plain[name].layer
+        update = self._updates.get(name)
+        return LayerKey(name, update.sized.shape) if update is not None and update.sized else None
 
     def _sort(self, chosen: str) -> None:
         """Every key to its module, or to the list of what is not used."""

@@ -60,6 +60,13 @@ class Source(Protocol):
         """The bytes that reading the whole layer moves."""
         ...
 
+    def stored_type(self, layer: str) -> str:
+        """What the format calls the type of the layer's numbers, such as F32; of an update that of its factor `down`.
+
+        An update whose factors are only formed when it is read has none, and the answer is empty.
+        """
+        ...
+
     def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
         """Rows `(stop - start, p)` of a layer in its stored dtype, or the thin factors of an adapter's layer.
 

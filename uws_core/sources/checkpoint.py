@@ -91,6 +91,10 @@ class Checkpoint:
         own = self._tensors.span(stored).nbytes * key.shape[0] // whole.shape[0]
         return own + (self._tensors.span(scale).nbytes if scale else 0)
 
+    def stored_type(self, layer: str) -> str:
+        """The type of the layer's numbers."""
+        return self._tensors.span(self._stored[self._located(layer)[1].name]).dtype
+
     def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
         """Rows of a layer; see `Source.read`."""
         key, whole = self._located(layer)

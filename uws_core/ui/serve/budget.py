@@ -5,7 +5,7 @@ from __future__ import annotations
 from uws_core import run
 from uws_core.errors import BudgetError
 from uws_core.nouns.cost import BUDGET
-from uws_core.passes import budget
+from uws_core.passes.effort import allow, allowed
 
 MIB = 2**20
 
@@ -21,7 +21,7 @@ def effort(precision: str = "auto") -> run.Effort:
 def problem() -> str:
     """What is wrong with `UWS_BUDGET`, if anything."""
     try:
-        budget.allowed()
+        allowed()
     except BudgetError as error:
         return f"{error}. Until then 256 MiB are used."
     return ""
@@ -34,4 +34,4 @@ def mebibytes() -> int:
 
 def use(mebibytes: int) -> None:
     """What starts from now on takes so many MiB, until the server ends."""
-    budget.allow(mebibytes * MIB)
+    allow(mebibytes * MIB)

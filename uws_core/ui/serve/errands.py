@@ -19,8 +19,8 @@ from uws_core.errors import StoreError, UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.models import Collection
 from uws_core.store import default_store
+from uws_core.turns import TURNS
 from uws_core.ui.serve.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
-from uws_core.ui.serve.turns import TURNS
 
 # What a modest machine reads and multiplies in a second.
 BYTES_PER_SECOND = 400e6

@@ -23,7 +23,6 @@ from uws_core.store import default_store, lack_of_room
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget
 from uws_core.ui.serve import cluster as scheduler
-from uws_core.ui.serve.turns import TURNS
 
 if TYPE_CHECKING:
     from uws_core.passes.stored import Stored
@@ -184,18 +183,17 @@ def of_members(every: Sequence[Gram], members: Sequence[int]) -> tuple[LeftOut, 
 
 
 def _compute(collection: Collection, layers: Sequence[str], precision: str) -> str:
-    """Compute these layers now, each for itself so that a damaged one spoils no other; what went wrong, or nothing."""
-    problems: dict[str, str] = {}
+    """Compute these layers now; what went wrong with any of them, which spoils no other, or nothing."""
+    problems: list[str] = []
     with st.spinner(f"Reading {len(layers)} layers of {len(collection)} models"):
-        for name in layers:
-            key = run.gram_key(collection, collection.by_name[name], precision)
-            try:
-                # Whoever asked for the same meanwhile finds it in the store.
-                with TURNS.of(key):
-                    list(run.scan(collection, [name], effort=budget.effort(precision)))
-            except UwsError as error:
-                problems[name] = str(error)
-    return "; ".join(list(problems.values())[:3])
+        for _ in run.scan(
+            collection,
+            layers,
+            effort=budget.effort(precision),
+            failed=lambda _, error: problems.append(str(error)),
+        ):
+            pass
+    return "; ".join(problems[:3])
 
 
 def _seconds(collection: Collection, layers: Sequence[str], precision: str) -> float:
