@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import uws_core as uws
 from tests.bench.measure import table
@@ -16,10 +18,14 @@ from uws_core.nouns.cost import Pace, planned
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.opened import BUDGET
 from uws_core.passes.pace import measured_pace
+from uws_core.sources import _kept
+from uws_core.store import Store
 
 pytestmark = pytest.mark.bench
 
 SIZES = ((40, 2048, 2048), (120, 1536, 1536), (400, 512, 1024))
+# Many small layers: what opening and finding costs.
+SMALL, SMALL_LAYERS = (200, 32, 32), 60
 # The paper's collections: models, layers of m x p, and how they are stored.
 PLANS = (
     ("500 ViT-B/16, float32", 500, [LayerKey("w", (768, 768))] * 48 + [LayerKey("w", (3072, 768))] * 24, 4, 0),
@@ -39,12 +45,13 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     pace = measured_pace()
     table(
         "the pace of this machine",
-        ("reading, GB/s", "products, G multiply-adds/s", "sums, M weights/s", "opening, ms"),
+        ("reading, GB/s", "products, G multiply-adds/s", "sums, M weights/s", "opening, ms", "finding, ms"),
         [
             (
                 pace.bytes_per_second / 1e9,
                 pace.steps_per_second / 1e9,
                 pace.entries_per_second / 1e6,
+                pace.seconds_per_open * 1e3,
                 pace.seconds_per_read * 1e3,
             )
         ],
@@ -56,6 +63,7 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
         uws.gram(collection, LAYER)
         seconds = sorted(_timed(collection) for _ in range(3))[1]
         rows.append((f"{n} x ({m} x {p})", predicted, seconds, predicted / seconds))
+    rows.append(_small(tmp_path, pace))
     table("prediction against measurement", ("collection", "predicted, s", "measured, s", "ratio"), rows)
     plans = [
         (name, bytes_ / 1e12, *(hours for _, hours in found))
@@ -64,6 +72,25 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     names = tuple(name for name, _ in _machines(pace))
     table("predicted hours for the paper's collections", ("collection", "TB", *names), plans)
     assert rows
+
+
+def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:
+    """Prediction and measurement of a scan of many small layers, by a process that has not met the models."""
+    n, m, p = SMALL
+    (folder / "small").mkdir()
+    for number in range(n):
+        weights = {f"blocks.{i}.weight": torch.randn(m, p) for i in range(SMALL_LAYERS)}
+        save_file(weights, folder / "small" / f"m{number:04d}.safetensors")
+    collection = uws.collect(str(folder / "small"))
+    predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=pace).seconds
+    seconds = []
+    for turn in range(3):
+        _kept.clear()
+        with Store(folder / f"results-{turn}") as store:
+            began = time.perf_counter()
+            assert len(list(uws.scan(collection, store=store))) == SMALL_LAYERS
+            seconds.append(time.perf_counter() - began)
+    return f"{SMALL_LAYERS} layers of {n} x ({m} x {p})", predicted, sorted(seconds)[1], predicted / sorted(seconds)[1]
 
 
 def _machines(pace: Pace) -> tuple[tuple[str, Pace], ...]:
@@ -78,6 +105,7 @@ def _machines(pace: Pace) -> tuple[tuple[str, Pace], ...]:
         bytes_per_second=10 * laptop.bytes_per_second,
         steps_per_second=10 * pace.steps_per_second,
         entries_per_second=10 * pace.entries_per_second,
+        seconds_per_open=pace.seconds_per_open / 10,
         seconds_per_read=pace.seconds_per_read / 10,
     )
     gpu = replace(pace, bytes_per_second=5e9, steps_per_second=1.6e13, entries_per_second=1.2e11)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from uws_core.errors import BudgetError
 from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes, slabs_at_once
@@ -19,18 +20,19 @@ _BLOCK_ROWS, _BLOCK_ITEM = 1024, 16
 def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | None = None) -> Cost:
     """The cost of one Gram of `n` models a layer, with slabs of `budget` bytes.
 
-    Seconds are of reading and of computing, which share the cores, of opening the files, and of what the Hub sends:
-    `bytes / R + n d / E + n^2 d / F + n t + far / N` with the pace's R (bytes/s), E (entries/s), F
-    (multiply-adds/s) and t (s). Memory is a slab a core and one more, within the budget, a float64 matrix of n x n for
-    each and four more, and a fixed part. Adapters of `R = sum r` ranks take `R^2 (m + p) / 2` multiply-adds, and their
-    factors twice in memory. A layer that the budget has no room for costs nothing and is named in `refused`.
+    Seconds are of reading and of computing, which share the cores, of opening the models once and finding each tensor,
+    and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with the pace's o and t (s),
+    R (bytes/s), E (entries/s) and F (multiply-adds/s). Memory is a slab a core and one more, within the budget, a
+    float64 matrix of n x n for each and four more, and a fixed part. Adapters of `R = sum r` ranks take
+    `R^2 (m + p) / 2` multiply-adds, and their factors twice in memory. A layer that the budget has no room for
+    costs nothing and is named in `refused`.
     """
     speed = pace or Pace()
     possible, refused = _possible(readings, budget)
     read = sum(one.bytes for one in possible)
     far = sum(one.far for one in possible)
     work = sum(_computing(one, speed) for one in possible)
-    opening = sum((2 if one.ranks else 1) * one.models for one in possible) * speed.seconds_per_read
+    opening = _opening(possible, speed)
     seconds = read / speed.bytes_per_second + work + opening + far / NETWORK
     held = max((_held(one, budget, speed.cores) for one in possible), default=0)
     stored = result_bytes(len(possible), n=n)
@@ -50,7 +52,7 @@ def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pac
     read, far = 2 * sum(one.bytes for one in readings), sum(one.far for one in readings)
     sides = [one.layer.shape[1 if axis is Axis.IN else 0] for one in readings]
     steps = sum(one.models * one.layer.entries * side for one, side in zip(readings, sides, strict=True))
-    opening = 2 * sum(one.models for one in readings) * speed.seconds_per_read
+    opening = 2 * _opening([replace(one, ranks=0) for one in readings], speed)
     seconds = max(read / speed.bytes_per_second, steps / speed.steps_per_second) + opening + far / NETWORK
     memory = max(
         (
@@ -63,6 +65,12 @@ def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pac
     )
     stored = sum(8 * side**2 for side in sides)
     return Cost(len(readings), read, memory + FIXED_BYTES, seconds, far, stored, refused)
+
+
+def _opening(readings: Sequence[Reading], pace: Pace) -> float:
+    """The seconds to open each model once, and to find each tensor; an adapter's update lies in two."""
+    opened = max((one.models for one in readings), default=0) * pace.seconds_per_open
+    return opened + sum((2 if one.ranks else 1) * one.models for one in readings) * pace.seconds_per_read
 
 
 def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], tuple[str, ...]]:

@@ -23,14 +23,15 @@ class Pace:
     """How fast a machine does what a pass is made of; `measured` is False where these are a modest machine's.
 
     `bytes_per_second` of reading files, `steps_per_second` multiply-adds of float32 products, `entries_per_second`
-    weights taken through the sums around the products, all of `cores` cores together; `seconds_per_read` to find and
-    open one tensor of one file.
+    weights taken through the sums around the products, all of `cores` cores together; `seconds_per_open` to open one
+    model, once a scan, `seconds_per_read` to find one tensor of it and read that much more.
     """
 
     bytes_per_second: float = 400e6
     steps_per_second: float = 2e10
     entries_per_second: float = 2e8
-    seconds_per_read: float = 4e-4
+    seconds_per_open: float = 1e-3
+    seconds_per_read: float = 2e-4
     cores: int = 2
     measured: bool = False
 
