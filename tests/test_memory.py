@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from uws_core.nouns.arrays import Bools
+from uws_core.passes import factors as factor_passes
 from uws_core.passes import gram as passes
+from uws_core.passes import side as sides
 from uws_core.passes.memory import carried, chunk_bytes, where_it_fits
 from uws_core.passes.moments import Moments
 from uws_core.sources.slabs import Slab
@@ -118,3 +120,38 @@ def test_slabs_arrive_whole_while_products_run():
         seen.append(values.clone())
     for one, other in zip(seen, expected, strict=True):
         assert torch.equal(one.cpu(), other.flatten(1))
+
+
+@pytest.mark.parametrize("kind", ["side", "factors"])
+def test_side_axes_and_factors_fall_back_to_the_processor(
+    kind: str, tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    generator = torch.Generator().manual_seed(0)
+    for number in range(3):
+        save_file({"a.weight": torch.randn(8, 6, generator=generator)}, tmp_path / f"m{number}.safetensors")
+    collection = uws.collect(tmp_path)
+
+    def asked() -> np.ndarray:
+        if kind == "side":
+            return uws.side_gram(collection, "a.weight", axis="out", report=lambda _, said: told.append(said)).values
+        return uws.factors(collection, "a.weight", kept=2, report=lambda _, said: told.append(said)).singular
+
+    expected = asked()
+    module = sides if kind == "side" else factor_passes
+    name = "_finite_sum" if kind == "side" else "_decomposed"
+    work, tried = getattr(module, name), []
+
+    def short(*given: object) -> object:
+        device = next((one for one in given if isinstance(one, torch.device)), None) or given[0].device  # type: ignore[attr-defined]
+        tried.append(device.type)
+        if device.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return work(*given)
+
+    monkeypatch.setattr(module, name, short)
+    monkeypatch.setattr(module, "device_of", lambda device: CUDA)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    told.clear()
+    np.testing.assert_array_equal(asked(), expected)
+    assert tried == ["cuda", "cpu"]
+    assert any("computed on the processor" in said for said in told)

@@ -221,6 +221,38 @@ def test_an_executor_that_is_lost_is_said_and_keeps_what_is_finished(folder: Pat
     assert len(run.known(collection, store=store)) == 2
 
 
+class Mortal(ThreadPoolExecutor):
+    """Threads whose third item dies with an error that only this executor knows, as a cluster's killed worker does."""
+
+    class Killed(Exception):
+        pass
+
+    def submit(self, fn: Callable[..., object], /, *given: object, **named: object) -> Future:  # type: ignore[override]
+        self.taken = getattr(self, "taken", 0) + 1
+        if self.taken == 3:
+            return super().submit(self.die)
+        return super().submit(fn, *given, **named)
+
+    def die(self) -> None:
+        raise Mortal.Killed("attempted to run on 3 workers that died")
+
+
+def test_a_worker_that_dies_of_a_layer_costs_only_that(folder: Path, store: Store) -> None:
+    collection = uws.collect(folder)
+    failed: dict[str, UwsError] = {}
+    with Mortal(2) as executor:
+        found = list(
+            run.scan(
+                collection, store=store, executor=executor, failed=lambda key, error: failed.update({key.name: error})
+            )
+        )
+    assert len(found) == 5
+    ((name, error),) = failed.items()
+    assert isinstance(error, ClusterError)
+    assert name in str(error)
+    assert "Killed: attempted to run" in str(error)
+
+
 def test_a_full_disk_costs_what_is_stored_and_no_more(folder: Path, tmp_path: Path) -> None:
     collection = uws.collect(folder)
     # Every Gram is above this limit.

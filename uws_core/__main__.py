@@ -1,7 +1,8 @@
 """The command line: `python -m uws_core ls|scan|export|store`. The store it fills is the one the app shows.
 
 Exit codes: 0 done; 1 not done, the message says why; 2 the command was not understood; 3 done in part, what failed is
-listed; 130 stopped by Ctrl-C, what was finished is kept and the same command goes on from there.
+listed; 130 stopped by Ctrl-C, 141 because nobody reads the output any more; what was finished is kept and the same
+command goes on from there.
 """
 
 from __future__ import annotations
@@ -30,9 +31,12 @@ def main(words: Sequence[str] | None = None) -> int:
         say("Stopped; what was finished is kept, and the same command goes on from there")
         return 130
     except BrokenPipeError:
-        # Whoever read the output has seen enough.
+        # Whoever read the output has seen enough. What is left of it must not be tried again at the end.
         sys.stderr.close()
-        return 0
+        return 141
+    except OSError as error:
+        say(f"The output cannot be written ({error}); what was finished is kept")
+        return 1
 
 
 def parser() -> ArgumentParser:

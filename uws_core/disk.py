@@ -185,8 +185,8 @@ def _locked(folder: Path) -> Iterator[None]:
         foreign = _strangers(folder)
         if foreign:
             raise StoreError(
-                f"The results folder {folder} holds other things ({', '.join(foreign[:3])}); name an empty or new "
-                "folder with UWS_CACHE"
+                f"The results folder {folder} holds other things ({', '.join(foreign[:3])}); choose an empty "
+                "or new one (UWS_CACHE names the app's)"
             )
         # A folder of somebody else that we may write to stays as it is.
         with suppress(PermissionError):

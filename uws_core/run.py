@@ -22,6 +22,7 @@ from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.effort import Effort as Effort
+from uws_core.passes.effort import memory_of
 from uws_core.passes.progress import Progress
 from uws_core.passes.scanning import Scanning, looked_up
 from uws_core.store import Store, default_store
@@ -130,8 +131,23 @@ def side(
             collection, key, axis=axis, members=members, about=about, unit=unit, report=report, **effort.options
         )
 
-    said = f"side/{Axis(axis)}/{about}/{unit}"
+    said = _side(axis, about, unit=unit)
     return _kept(collection, layer, said, members, store, effort, compute, (gram_bytes, gram_from))
+
+
+def sides_stored(
+    collection: Collection,
+    layers: Iterable[LayerKey | str],
+    *,
+    axis: Axis | str,
+    store: Store | None = None,
+    precision: str = "auto",
+) -> tuple[str, ...]:
+    """The names of the layers whose side Gram of all models about their mean the store has; opens none of them."""
+    place = store if store is not None else default_store()
+    said, everyone = _side(axis, "mean", unit=False), tuple(range(len(collection)))
+    chosen = chosen_layers(collection, layers)
+    return tuple(key.name for key in chosen if _where(collection, key, said, everyone, precision) in place)
 
 
 def directions(
@@ -209,7 +225,7 @@ def _kept(
     place, effort, (pack, unpack) = store if store is not None else default_store(), effort or Effort(), codec
     (key,) = chosen_layers(collection, [layer])
     chosen = tuple(range(len(collection))) if members is None else tuple(int(row) for row in members)
-    where = f"{gram_key(collection, key, effort.precision)}/{said}/{_digest(chosen)}"
+    where = _where(collection, key, said, chosen, effort.precision)
     raw = place.get(where)
     if raw is not None:
         with suppress(StoreError):
@@ -217,9 +233,21 @@ def _kept(
             labels = tuple(collection.labels[row] for row in chosen)
             # The same contents may stand in another folder under other names; what stands after them is the base.
             return replace(found, labels=labels + found.labels[len(labels) :])
-    found = compute(key, effort)
-    place.put(where, pack(found))
+    with memory_of(key):
+        found = compute(key, effort)
+    # A result without a place in the store is still one; whoever asks again has it computed again.
+    with suppress(StoreError):
+        place.put(where, pack(found))
     return found
+
+
+def _side(axis: Axis | str, about: str, *, unit: bool) -> str:
+    return f"side/{Axis(axis)}/{about}/{unit}"
+
+
+def _where(collection: Collection, key: LayerKey, said: str, members: Sequence[int], precision: str) -> str:
+    """The store's key of a result of one layer and some models."""
+    return f"{gram_key(collection, key, precision)}/{said}/{_digest(members)}"
 
 
 def _digest(members: Sequence[int]) -> str:

@@ -14,6 +14,7 @@ from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.loader import DIALECTS
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.sizes import bytes_from
+from uws_core.run import chosen_layers
 
 _WHERE = (
     "a folder of models, demo:NAME, several files or folders, models of the Hub (owner/name@revision), or a query to "
@@ -48,7 +49,8 @@ def add_layers(parser: ArgumentParser) -> None:
         "--layers",
         action="append",
         metavar="GLOB",
-        help="layers by full or short name, such as '*.attn.q.weight'; may be given several times; all by default",
+        help="layers by full or short name, such as '*.attn.q.weight'; may be given several times; all but factor "
+        "views by default",
     )
 
 
@@ -77,13 +79,13 @@ def places(told: Namespace) -> Path | list[str] | None:
 
 
 def layers(found: Collection, globs: Sequence[str] | None) -> tuple[LayerKey, ...]:
-    """The layers whose full or short name matches any glob; all without globs.
+    """The layers whose full or short name matches any glob; without globs all but the factor views of adapters.
 
     Raises:
         LayerError: a glob that matches nothing; all such are named, with what comes near.
     """
     if not globs:
-        return found.layers
+        return chosen_layers(found, None)
     matches = {glob: {key.name for key in found.layers if _matches(key, glob)} for glob in globs}
     empty = [glob for glob, names in matches.items() if not names]
     if empty:

@@ -15,6 +15,7 @@ from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.sizes import bytes_text
+from uws_core.passes.effort import possible
 from uws_core.store import lack_of_room
 
 # Above that many seconds an estimate for a modest machine is not good enough; measuring takes about one.
@@ -23,9 +24,7 @@ _WORTH_MEASURING = 5.0
 
 def add_effort(parser: ArgumentParser) -> None:
     """The options of everything that may have to read weights."""
-    parser.add_argument(
-        "--budget", type=asked.amount, default=run.Effort().budget, help="memory for slabs (UWS_BUDGET, 256MiB)"
-    )
+    parser.add_argument("--budget", type=asked.amount, help="memory for slabs, by default UWS_BUDGET or else 256MiB")
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="auto", choices=["auto", "single", "double"])
     parser.add_argument(
@@ -49,12 +48,17 @@ def effort_of(told: Namespace) -> run.Effort:
 
     Raises:
         UwsError: the device is not there; also where nothing has to be computed. A cluster's devices are its own.
+        BudgetError: the budget is no amount, or more than this machine has.
     """
     if told.device.startswith("cuda") and not told.scheduler:
         from uws_core.passes.opened import device_of
 
         device_of(told.device)
-    return run.Effort(device=told.device, precision=told.precision, budget=told.budget)
+    if told.budget is None:
+        return run.Effort(device=told.device, precision=told.precision)
+    # A cluster's workers may have more than this machine.
+    budget = told.budget if told.scheduler else possible(told.budget)
+    return run.Effort(device=told.device, precision=told.precision, budget=budget)
 
 
 def cost_of(
@@ -83,13 +87,23 @@ def cost_of(
     return _priced(read, found, effort, axis, measured_pace())
 
 
+def missing(found: Collection, chosen: Sequence[LayerKey], precision: str, axis: Axis = Axis.MODELS) -> list[LayerKey]:
+    """The chosen layers whose result the store does not have."""
+    if axis is Axis.MODELS:
+        stored = set(run.stored(found, chosen, precision=precision))
+    else:
+        stored = set(run.sides_stored(found, chosen, axis=axis, precision=precision))
+    return [key for key in chosen if key.name not in stored]
+
+
 def tell_cost(found: Collection, chosen: Sequence[LayerKey], effort: run.Effort, axis: Axis = Axis.MODELS) -> Cost:
     """Say what is stored already, what the rest costs here, and what the budget or the store has no room for."""
-    stored = set(run.stored(found, chosen, precision=effort.precision)) if axis is Axis.MODELS else set()
-    rest = [key for key in chosen if key.name not in stored]
+    rest = missing(found, chosen, effort.precision, axis)
     cost = cost_of(found, rest, effort, axis, measured=True)
-    kept = f", {len(chosen) - len(rest)} of them stored" if axis is Axis.MODELS else f", axis {axis}"
-    what = f"{found.name}: {len(chosen)} layers of {len(found)} models{kept}"
+    kept = f"{len(chosen) - len(rest)} of them stored" + (f", axis {axis}" if axis is not Axis.MODELS else "")
+    what = f"{found.name}: {len(chosen)} layers of {len(found)} models, {kept}"
+    if found.left_out:
+        say(f"{len(found.left_out)} models and tensors are left out; `ls` names each with the reason")
     far = f" ({bytes_text(cost.far)} of it from the Hub)" if cost.far else ""
     price = (
         f"{bytes_text(cost.bytes)} to read{far}, {bytes_text(cost.memory)} of memory, about {duration(cost.seconds)}"

@@ -15,19 +15,17 @@ import polars as pl
 
 from uws_core import export as exporting
 from uws_core import run
-from uws_core.analysis.nulls import null_band
-from uws_core.analysis.spectrum import spectrum
 from uws_core.charts import overview as overview_charts
 from uws_core.charts import spectrum as spectrum_charts
 from uws_core.charts.style import Look
 from uws_core.commands import asked
 from uws_core.commands.effort import add_effort
-from uws_core.commands.scan import ended, grams
-from uws_core.commands.table import say
+from uws_core.commands.results import add_axis, ended, grams, item
+from uws_core.commands.table import print_json, say
 from uws_core.errors import ExportError, UwsError
 from uws_core.export import Draw, Provenance
 from uws_core.frames import spectrum as frames
-from uws_core.nouns.gram import Gram
+from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.spectrum import LayerSpectrum
 
@@ -39,10 +37,12 @@ def add_export(parser: ArgumentParser) -> None:
     asked.add_where(parser)
     asked.add_layers(parser)
     add_effort(parser)
+    add_axis(parser)
     parser.add_argument("--to", required=True, metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
     parser.add_argument("--sum", action="store_true", help="the chosen layers as one long layer, instead of each")
     parser.add_argument("--share", type=asked.share, default=0.9, help="the rank is that at this share (default 0.9)")
     parser.add_argument("--draws", type=_draws, default=200, help="draws of noise to compare with; 0 for none")
+    parser.add_argument("--json", action="store_true", help="say what was written as one JSON object")
     parser.set_defaults(act=export)
 
 
@@ -52,19 +52,24 @@ def export(told: Namespace) -> int:
     form = place.suffix.lstrip(".").lower()
     if form not in _SUFFIXES:
         raise ExportError(f"{place.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; found {form!r}")
+    if told.sum and told.axis != Axis.MODELS:
+        raise ExportError("--sum adds layers on the models axis only; leave one of --sum and --axis out")
     obstacle = exporting.print_obstacle() if form in exporting.FORMS else ""
     if obstacle:
         raise ExportError(obstacle)
     found = asked.collection(told)
     failed: dict[str, UwsError] = {}
-    items = _items(grams(found, asked.layers(found, told.layers), told, failed), told)
+    names = list[str]()
+    items = _items(_noted(grams(found, asked.layers(found, told.layers), told, failed), names), told)
     if not items:
-        return ended(0, failed)
+        return ended([], failed)
     frame, draw = _scree(items[0]) if len(items) == 1 else _overview(items, told.share)
-    origin = _origin(found, items, told, failed)
+    origin = _origin(found, items, names, told, failed)
     write_whole(place, _content(form, frame, draw, origin))
     say(f"{place}: {frame.height} rows")
-    return ended(sum(item.layers for item in items), failed)
+    if told.json:
+        print_json({"file": str(place), "rows": frame.height, "layers": names, "failed": sorted(failed)})
+    return ended(names, failed)
 
 
 def _draws(text: str) -> int:
@@ -95,22 +100,23 @@ def _items(every: Iterator[Gram], told: Namespace) -> list[LayerSpectrum]:
     if first is None:
         return []
     grams = chain([first], every)
-    return [_item(gram, told.draws) for gram in ([run.whole_network(grams)] if told.sum else grams)]
+    return [item(gram, told.draws) for gram in ([run.whole_network(grams)] if told.sum else grams)]
 
 
-def _item(gram: Gram, draws: int) -> LayerSpectrum:
-    seen = spectrum(gram)
-    band = null_band(gram, draws=draws) if draws and seen.total > 0 else None
-    return LayerSpectrum(gram.layer, seen, band, len(gram.layers))
+def _noted(every: Iterator[Gram], names: list[str]) -> Iterator[Gram]:
+    """The same, with the layers' names noted as they come."""
+    for gram in every:
+        names.append(gram.layer.name)
+        yield gram
 
 
-def _scree(item: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
-    frame = frames.scree(item.spectrum, item.band)
+def _scree(one: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
+    frame = frames.scree(one.spectrum, one.band)
 
     def draw(look: Look) -> go.Figure:
-        seen = item.spectrum
+        seen = one.spectrum
         floor = seen.floor / seen.total if seen.total > 0 and isfinite(seen.floor) else 0.0
-        edge = item.band.edge if item.band is not None else float("nan")
+        edge = one.band.edge if one.band is not None else float("nan")
         return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, look=look)
 
     return frame, draw
@@ -135,19 +141,22 @@ def _content(form: str, frame: pl.DataFrame, draw: Draw, origin: Provenance) -> 
     return makers[form]() if form in makers else exporting.print_bytes(draw, form=form)
 
 
-def _origin(found: Collection, items: list[LayerSpectrum], told: Namespace, failed: dict[str, UwsError]) -> Provenance:
+def _origin(
+    found: Collection, items: list[LayerSpectrum], names: list[str], told: Namespace, failed: dict[str, UwsError]
+) -> Provenance:
     one = len(items) == 1
     what = items[0].layer.short if one else f"{len(items)} layers"
     lost = tuple(LeftOut(name, str(error)) for name, error in failed.items())
     return Provenance(
         name=f"{found.name} {what}",
         caption=f"{found.name}, {what}, {len(found)} models about their mean"
+        + ("" if told.axis == Axis.MODELS else f", axis {told.axis}")
         + ("" if one else f", rank at {told.share:.0%}"),
         collection=found.name,
         fingerprint=found.fingerprint,
         models=tuple(str(ref) for ref in found.refs),
-        layers=tuple(item.layer.name for item in items),
-        asked={"where": " ".join(told.where), "draws": str(told.draws), "sum": str(told.sum)},
+        layers=tuple(names),
+        asked={"where": " ".join(told.where), "axis": told.axis, "draws": str(told.draws), "sum": str(told.sum)},
         left_out=found.left_out + lost,
         columns=frames.HELP,
     )

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 
 from uws_core import run
 from uws_core.commands import asked
-from uws_core.commands.scan import DONE, vars_of
+from uws_core.commands.results import DONE
+from uws_core.commands.scan import vars_of
 from uws_core.commands.table import plain, print_json, print_table
 from uws_core.errors import UwsError
 from uws_core.frames import loader as frames
 from uws_core.nouns.loader import LoaderReport
-from uws_core.nouns.models import Collection
+from uws_core.nouns.models import Collection, LayerKey
 from uws_core.reporting import loader
 
 
 def add_ls(parser: ArgumentParser) -> None:
     """The options of `ls`."""
     asked.add_where(parser)
+    asked.add_layers(parser)
     parser.add_argument(
         "--report",
         action="store_true",
@@ -30,14 +33,15 @@ def add_ls(parser: ArgumentParser) -> None:
 def ls(told: Namespace) -> int:
     """Print what a collection is: models, layers with whether they are computed, and what was left out."""
     found = asked.collection(told)
+    shown = asked.layers(found, told.layers) if told.layers else found.layers
     known = set(run.stored(found))
     reports, problems = _reports(found, told) if told.report else ({}, {})
     if told.json:
         more = {"report": _report_as_json(reports, problems)} if told.report else {}
-        print_json(_as_json(found, known) | more)
+        print_json(_as_json(found, shown, known) | more)
         return DONE
     print(f"{plain(found.name)}: {len(found)} models, {len(found.layers)} layers, base {found.base or 'unknown'}")
-    for key in found.layers:
+    for key in shown:
         print(
             f"  {'computed' if key.name in known else '        '}  {plain(key.name)}  {key.shape[0]} x {key.shape[1]}"
         )
@@ -89,14 +93,14 @@ def _report_as_json(reports: dict[str, LoaderReport], problems: dict[str, str]) 
     return read + failed
 
 
-def _as_json(found: Collection, known: set[str]) -> dict[str, object]:
+def _as_json(found: Collection, shown: Sequence[LayerKey], known: set[str]) -> dict[str, object]:
     return {
         "name": found.name,
         "fingerprint": found.fingerprint,
         "models": [str(ref) for ref in found.refs],
         "labels": list(found.labels),
         "base": str(found.base) if found.base else None,
-        "layers": [{"name": key.name, "shape": list(key.shape), "computed": key.name in known} for key in found.layers],
+        "layers": [{"name": key.name, "shape": list(key.shape), "computed": key.name in known} for key in shown],
         "table": {name: list(column) for name, column in found.table.items()},
         "left_out": [vars_of(item) for item in found.left_out],
     }

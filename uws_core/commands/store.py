@@ -8,6 +8,7 @@ from pathlib import Path
 
 from uws_core.commands import asked
 from uws_core.commands.table import print_json, say
+from uws_core.disk import INDEX
 from uws_core.errors import StoreError
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store import Store, default_store
@@ -88,8 +89,8 @@ def copy(told: Namespace) -> int:
 def merge(told: Namespace) -> int:
     """Take in every result of another store that is not here."""
     folder = Path(told.folder).expanduser()
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is no folder; expected one that `store copy` wrote")
+    if not (folder / INDEX).is_file():
+        raise StoreError(f"{folder} holds no results; expected a folder that `store copy` wrote")
     target = default_store()
     with Store(folder, limit=target.limit) as source:
         keys = [key for key in source.keys("") if key not in target]

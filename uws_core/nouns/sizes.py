@@ -2,6 +2,8 @@
 
 import re
 
+# No machine holds more.
+_MOST = 2**50
 # Binary and decimal prefixes; a bare letter (4G) is binary, as in most command lines.
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
@@ -17,7 +19,10 @@ def bytes_from(text: str) -> int:
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
     if not found or found[2] not in _UNITS:
         raise ValueError(f"An amount of bytes such as 4GiB, 500MB or 1048576 was expected; found {text!r}")
-    return int(float(found[1]) * _UNITS[found[2]])
+    amount = float(found[1]) * _UNITS[found[2]]
+    if amount > _MOST:
+        raise ValueError(f"An amount of at most {bytes_text(_MOST)} was expected; found {text[:40]!r}")
+    return int(amount)
 
 
 def bytes_text(count: float) -> str:
@@ -27,4 +32,4 @@ def bytes_text(count: float) -> str:
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
         size /= 1024
-    return f"{size:.3g} TiB"
+    return f"{size:.3g} TiB" if size < 1000 else f"{size:,.0f} TiB"

@@ -12,7 +12,7 @@ from torch import Tensor
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LowRank, ModelRef
-from uws_core.passes.opened import is_thin
+from uws_core.passes.opened import Report, is_thin, silent
 from uws_core.sources.base import Source
 from uws_core.sources.slabs import slabs
 
@@ -73,24 +73,36 @@ def dense(source: Source, layer: LayerKey, *, into: Tensor) -> Tensor:
 
 
 def center_matrix(
-    sources: Sequence[Source], center: Source | None, layer: LayerKey, *, about: str, kind: torch.dtype, budget: int
+    sources: Sequence[Source],
+    center: Source | None,
+    layer: LayerKey,
+    *,
+    about: str,
+    kind: torch.dtype,
+    budget: int,
+    report: Report = silent,
 ) -> Tensor:
-    """The centre (m, p) in `kind`: the mean of `sources`, the matrix of `center`, or zero."""
+    """The centre (m, p) in `kind`: the mean of `sources`, the matrix of `center`, or zero.
+
+    `report` hears of each slab at the fraction 0, as what the centre is for is still to come.
+    """
     matrix = torch.zeros(layer.shape, dtype=kind)
     if center is not None:
         return dense(center, layer, into=matrix)
     if about == "mean":
         if layer.name in sources[0].thin:
-            return _thin_mean(sources, layer, matrix)
+            return _thin_mean(sources, layer, matrix, report)
         for slab in slabs(sources, layer, dtype=kind, budget=budget):
             torch.mean(slab.values, dim=0, out=matrix[slab.start : slab.stop])
+            report(0.0, f"{layer.short}: mean of {slab.stop} of {layer.shape[0]} rows")
     return matrix
 
 
-def _thin_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor) -> Tensor:
-    for source in sources:
+def _thin_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor, report: Report) -> Tensor:
+    for index, source in enumerate(sources):
         part = source.read(layer.name)
         if not isinstance(part, LowRank):
             raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
         matrix.addmm_(part.up.to(matrix.dtype) * (part.scale / len(sources)), part.down.to(matrix.dtype))
+        report(0.0, f"{layer.short}: mean of {index + 1} of {len(sources)} models")
     return matrix

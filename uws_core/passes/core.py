@@ -126,7 +126,7 @@ def _blocks(work: _Work) -> Iterator[Core]:
     starts = list(range(0, work.left.shape[1], step)) or [0]
     with opened(work.refs, key) as sources, full_single_precision():
         kind = number_type("auto", sources, key)
-        mean = center_matrix(sources, None, key, about="mean", kind=kind, budget=work.budget)
+        mean = center_matrix(sources, None, key, about="mean", kind=kind, budget=work.budget, report=work.report)
         right, turn = torch.tensor(work.right, dtype=kind), torch.from_numpy(work.turn)
         buffer = torch.empty(key.shape, dtype=kind)
         for place, start in enumerate(starts):

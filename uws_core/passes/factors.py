@@ -14,6 +14,7 @@ from uws_core.nouns.factors import BASE, EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
 from uws_core.passes.centre import base_of, center_matrix, chosen, dense
+from uws_core.passes.memory import or_here
 from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, number_type, opened, silent
 from uws_core.sources.base import Source
 
@@ -69,10 +70,16 @@ def factors(
     with opened([*refs, *others], key, report=report or silent) as sources:
         models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
         most, place = min(kept, *key.shape), device_of(device)
-        found = _decomposed(models, center, key, most, about, place, budget, report or silent)
-        if with_base:
-            own = dense(sources[-1], key, into=torch.empty(key.shape, dtype=torch.float64))
-            found.append(_of_matrix(own.to(place), most) if torch.isfinite(own).all() else None)
+        tell = report or silent
+
+        def work(place: torch.device) -> list[_Thin | None]:
+            found = _decomposed(models, center, key, most, about, place, budget, tell)
+            if with_base:
+                own = dense(sources[-1], key, into=torch.empty(key.shape, dtype=torch.float64))
+                found.append(_of_matrix(own.to(place), most) if torch.isfinite(own).all() else None)
+            return found
+
+        found = or_here(work, place, report=tell, what=key.short)
     labels = tuple(collection.labels[row] for row in picked.rows)
     return _noun(key, (*labels, *([BASE] if with_base else [])), about, found)
 
@@ -90,7 +97,7 @@ def _decomposed(
     """One decomposition a model, None where its weights are not finite."""
     thin = key.name in models[0].thin and about in ("zero", "base")
     kind = torch.float32 if thin else number_type("auto", models, key)
-    middle = None if thin else _finite_center(models, center, key, about, kind, budget)
+    middle = None if thin else _finite_center(models, center, key, about, kind, budget, report)
     buffer = torch.empty((0,) if thin else key.shape, dtype=kind)
     away = torch.empty(buffer.shape, dtype=torch.float64)
     found: list[_Thin | None] = []
@@ -105,15 +112,24 @@ def _decomposed(
 
 
 def _finite_center(
-    models: Sequence[Source], center: Source | None, key: LayerKey, about: str, kind: torch.dtype, budget: int
+    models: Sequence[Source],
+    center: Source | None,
+    key: LayerKey,
+    about: str,
+    kind: torch.dtype,
+    budget: int,
+    report: Report,
 ) -> Tensor:
     """The centre (m, p) in float64; where a model's NaN spoils the mean, the mean of the finite ones."""
-    middle = center_matrix(models, center, key, about=about, kind=torch.float64, budget=budget)
+
+    def of(sources: Sequence[Source]) -> Tensor:
+        return center_matrix(sources, center, key, about=about, kind=torch.float64, budget=budget, report=report)
+
+    middle = of(models)
     if about != "mean" or torch.isfinite(middle).all():
         return middle
     buffer = torch.empty(key.shape, dtype=kind)
-    finite = [source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()]
-    return center_matrix(finite, center, key, about=about, kind=torch.float64, budget=budget)
+    return of([source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()])
 
 
 def _of_matrix(matrix: Tensor, kept: int) -> _Thin:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -50,6 +51,16 @@ def where_it_fits(
         report(0.0, f"{what}: the memory of {device} does not suffice, computed on the processor")
     here = torch.device("cpu")
     return work(here, chunk_bytes(here)), here
+
+
+def or_here(work: Callable[[torch.device], _T], device: torch.device, *, report: Report, what: str) -> _T:
+    """What `work(device)` returns, or on the processor where the device's memory is short; `report` is told of that."""
+    if device.type != "cpu":
+        with suppress(torch.OutOfMemoryError):
+            return work(device)
+        torch.cuda.empty_cache()
+        report(0.0, f"{what}: the memory of {device} does not suffice, computed on the processor")
+    return work(torch.device("cpu"))
 
 
 def carried(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Slab, Tensor]]:

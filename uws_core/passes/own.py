@@ -53,7 +53,7 @@ def own_factors(
             f"One group label for each of {len(collection)} models was expected, {len(groups)} were given"
         )
     with opened([collection.refs[row] for row in picked.rows], key, report=report or silent) as sources:
-        usable, mean = _middle(sources, key, budget)
+        usable, mean = _middle(sources, key, budget, report or silent)
         folds = _folds([groups[row] for row in picked.rows], usable, key)
         found: dict[int, tuple[Floats, float]] = {}
         for fold in folds:
@@ -98,10 +98,12 @@ def own_newcomer(
     return _noun(key, [label], OTHERS if reference == "mean" else reference, {0: _singular(away)})
 
 
-def _middle(sources: Sequence[Source], key: LayerKey, budget: int) -> tuple[list[bool], Tensor]:
+def _middle(
+    sources: Sequence[Source], key: LayerKey, budget: int, report: Report = silent
+) -> tuple[list[bool], Tensor]:
     """Which models are finite, and the mean (m, p) of those."""
     kind = number_type("auto", sources, key)
-    mean = center_matrix(sources, None, key, about="mean", kind=kind, budget=budget)
+    mean = center_matrix(sources, None, key, about="mean", kind=kind, budget=budget, report=report)
     if torch.isfinite(mean).all():
         return [True] * len(sources), mean
     buffer = torch.empty_like(mean)

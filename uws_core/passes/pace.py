@@ -30,7 +30,15 @@ _SMALL = LayerKey("weight", (8, 8))
 
 @cache
 def measured_pace() -> Pace:
-    """This machine's pace, measured once a process on 16 MiB a core, all at once as in a pass: reading, products, sums.
+    """This machine's pace, measured once a process; that of a modest machine where no file of 16 MiB can be written."""
+    try:
+        return _measured()
+    except OSError:
+        return Pace()
+
+
+def _measured() -> Pace:
+    """The pace on 16 MiB a core, all at once as in a pass: reading, products, sums.
 
     The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
     small file is opened twice, as files are that this process has not met before.

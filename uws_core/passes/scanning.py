@@ -14,7 +14,7 @@ from uws_core.errors import Cancelled, StoreError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.blocks import bunches
-from uws_core.passes.effort import Effort
+from uws_core.passes.effort import Effort, memory_of
 from uws_core.passes.progress import Progress
 from uws_core.store import Store
 from uws_core.turns import TURNS
@@ -71,13 +71,17 @@ class Scanning:
         there = {layer: looked_up(self.place, self.collection, layer, self.effort.precision) for layer in layers}
         rest = [layer for layer, gram in there.items() if gram is None]
         try:
-            found = computed(self.collection, rest, self.effort, self.progress) if rest else []
+            found = self._computed(rest) if rest else []
         except Cancelled:
             raise
         except UwsError as error:
             found = [error] * len(rest)
         made = [self._settled(layer, one) for layer, one in zip(rest, found, strict=True)]
         return [(layer, gram, None) for layer, gram in there.items() if gram is not None] + made
+
+    def _computed(self, layers: Sequence[LayerKey]) -> Sequence[Gram | UwsError]:
+        with memory_of(layers[0]):
+            return computed(self.collection, layers, self.effort, self.progress)
 
     def _settled(self, layer: LayerKey, found: Gram | UwsError) -> Outcome:
         """What became of a layer, stored if there is room."""

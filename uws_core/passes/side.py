@@ -14,6 +14,7 @@ from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.passes.centre import center_matrix, chosen, dense
+from uws_core.passes.memory import or_here
 from uws_core.passes.opened import (
     BUDGET,
     Report,
@@ -27,6 +28,7 @@ from uws_core.passes.opened import (
 from uws_core.sources.base import Source
 from uws_core.sources.slabs import at_once, slabs
 
+_NOT_FINITE = "weights are NaN or infinite here; not used in this layer"
 _FLOORS = {torch.float32: 1e-7, torch.float64: 1e-15}
 
 
@@ -62,7 +64,7 @@ def side_gram(
         models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
         kind = number_type(precision, models, key)
         work = _Work(models, center, key, side, about, unit, kind, device_of(device), budget, report or silent)
-        finite, values, norms2 = _finite_sum(work)
+        finite, values, norms2 = _where_it_fits(work)
     return Gram(
         layers=(key,),
         labels=tuple(collection.labels[row] for row in picked.rows),
@@ -75,9 +77,7 @@ def side_gram(
         axis=side,
         usable=finite,
         left_out=tuple(
-            LeftOut(
-                f"{collection.labels[row]}, {key.short}", "weights are NaN or infinite here; not used in this layer"
-            )
+            LeftOut(f"{collection.labels[row]}, {key.short}", _NOT_FINITE)
             for row, good in zip(picked.rows, finite, strict=True)
             if not good
         ),
@@ -98,6 +98,12 @@ class _Work:
     device: torch.device
     budget: int
     report: Report
+
+
+def _where_it_fits(work: _Work) -> tuple[Bools, Floats, Floats]:
+    return or_here(
+        lambda place: _finite_sum(replace(work, device=place)), work.device, report=work.report, what=work.key.short
+    )
 
 
 def _finite_sum(work: _Work) -> tuple[Bools, Floats, Floats]:
@@ -158,7 +164,9 @@ def _centred(work: _Work) -> Iterator[Tensor]:
     if block is not None and work.about == "mean":
         yield from block.sub_(block.mean(dim=0))
         return
-    center = center_matrix(work.models, work.center, key, about=work.about, kind=kind, budget=work.budget)
+    center = center_matrix(
+        work.models, work.center, key, about=work.about, kind=kind, budget=work.budget, report=work.report
+    )
     if block is not None:
         yield from block.sub_(center)
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 
 from uws_core.errors import ClusterError, UwsError
 from uws_core.nouns.gram import Gram
@@ -95,7 +95,8 @@ class _Spread:
             return
         try:
             self._parts[layer.name][rows] = future.result()
-        except (UwsError, BrokenExecutor, CancelledError, OSError, RuntimeError) as error:
+        # Whatever a worker, or what carries its answer, dies of: a killed worker is an error of Dask's own.
+        except Exception as error:
             self.unfinished.discard(layer.name)
             yield layer, error if isinstance(error, UwsError) else _lost(layer, error)
             return

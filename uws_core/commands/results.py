@@ -1,0 +1,106 @@
+"""The layers of a command as they finish, what went wrong with the others, and the exit code that says so."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from uws_core import cluster, run
+from uws_core.analysis.nulls import null_band
+from uws_core.analysis.spectrum import spectrum
+from uws_core.commands.bar import Bar
+from uws_core.commands.effort import cost_of, effort_of, missing
+from uws_core.commands.table import say
+from uws_core.errors import ClusterError, UwsError
+from uws_core.nouns.gram import Axis, Gram
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.spectrum import LayerSpectrum
+
+DONE, FAILED, IN_PART = 0, 1, 3
+_TOLD = 10
+
+
+def add_axis(parser: ArgumentParser) -> None:
+    """The option that says what the points are."""
+    parser.add_argument(
+        "--axis",
+        choices=[str(axis) for axis in Axis],
+        default="models",
+        help="points are models (the default), or the rows (in) or columns (out) of all models' layers",
+    )
+
+
+def grams(
+    found: Collection, chosen: Sequence[LayerKey], told: Namespace, failed: dict[str, UwsError]
+) -> Iterator[Gram]:
+    """The Grams of the chosen layers, as they finish, under a progress bar; what goes wrong goes to `failed`.
+
+    Finished ones come first: a cluster is asked only for the others, and one that does not answer costs only those.
+    """
+    axis, effort = Axis(told.axis), effort_of(told)
+    rest = missing(found, chosen, told.precision, axis)
+    bar = Bar(bytes_total=cost_of(found, rest, effort, axis).bytes, quiet=told.quiet)
+    try:
+        if axis is not Axis.MODELS:
+            yield from _sides(found, chosen, axis, effort, bar, failed)
+            return
+        scan = partial(run.scan, found, effort=effort, failed=lambda key, error: failed.update({key.name: error}))
+        yield from scan([key for key in chosen if key not in rest])
+        if not rest:
+            return
+        lost = set(rest)
+        try:
+            with cluster.connected(told.scheduler) as executor:
+                for gram in scan(rest, executor=executor, report=bar.report):
+                    lost.discard(gram.layer)
+                    yield gram
+        except ClusterError as error:
+            failed |= {key.name: error for key in rest if key in lost and key.name not in failed}
+    finally:
+        bar.close()
+
+
+def item(gram: Gram, draws: int) -> LayerSpectrum:
+    """A layer's spectrum, with the band of so many draws of noise; 0 are none."""
+    seen = spectrum(gram)
+    kind = "strength" if gram.axis is Axis.MODELS else "gaussian"
+    band = null_band(gram, kind=kind, draws=draws) if draws and seen.total > 0 else None
+    return LayerSpectrum(gram.layer, seen, band, len(gram.layers))
+
+
+def ended(done: Sequence[str], failed: dict[str, UwsError]) -> int:
+    """Say what failed, and the exit code; `done` are the names of the layers that have a result, stored or not."""
+    layers: dict[str, list[str]] = {}
+    for name, error in failed.items():
+        text = str(error)
+        layers.setdefault(text.removeprefix(f"{name}: "), []).append(name)
+    for text, names in list(layers.items())[:_TOLD]:
+        more = f" and {len(names) - 1} more layers" if len(names) > 1 else ""
+        say(f"{names[0]}{more}: {text}")
+    if len(layers) > _TOLD:
+        say(f"and {len(layers) - _TOLD} more reasons")
+    if not failed:
+        return DONE
+    kept = len(set(done) - failed.keys())
+    say(f"layers that failed: {len(failed)}, done and stored: {kept}")
+    return IN_PART if kept else FAILED
+
+
+def _sides(
+    found: Collection,
+    chosen: Sequence[LayerKey],
+    axis: Axis,
+    effort: run.Effort,
+    bar: Bar,
+    failed: dict[str, UwsError],
+) -> Iterator[Gram]:
+    for place, key in enumerate(chosen):
+
+        def report(fraction: float, message: str, place: int = place) -> None:
+            bar.report((place + fraction) / len(chosen), message)
+
+        try:
+            yield run.side(found, key, axis=axis, effort=effort, report=report)
+        except UwsError as error:
+            failed[key.name] = error
