@@ -8,7 +8,7 @@ from uws_core.ui.serve import about as serve
 
 selection = state.require("about")
 
-page.head("About", "What makes these numbers, what is kept here, and what leaves this machine?")
+page.head("About", "What makes these numbers, what is kept here, and what leaves this machine?", keeps=False)
 page.answer(
     "Nothing leaves this machine but requests for public model files, and only when you name models on the Hub."
 )

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import uws_core as uws
 from uws_core import run
 from uws_core.__main__ import main
+from uws_core.errors import StoreError
 from uws_core.nouns.cost import Pace
 from uws_core.passes import effort, pace, scanning
 from uws_core.store import Store, default_store
@@ -235,3 +236,25 @@ def test_a_side_gram_that_cannot_be_kept_is_a_result_all_the_same(folder: Path, 
         found = run.side(collection, "blocks.0.q.weight", axis="in", store=tiny)
         assert (found.values == uws.side_gram(collection, "blocks.0.q.weight", axis="in").values).all()
         assert tiny.keys() == ()
+
+
+def test_results_can_be_dropped_without_opening_the_store(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["scan", str(folder), "--quiet"]) == 0
+    store, calls = default_store(), []
+
+    def full() -> Store:
+        calls.append(None)
+        if len(calls) == 1:
+            raise StoreError("disk I/O error")
+        return store
+
+    monkeypatch.setattr("uws_core.commands.store.default_store", full)
+    capsys.readouterr()
+    assert main(["store", "prune", "--unused", "1"]) == 1
+    assert len(store.keys()) == LAYERS, "without --all nothing is dropped unseen"
+    calls.clear()
+    assert main(["store", "prune", "--all"]) == 0
+    assert list(store.path.glob("*/*/*.val")) == []
+    assert store.get(store.keys()[0]) is None if store.keys() else True

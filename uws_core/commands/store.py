@@ -11,7 +11,7 @@ from uws_core.commands.table import print_json, say
 from uws_core.disk import INDEX
 from uws_core.errors import StoreError
 from uws_core.nouns.sizes import bytes_text
-from uws_core.store import Store, default_store
+from uws_core.store import Store, default_path, default_store, emptied
 
 _DAY = 86_400.0
 
@@ -67,8 +67,14 @@ def prune(told: Namespace) -> int:
     if told.all and (told.unused is not None or told.down_to is not None):
         say("store prune: --all drops every result, --unused and --down-to keep some; give one or the other")
         return 2
-    store = default_store()
-    dropped = store.prune(unused_seconds=(told.unused or 0.0) * _DAY, down_to=told.down_to or 0)
+    dropped = 0
+    try:
+        store = default_store()
+    except StoreError:
+        if not told.all:
+            raise
+        dropped, store = emptied(default_path()), default_store()
+    dropped = max(dropped, store.prune(unused_seconds=(told.unused or 0.0) * _DAY, down_to=told.down_to or 0))
     left = store.stats()
     text = f"{dropped} results dropped, {left.entries} left, {bytes_text(left.bytes)}"
     return _tell(told, text, {"dropped": dropped, "entries": left.entries, "bytes": left.bytes})

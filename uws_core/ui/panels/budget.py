@@ -7,8 +7,6 @@ import streamlit as st
 from uws_core.ui.panels.page import plain
 from uws_core.ui.serve import budget as serve
 
-# More than any machine has, so that a slip of the finger is not taken for an amount.
-_MOST = 2**24
 _KEY = "budget.mebibytes"
 
 
@@ -22,7 +20,7 @@ def show(machine: str, free: str) -> None:
     st.number_input(
         "Weights held at once, MiB",
         min_value=1,
-        max_value=_MOST,
+        max_value=serve.most(),
         step=64,
         key=_KEY,
         on_change=_use,

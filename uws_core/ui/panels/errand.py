@@ -28,7 +28,7 @@ def panel(errand: Errand, attended: Attended) -> bool:
         return False
     with st.container(border=True):
         moves = f"moves {bytes_text(errand.bytes)} and " if errand.bytes else ""
-        st.markdown(f"{errand.title} {moves}takes about {_time(errand.seconds)} on this machine.")
+        st.markdown(f"{errand.title} {moves}takes about {_time(errand.seconds)} on a modest machine.")
         if job is not None and job.status is JobStatus.FAILED:
             st.caption(f"The last attempt stopped: {plain(job.error)}")
             st.button("Retry", on_click=_retry, args=(errand,), type="primary", key=f"retry.{errand.key}")

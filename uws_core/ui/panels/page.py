@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 import streamlit as st
 
+from uws_core.errors import StoreError
 from uws_core.frames.collection import left_out as left_out_frame
 from uws_core.nouns.models import LeftOut
+from uws_core.store import default_store
 from uws_core.ui import state
 
 if TYPE_CHECKING:
@@ -30,10 +32,21 @@ class Number:
     note: str = ""
 
 
-def head(title: str, question: str) -> None:
-    """The page's title and the one question it answers."""
+def head(title: str, question: str, *, keeps: bool = True) -> None:
+    """The page's title and the one question it answers; one that `keeps` results ends here where no store can be used.
+
+    Nothing could be shown twice without being computed twice, and half of the parts of a page would fail one by one.
+    """
     st.title(title, anchor=False)
     st.caption(question)
+    if not keeps:
+        return
+    try:
+        default_store()
+    except StoreError as error:
+        problem(str(error))
+        st.button("Try again", key="store.again")
+        st.stop()
 
 
 def answer(text: str) -> None:

@@ -20,7 +20,7 @@ def supply_panel(supply: Supply, collection: Collection, layers: tuple[str, ...]
         return
     job = supply.job
     if job is not None and job.status.active:
-        st.fragment(_progress, run_every=1.0)(job.key, collection.name, len(supply.ready))
+        st.fragment(_progress, run_every=1.0)(job.key, collection, layers, precision, len(supply.ready))
         return
     if supply.lack:
         problem(supply.lack)
@@ -64,12 +64,13 @@ def cost_line(collection: Collection, layers: tuple[str, ...], precision: str = 
 
 
 def job_line(job: JobState) -> str:
-    """A job's progress in words: bytes and time left."""
+    """A job's progress in words: bytes, how many a second, and time left."""
     done = f"{bytes_text(job.bytes_done)} of {bytes_text(job.bytes_total)}" if job.bytes_total else job.message
     if job.status is JobStatus.QUEUED:
         return f"waiting for {job.ahead} other" + ("" if job.ahead == 1 else "s")
+    rate = f", {bytes_text(job.bytes_per_second)}/s" if job.bytes_per_second else ""
     left = f", {_time(job.seconds_left)} left" if job.seconds_left is not None else ""
-    return "stopping" if job.stopping else f"{done}{left}"
+    return "stopping" if job.stopping else f"{done}{rate}{left}"
 
 
 def _last(job: JobState) -> str:
@@ -84,16 +85,21 @@ def _last(job: JobState) -> str:
     )
 
 
-def _progress(key: str, name: str, ready: int) -> None:
-    """One job, refreshed every second while it is under way; a whole run when it ends or has more to show."""
+def _progress(key: str, collection: Collection, layers: tuple[str, ...], precision: str, shown: int) -> None:
+    """One job, refreshed every second while it is under way; a whole run when it ends or more is to be shown."""
     job = grams.jobs().get(key)
     if job is None or not job.status.active:
         st.rerun()
     with st.container(border=True):
         st.progress(job.fraction, text=f"{job.title}: {job_line(job)}")
-        if ready:
-            st.caption(f"{ready} layers are there already and shown below.")
-        st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
+        ready = len(layers) - len(grams.missing(collection, layers, precision))
+        below = f", {shown} of them shown below" if shown else ""
+        st.caption(f"{ready} of {len(layers)} layers are there{below}.")
+        with st.container(horizontal=True):
+            st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
+            # Never by itself: it would move the page under a reader's hands.
+            if ready > shown and st.button(f"Show {ready - shown} more", key=f"more.{key}"):
+                st.rerun()
 
 
 def _start(collection: Collection, layers: tuple[str, ...], precision: str) -> None:

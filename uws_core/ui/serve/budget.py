@@ -5,7 +5,7 @@ from __future__ import annotations
 from uws_core import run
 from uws_core.errors import BudgetError
 from uws_core.nouns.cost import BUDGET
-from uws_core.passes.effort import allow, allowed
+from uws_core.passes.effort import allow, allowed, memory
 
 MIB = 2**20
 
@@ -30,6 +30,12 @@ def problem() -> str:
 def mebibytes() -> int:
     """The budget in whole MiB, at least one."""
     return max(effort().budget // MIB, 1)
+
+
+def most() -> int:
+    """The MiB of memory this machine has, or more than any has where it does not tell."""
+    there = memory()
+    return 2**24 if there is None else max(there // MIB, mebibytes())
 
 
 def use(mebibytes: int) -> None:
