@@ -20,7 +20,7 @@ from uws_core.nouns.cost import slab_rows, slabs_at_once
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.moments import Moments
 from uws_core.sources.base import Source
-from uws_core.sources.slabs import buffer_of, read_slab
+from uws_core.sources.slabs import SlabReader, buffer_of
 
 # Each lane holds an n x n matrix: beyond so many models one lane with all cores takes less memory.
 MOST_MODELS = 2048
@@ -91,15 +91,14 @@ class _Lane:
     ) -> None:
         self.ranges = list(ranges)
         self.sums = sums
-        self._sources = sources
-        self._layer = layer
         self._slots = slots
         self._buffer = buffer_of(len(sources), height, layer.shape[1], sums.kind)
+        self._reader = SlabReader(sources, layer, self._buffer)
 
     def step(self) -> int:
         """Reads and adds the next slab; returns its rows."""
         start, stop = self.ranges.pop(0)
-        read_slab(self._sources, self._layer, (start, stop), self._buffer)
+        self._reader.read(start, stop)
         with self._slots:
             self.sums.add(self._buffer[:, : stop - start].flatten(1))
         return stop - start

@@ -16,9 +16,9 @@ from uws_core.nouns.cost import Pace
 from uws_core.nouns.models import LayerKey, ModelRef
 from uws_core.passes.lanes import in_every_lane
 from uws_core.passes.moments import Moments
-from uws_core.passes.opened import BUDGET, number_type, opened
+from uws_core.passes.opened import number_type, opened
 from uws_core.sources import resolved
-from uws_core.sources.slabs import slabs
+from uws_core.sources.slabs import SlabReader, buffer_of
 
 # So many weights, once as many models and once as few.
 _WEIGHTS, _MANY, _FEW = 2**22, 256, 32
@@ -80,10 +80,11 @@ def _opening(folder: Path) -> tuple[float, float]:
         with opened(refs):
             pass
 
+    buffer = buffer_of(_FILES, *_SMALL.shape, torch.float32)
+
     def reading() -> None:
         number_type("auto", sources, _SMALL)
-        for _ in slabs(sources, _SMALL, dtype=torch.float32, budget=BUDGET):
-            pass
+        SlabReader(sources, _SMALL, buffer).read(0, _SMALL.shape[0])
 
     with opened(refs) as sources:
         finding = _seconds(reading)

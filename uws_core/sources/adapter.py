@@ -25,6 +25,8 @@ from uws_core.sources.tensors import Tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from uws_core.sources.blob import RowReader
+
 # Roles that are listed, not compared.
 _LISTED: Final[Mapping[Role, str]] = {
     Role.MAGNITUDE: "DoRA's magnitudes: the low-rank part is compared as it is before they rescale it",
@@ -93,9 +95,8 @@ class Adapter:
         own, count = first_rows(layer)
         if (found := self._key(layer)) is not None or count is None:
             return found
-        if (found := self._key(own)) is None:
-            return None
-        return LayerKey(layer, (count, found.shape[1])) if 0 < count <= found.shape[0] else None
+        found = self._key(own)
+        return LayerKey(layer, (count, found.shape[1])) if found and 0 < count <= found.shape[0] else None
 
     def digest(self) -> str:
         """The commit of this adapter on disk; its configuration counts, since it sets the scale."""
@@ -119,8 +120,7 @@ class Adapter:
 
         if self._key(layer) is None and (part := self.find(layer)) is not None:
             layer, rows = first_rows(layer)[0], _within(part, rows)
-        if layer in self._plain:
-            plain = self._plain[layer]
+        if plain := self._plain.get(layer):
             return self._tensors.read(plain.key, plain.layer.shape, rows, into=into)
         update = self._update(layer)
         form, sized = update.form, update.sized
@@ -138,6 +138,10 @@ class Adapter:
         # An alpha that is no number leaves no entry that is one, which a look at the factors must find too.
         up = up[start:stop] if math.isfinite(scale) else torch.full_like(up[start:stop], math.nan)
         return LowRank(up, down, scale)
+
+    def reader(self, layer: str) -> RowReader | None:
+        """What reads rows of a stored matrix many times; None for an update, whose factors are read."""
+        return self._tensors.reader(plain.key, plain.layer.shape) if (plain := self._plain.get(layer)) else None
 
     def report(self) -> LoaderReport:
         """What became of every key, and every scale. Price: one small read a module that stores its alpha."""

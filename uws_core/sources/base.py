@@ -12,6 +12,8 @@ from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from uws_core.sources.blob import RowReader
+
 # A half-open range of output rows; None is all of them.
 Rows = tuple[int, int] | None
 
@@ -76,6 +78,14 @@ class Source(Protocol):
         Raises:
             LayerError: no such layer.
             UnreadableFile: the bytes are not there.
+        """
+        ...
+
+    def reader(self, layer: str) -> RowReader | None:
+        """What reads rows of the layer many times, or None where `read` does more than to read one tensor.
+
+        Raises:
+            LayerError: no such layer.
         """
         ...
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey
-from uws_core.sources.base import Rows
 from uws_core.sources.header import FIRST_READ, PREFIX, Header, TensorSpan, header_length, parse_header
 
 if TYPE_CHECKING:
@@ -98,30 +97,36 @@ def read_header(blob: Blob) -> Header:
     return parse_header(text, file_size=size)
 
 
-def read_rows(
-    blob: Blob, span: TensorSpan, layer: LayerKey, rows: Rows = None, *, into: Tensor | None = None
-) -> Tensor:
-    """Rows `(stop - start, p)` of a tensor seen as `layer`, in its stored dtype or cast into `into`.
+class RowReader:
+    """Rows of one tensor seen as a matrix, read again and again: what the reads have in common is worked out once."""
 
-    A cast goes piece by piece, so that no second buffer of the rows' size exists.
-    """
-    import torch
+    def __init__(self, blob: Blob, span: TensorSpan, layer: LayerKey) -> None:
+        self.dtype = torch_dtypes()[span.dtype]
+        self._blob, self._start, self._width = blob, span.start, layer.shape[1]
+        self._row_bytes = span.nbytes // layer.shape[0]
 
-    m, p = layer.shape
-    start, stop = rows or (0, m)
-    dtype = torch_dtypes()[span.dtype]
-    target = torch.empty((stop - start, p), dtype=dtype) if into is None else into
-    row_bytes = span.nbytes // m
-    if target.dtype == dtype and target.is_contiguous():
-        first = span.start + start * row_bytes
-        blob.read(first, first + (stop - start) * row_bytes, into=_bytes_of(target))
+    def raw(self, start: int, stop: int, memory: memoryview) -> None:
+        """The bytes of rows `start` to `stop` as they are stored, into the first bytes of `memory`."""
+        first, size = self._start + start * self._row_bytes, (stop - start) * self._row_bytes
+        self._blob.read(first, first + size, into=memory[:size])
+
+    def read(self, start: int, stop: int, *, into: Tensor | None = None) -> Tensor:
+        """Rows `(stop - start, p)` in the stored dtype, or cast into `into`.
+
+        A cast goes piece by piece, so that no second buffer of the rows' size exists.
+        """
+        import torch
+
+        target = torch.empty((stop - start, self._width), dtype=self.dtype) if into is None else into
+        if target.dtype == self.dtype and target.is_contiguous():
+            self.raw(start, stop, bytes_of(target))
+            return target
+        step = max(1, self._blob.piece // self._row_bytes)
+        for row in range(start, stop, step):
+            end = min(row + step, stop)
+            raw = self._blob.read(self._start + row * self._row_bytes, self._start + end * self._row_bytes)
+            target[row - start : end - start].copy_(torch.frombuffer(raw, dtype=self.dtype).view(end - row, -1))
         return target
-    step = max(1, blob.piece // row_bytes)
-    for row in range(start, stop, step):
-        end = min(row + step, stop)
-        raw = blob.read(span.start + row * row_bytes, span.start + end * row_bytes)
-        target[row - start : end - start].copy_(torch.frombuffer(raw, dtype=dtype).view(end - row, p))
-    return target
 
 
 def torch_dtypes() -> Mapping[str, torch.dtype]:
@@ -143,7 +148,7 @@ def torch_dtypes() -> Mapping[str, torch.dtype]:
     }
 
 
-def _bytes_of(tensor: Tensor) -> memoryview:
+def bytes_of(tensor: Tensor) -> memoryview:
     """The memory of a contiguous CPU tensor as writable bytes."""
     import torch
 

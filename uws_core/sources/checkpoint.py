@@ -18,6 +18,8 @@ from uws_core.sources.tensors import Tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from uws_core.sources.blob import RowReader
+
 
 class Checkpoint:
     """Every matrix of a checkpoint as a layer, named without what compilers and parallel trainers add; see `Source`.
@@ -106,6 +108,12 @@ class Checkpoint:
             scale = self._scales.get(stored, "")
             return float8.read(self._tensors, stored, scale, whole.shape, (start, stop), into)
         return self._tensors.read(stored, whole.shape, (start, stop), into=into)
+
+    def reader(self, layer: str) -> RowReader | None:
+        """What reads rows of a layer many times; None for weights of eight bits, which have a scale."""
+        _, whole = self._located(layer)
+        stored = self._stored[whole.name]
+        return None if self._tensors.span(stored).dtype in float8.TYPES else self._tensors.reader(stored, whole.shape)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of a readable type under its stored name; eight-bit weights times their scale. See `Whole`."""

@@ -6,9 +6,10 @@ decides how many rows a slab has; nothing else grows with the size of a layer or
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from uws_core.errors import LayerError
 from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Rows, Source
+from uws_core.sources.blob import bytes_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +44,7 @@ def at_once(sources: Sequence[Source], layer: LayerKey, *, dtype: torch.dtype, b
         return None
     block = buffer_of(n, m, p, dtype)
     with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
-        for done in _fill(pool, sources, layer, (0, m), block):
+        for done in [pool.submit(reader.read, 0, m) for reader in _readers(sources, layer, block)]:
             done.result()
     return block
 
@@ -68,13 +70,14 @@ def slabs(
     height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
     buffers = [buffer_of(len(sources), height, layer.shape[1], dtype, pin=pin) for _ in ranges[:2]]
+    readers = [_readers(sources, layer, buffer) for buffer in buffers]
     with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
-        ahead = _fill(pool, sources, layer, ranges[0], buffers[0])
+        ahead = [pool.submit(reader.read, *ranges[0]) for reader in readers[0]]
         for index, (start, stop) in enumerate(ranges):
             for done in ahead:
                 done.result()
             if index + 1 < len(ranges):
-                ahead = _fill(pool, sources, layer, ranges[index + 1], buffers[(index + 1) % 2])
+                ahead = [pool.submit(reader.read, *ranges[index + 1]) for reader in readers[(index + 1) % 2]]
             yield Slab(start, stop, buffers[index % 2][:, : stop - start])
 
 
@@ -88,22 +91,40 @@ def buffer_of(n: int, rows: int, p: int, dtype: torch.dtype, *, pin: bool = Fals
     return torch.from_numpy(np.empty(n * rows * p * dtype.itemsize, dtype=np.uint8)).view(dtype).view(n, rows, p)
 
 
-def _fill(
-    pool: ThreadPoolExecutor, sources: Sequence[Source], layer: LayerKey, rows: tuple[int, int], buffer: Tensor
-) -> list[Future[None]]:
-    """Begin to read one slab: each thread takes a run of models."""
+def _readers(sources: Sequence[Source], layer: LayerKey, buffer: Tensor) -> list[SlabReader]:
+    """One reader for each thread, of a run of models."""
     share = -(-len(sources) // READERS)
     parts = [slice(first, first + share) for first in range(0, len(sources), share)]
-    return [pool.submit(read_slab, sources[part], layer, rows, buffer[part]) for part in parts]
+    return [SlabReader(sources[part], layer, buffer[part]) for part in parts]
 
 
-def read_slab(sources: Sequence[Source], layer: LayerKey, rows: tuple[int, int], buffer: Tensor) -> None:
-    """Rows `(start, stop)` of a dense layer of every model, one after the other, into `buffer` (n, at least that, p).
+class SlabReader:
+    """Reads rows of a dense layer of every model, one after the other, into `buffer` (n, rows, p)."""
 
-    Raises:
-        LayerError: a model holds factors here.
-        SourceError: a model cannot be read.
-    """
-    for source, target in zip(sources, buffer[:, : rows[1] - rows[0]], strict=True):
-        if not isinstance(source.read(layer.name, rows, into=target), torch.Tensor):
+    def __init__(self, sources: Sequence[Source], layer: LayerKey, buffer: Tensor) -> None:
+        self._parts = [_part(source, layer, target) for source, target in zip(sources, buffer, strict=True)]
+
+    def read(self, start: int, stop: int) -> None:
+        """Rows `start` to `stop` into the first rows of the buffer.
+
+        Raises:
+            LayerError: a model holds factors here.
+            SourceError: a model cannot be read.
+        """
+        for part in self._parts:
+            part(start, stop)
+
+
+def _part(source: Source, layer: LayerKey, target: Tensor) -> Callable[[int, int], object]:
+    """What reads one model's rows into the first of `target` (rows, p)."""
+    reader = source.reader(layer.name)
+    if reader is not None and reader.dtype == target.dtype:
+        return partial(reader.raw, memory=bytes_of(target))
+    if reader is not None:
+        return lambda start, stop: reader.read(start, stop, into=target[: stop - start])
+
+    def read(start: int, stop: int) -> None:
+        if not isinstance(source.read(layer.name, (start, stop), into=target[: stop - start]), torch.Tensor):
             raise LayerError(f"{source.ref}: {layer.name} is low-rank here and dense in other models")
+
+    return read

@@ -15,7 +15,7 @@ from uws_core.errors import LayerError, UnreadableFile
 from uws_core.nouns.models import LayerKey, LeftOut
 from uws_core.sources.adapter_keys import is_telling, parsed
 from uws_core.sources.base import Rows
-from uws_core.sources.blob import Blob, read_header, read_rows, torch_dtypes
+from uws_core.sources.blob import Blob, RowReader, read_header, torch_dtypes
 from uws_core.sources.header import BITS, Header, TensorSpan
 from uws_core.sources.shards import Layout, not_read, placed
 
@@ -93,7 +93,15 @@ class Tensors:
             raise LayerError(f"{name} has rows 0 to {view[0]}; {start} to {stop} were asked for")
         if into is not None and tuple(into.shape) != (stop - start, view[1]):
             raise LayerError(f"{name}: rows {start} to {stop} are {stop - start} x {view[1]}, not {tuple(into.shape)}")
-        return read_rows(self.homes[name], span, LayerKey(name, view), (start, stop), into=into)
+        return RowReader(self.homes[name], span, LayerKey(name, view)).read(start, stop, into=into)
+
+    def reader(self, name: str, view: tuple[int, int]) -> RowReader:
+        """What reads rows of a tensor seen as a matrix many times.
+
+        Raises:
+            LayerError: no such tensor.
+        """
+        return RowReader(self.homes[name], self.span(name), LayerKey(name, view))
 
     def number(self, name: str) -> float:
         """The one entry of a tensor that is a single number, of any type.
