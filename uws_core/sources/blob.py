@@ -111,22 +111,41 @@ class RowReader:
         self._blob.read(first, first + size, into=memory[:size])
 
     def read(self, start: int, stop: int, *, into: Tensor | None = None) -> Tensor:
-        """Rows `(stop - start, p)` in the stored dtype, or cast into `into`.
-
-        A cast goes piece by piece, so that no second buffer of the rows' size exists.
-        """
+        """Rows `(stop - start, p)` in the stored dtype, or cast into `into`."""
         import torch
 
         target = torch.empty((stop - start, self._width), dtype=self.dtype) if into is None else into
         if target.dtype == self.dtype and target.is_contiguous():
             self.raw(start, stop, bytes_of(target))
             return target
-        step = max(1, self._blob.piece // self._row_bytes)
-        for row in range(start, stop, step):
-            end = min(row + step, stop)
-            raw = self._blob.read(self._start + row * self._row_bytes, self._start + end * self._row_bytes)
-            target[row - start : end - start].copy_(torch.frombuffer(raw, dtype=self.dtype).view(end - row, -1))
+        self.cast(start, stop, target, self.piece(stop - start))
         return target
+
+    def piece(self, rows: int) -> Tensor:
+        """Memory (some rows, p) of the stored dtype that `cast` goes through."""
+        import torch
+
+        return torch.empty((min(rows, max(1, self._blob.piece // self._row_bytes)), self._width), dtype=self.dtype)
+
+    def cast(self, start: int, stop: int, into: Tensor, piece: Tensor) -> None:
+        """Rows `start` to `stop` into the first of `into`, in its dtype; no second buffer of their size exists."""
+        memory, step = bytes_of(piece), max(1, piece.shape[0])
+        for row in range(start, stop, step):
+            count = min(step, stop - row)
+            self.raw(row, row + count, memory)
+            _cast(piece[:count], into[row - start : row - start + count])
+
+
+def _cast(stored: Tensor, into: Tensor) -> None:
+    """`into` becomes the numbers of `stored`; both are rows of equal shape."""
+    import torch
+
+    if (stored.dtype, into.dtype) != (torch.bfloat16, torch.float32) or not into.is_contiguous():
+        into.copy_(stored)
+        return
+    # A bfloat16 is the upper half of a float32. torch says the same, and takes several threads a third longer over it.
+    halves = stored.view(torch.uint16).numpy()
+    np.left_shift(halves, 16, out=into.numpy().view(np.uint32), dtype=np.uint32, casting="unsafe")
 
 
 def torch_dtypes() -> Mapping[str, torch.dtype]:

@@ -102,7 +102,9 @@ class SlabReader:
     """Reads rows of a dense layer of every model, one after the other, into `buffer` (n, rows, p)."""
 
     def __init__(self, sources: Sequence[Source], layer: LayerKey, buffer: Tensor) -> None:
-        self._parts = [_part(source, layer, target) for source, target in zip(sources, buffer, strict=True)]
+        # One for each stored type: models are read one after the other.
+        pieces: dict[torch.dtype, Tensor] = {}
+        self._parts = [_part(source, layer, target, pieces) for source, target in zip(sources, buffer, strict=True)]
 
     def read(self, start: int, stop: int) -> None:
         """Rows `start` to `stop` into the first rows of the buffer.
@@ -115,13 +117,16 @@ class SlabReader:
             part(start, stop)
 
 
-def _part(source: Source, layer: LayerKey, target: Tensor) -> Callable[[int, int], object]:
+def _part(
+    source: Source, layer: LayerKey, target: Tensor, pieces: dict[torch.dtype, Tensor]
+) -> Callable[[int, int], object]:
     """What reads one model's rows into the first of `target` (rows, p)."""
     reader = source.reader(layer.name)
     if reader is not None and reader.dtype == target.dtype:
         return partial(reader.raw, memory=bytes_of(target))
     if reader is not None:
-        return lambda start, stop: reader.read(start, stop, into=target[: stop - start])
+        piece = pieces.setdefault(reader.dtype, reader.piece(target.shape[0]))
+        return partial(reader.cast, into=target, piece=piece)
 
     def read(start: int, stop: int) -> None:
         if not isinstance(source.read(layer.name, (start, stop), into=target[: stop - start]), torch.Tensor):
