@@ -77,3 +77,27 @@ def test_threads_are_given_back_also_after_a_stop_and_with_two_passes_at_once(fo
         list(pool.map(lambda _: gram(collection, "a.weight", budget=BUDGET), range(8)))
         assert pool.submit(torch.get_num_threads).result() == before[0]
     assert usual() == before
+
+
+@pytest.mark.parametrize("precision", ["auto", "double"])
+@pytest.mark.parametrize("kinds", [("bfloat16",), ("float16",), ("float32",), ("bfloat16", "float16", "float32")])
+def test_numbers_of_half_the_size_give_the_same_bits_as_those_they_stand_for(
+    tmp_path: Path, kinds: tuple[str, ...], precision: str
+):
+    generator = torch.Generator().manual_seed(0)
+    for name in ("small", "wide"):
+        (tmp_path / name).mkdir()
+    for number in range(N):
+        weights = torch.randn(SHAPE, generator=generator).to(getattr(torch, kinds[number % len(kinds)]))
+        if number == 3:
+            weights[7, 5] = torch.nan
+        save_file({"a.weight": weights}, tmp_path / "small" / f"m{number}.safetensors")
+        save_file({"a.weight": weights.float()}, tmp_path / "wide" / f"m{number}.safetensors")
+    small, wide = (
+        gram(uws.collect(tmp_path / name), "a.weight", budget=2 * BUDGET, precision=precision)
+        for name in ("small", "wide")
+    )
+    np.testing.assert_array_equal(small.values, wide.values)
+    np.testing.assert_array_equal(small.entry_stats.power4, wide.entry_stats.power4)
+    np.testing.assert_array_equal(small.usable, [True, True, True, False, True])
+    assert small.left_out == wide.left_out

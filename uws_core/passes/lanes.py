@@ -24,6 +24,7 @@ from uws_core.sources.slabs import SlabReader, buffer_of
 
 # Each lane holds an n x n matrix: beyond so many models one lane with all cores takes less memory.
 MOST_MODELS = 2048
+_SMALL = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _FIRST_USE = Lock()
 
 
@@ -92,7 +93,7 @@ class _Lane:
         self.ranges = list(ranges)
         self.sums = sums
         self._slots = slots
-        self._buffer = buffer_of(len(sources), height, layer.shape[1], sums.kind)
+        self._buffer = buffer_of(len(sources), height, layer.shape[1], _held(sources, layer, sums.kind))
         self._reader = SlabReader(sources, layer, self._buffer)
 
     def step(self) -> int:
@@ -102,6 +103,13 @@ class _Lane:
         with self._slots:
             self.sums.add(self._buffer[:, : stop - start].flatten(1))
         return stop - start
+
+
+def _held(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype) -> torch.dtype:
+    """The type of a slab's numbers: small ones stay as stored, to be widened where the sums find them in the cache."""
+    (stored, *others) = {source.stored_type(layer.name) for source in sources}
+    found = _SMALL.get(stored, kind) if not others else kind
+    return found if found.itemsize < kind.itemsize else kind
 
 
 def _drive(pool: ThreadPoolExecutor, lanes: Sequence[_Lane], done: Callable[[int], None]) -> None:

@@ -47,6 +47,7 @@ class Moments:
         self.reasons: dict[int, str] = {}
         self._widest = 1
         self._buffers: tuple[Any, Any] | None = None
+        self._cast: Tensor | None = None
 
     @property
     def center_norm2(self) -> float:
@@ -88,13 +89,13 @@ class Moments:
         self.finite = self.finite & ~rows
 
     def add(self, values: Tensor) -> None:
-        """Adds the entries `values` (rows, s); those of rows that are not finite may be overwritten."""
-        entries = values.numpy() if self._lib is np else values
-        width = max(_LEAST_COLUMNS, self._chunk // (entries.shape[0] * self.kind.itemsize))
-        self._widest = max(self._widest, min(width, entries.shape[1]))
+        """Adds the entries `values` (rows, s), of any type; those of rows that are not finite may be overwritten."""
+        width = max(_LEAST_COLUMNS, self._chunk // (values.shape[0] * self.kind.itemsize))
+        self._widest = max(self._widest, min(width, values.shape[1]))
         with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, entries.shape[1], width):
-                self._add_chunk(entries[:, start : start + width])
+            for start in range(0, values.shape[1], width):
+                chunk = self._in_kind(values[:, start : start + width])
+                self._add_chunk(chunk.numpy() if self._lib is np else chunk)
 
     def absorb(self, other: Moments) -> None:
         """Adds the sums over other columns of the same rows."""
@@ -134,6 +135,14 @@ class Moments:
         self.power1 += products[:-2, -1] + products[-2, -1]
         if self._dead.shape[0]:
             self.power1[self._dead] = 0.0
+
+    def _in_kind(self, values: Tensor) -> Tensor:
+        """The values in the type that products are formed in; what had another is overwritten by the next."""
+        if values.dtype == self.kind:
+            return values
+        if self._cast is None or self._cast.shape[1] < values.shape[1]:
+            self._cast = torch.empty(values.shape, dtype=self.kind, device=values.device)
+        return self._cast[:, : values.shape[1]].copy_(values)
 
     def _scratch(self, chunk: Any) -> tuple[Any, Any]:  # noqa: ANN401 -- an array of numpy or of torch
         """Two buffers kept from chunk to chunk: allocating them anew costs more in page faults than the products."""
