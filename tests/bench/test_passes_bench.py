@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from tests.bench.measure import apart, medians, table, verdict
 from uws_core.nouns.models import Collection
 from uws_core.passes.factors import factors
 from uws_core.passes.side import side_gram
+from uws_core.store import Store
 
 pytestmark = pytest.mark.bench
 
@@ -110,17 +114,33 @@ def test_cost_grows_linearly_with_the_layer_and_at_most_quadratically_with_the_m
         found = medians(
             {str(size): lambda one=one: uws.gram(one, LAYER) for size, one in collections.items()}, rounds=3
         )
-        sizes, seconds = np.log([float(size) for size in found]), np.log(list(found.values()))
-        rows.append(
-            (
-                name,
-                ", ".join(f"{size}: {value:.3g} s" for size, value in found.items()),
-                np.polyfit(sizes, seconds, 1)[0],
-            )
-        )
+        rows.append(_slope(name, found))
+    rows.append(_slope("layers", _by_layers(tmp_path)))
     table("slopes of seconds in log-log", ("grows with", "seconds", "slope"), rows)
     assert rows[0][2] < 1.3
     assert rows[1][2] < 2.3
+    assert rows[2][2] < 1.3
+
+
+def _slope(name: str, found: Mapping[str, float]) -> tuple[str, str, float]:
+    sizes, seconds = np.log([float(size) for size in found]), np.log(list(found.values()))
+    told = ", ".join(f"{size}: {value:.3g} s" for size, value in found.items())
+    return name, told, float(np.polyfit(sizes, seconds, 1)[0])
+
+
+def _by_layers(folder: Path) -> dict[str, float]:
+    """Seconds of a scan by its number of layers, stored anew each time."""
+    (folder / "layers").mkdir()
+    for number in range(100):
+        weights = {f"blocks.{i}.weight": torch.randn(256, 256) for i in range(64)}
+        save_file(weights, folder / "layers" / f"m{number:03d}.safetensors")
+    collection, turn = uws.collect(str(folder / "layers")), count()
+
+    def scan(layers: int) -> None:
+        with Store(folder / f"results-{next(turn)}") as store:
+            assert len(list(uws.scan(collection, collection.layers[:layers], store=store))) == layers
+
+    return medians({str(layers): partial(scan, layers) for layers in (4, 16, 64)}, rounds=3)
 
 
 def test_a_collection_four_times_the_budget_streams_at_the_same_rate(tmp_path: Path) -> None:

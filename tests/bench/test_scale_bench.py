@@ -17,7 +17,7 @@ from uws_core.analysis.cost import scan_cost
 from uws_core.nouns.cost import Pace, planned
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.opened import BUDGET
-from uws_core.passes.pace import measured_pace
+from uws_core.passes.pace import _measured, measured_pace
 from uws_core.sources import _kept
 from uws_core.store import Store
 
@@ -59,11 +59,12 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     rows = []
     for n, m, p in SIZES:
         collection = written(tmp_path / f"{n}", n, m, p)
-        predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=pace).seconds
+        # Machines drift: the pace is that of the same minute.
+        predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=_measured()).seconds
         uws.gram(collection, LAYER)
         seconds = sorted(_timed(collection) for _ in range(3))[1]
         rows.append((f"{n} x ({m} x {p})", predicted, seconds, predicted / seconds))
-    rows.append(_small(tmp_path, pace))
+    rows.append(_small(tmp_path, _measured()))
     table("prediction against measurement", ("collection", "predicted, s", "measured, s", "ratio"), rows)
     plans = [
         (name, bytes_ / 1e12, *(hours for _, hours in found))
@@ -71,7 +72,8 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     ]
     names = tuple(name for name, _ in _machines(pace))
     table("predicted hours for the paper's collections", ("collection", "TB", *names), plans)
-    assert rows
+    within = sum(1 / 1.3 <= ratio <= 1.3 for *_, ratio in rows)
+    print(f"within 30 %: {within} of {len(rows)}")
 
 
 def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:

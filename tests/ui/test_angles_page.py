@@ -10,11 +10,16 @@ import pytest
 from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
+import uws_core as uws
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
 from uws_core.export import Provenance
+from uws_core.nouns.factors import BASE
+from uws_core.nouns.views import AnglesQuery
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.panels import figure as figures
+from uws_core.ui.serve import angle_reads
+from uws_core.ui.serve import angles as serve
 
 LAYER = "blocks.1.attn.q.weight"
 
@@ -215,3 +220,19 @@ def test_groups_on_a_side_say_why_there_is_no_shuffling_and_what_to_use(open_pag
     assert "Shuffled labels are not drawn" in told(app)
     assert "halves" in told(app)
     assert "Shuffled labels are not drawn" not in told(shown(open_page, view="groups", group="task", axis="models"))
+
+
+def test_a_model_that_is_called_the_base_is_not_taken_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, random = tmp_path / "named", np.random.default_rng(0)
+    folder.mkdir()
+    for path in (*(folder / f"{name}.safetensors" for name in ("a", "the base", "z")), tmp_path / "start.safetensors"):
+        save_file({"w.weight": random.normal(size=(12, 8)).astype(np.float32)}, path)
+    collection = uws.collect(str(folder), base=str(tmp_path / "start.safetensors"))
+    assert collection.labels == ("a", "the base", "z")
+    monkeypatch.setattr(angle_reads, "collection_of", lambda query: collection)
+    monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
+    query = AnglesQuery("c", collection.fingerprint, (0, 1, 2), ("w.weight",), view="base", axis="in", k=2)
+    found, _ = serve.pair(query, "a", BASE)
+    own = uws.factors(collection, "w.weight", with_base=True).right[:, :, :2]
+    expected = np.linalg.svd(own[0].T @ own[3], compute_uv=False)
+    np.testing.assert_allclose(np.cos(found.radians), expected, atol=1e-5)

@@ -71,3 +71,12 @@ def test_cells_and_names_have_no_range(open_page: Open) -> None:
     )
     assert not based.exception
     assert not [box for box in based.main.number_input if box.key.startswith("range.angles.base.")]
+
+
+def test_a_range_goes_with_the_collection_whose_numbers_it_is_in(open_page: Open) -> None:
+    app = open_page(c="demo:planted", layer=LAYER, scale="linear", range="scree:x:1:9")
+    assert app.query_params["range"] in ("scree:x:1:9", ["scree:x:1:9"])
+    app.sidebar.selectbox(key="pick.collection").set_value("demo:scratch").run()
+    assert not app.exception
+    assert "range" not in app.query_params
+    assert app.query_params["scale"] in ("linear", ["linear"]), "what is in no unit stays"

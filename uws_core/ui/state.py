@@ -127,9 +127,13 @@ def _params() -> dict[str, list[str]]:
 
 
 def _write(params: Mapping[str, str | list[str]]) -> None:
-    """Make the address say this and nothing else, touching only what differs."""
+    """Make the address say this and nothing else, touching only what differs.
+
+    A range of an axis is in the units of one collection's numbers, and goes with it.
+    """
+    other = params.get("c", "") != st.query_params.get("c", "")
     for key, values in _params().items():
-        if key not in params and key not in VIEWS:
+        if (key not in params and key not in VIEWS) or (other and key == "range"):
             del st.query_params[key]
         elif key in params and values == _list(params[key]):
             params = {name: value for name, value in params.items() if name != key}

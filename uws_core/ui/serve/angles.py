@@ -93,7 +93,9 @@ def pair(query: AnglesQuery, left: str, right: str) -> tuple[Angles, NullBand]:
     names = list(_names(query, collection))
     if left not in names or right not in names:
         raise LayerError(f"{left} and {right} are not both among what is compared here")
-    found = _pair(query, collection, names.index(left), names.index(right))
+    # The last row, whatever the models are called.
+    last = query.view == "base" and right == BASE
+    found = _pair(query, collection, names.index(left), len(names) - 1 if last else names.index(right))
     return found, chance_band(found)
 
 
