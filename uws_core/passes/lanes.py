@@ -14,6 +14,7 @@ from functools import cache
 from threading import Barrier, Lock, Semaphore
 
 import torch
+from torch import Tensor
 
 from uws_core.analysis.cores import one_core_each
 from uws_core.nouns.cost import slab_rows, slabs_at_once
@@ -52,9 +53,11 @@ def summed(
     height = slab_rows(len(sources), layer, **size)
     count = slabs_at_once(len(sources), layer, **size, cores=threads.cores)
     ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
+    held = _held(sources, layer, kind)
+    buffers = [buffer_of(len(sources), height, layer.shape[1], held) for _ in ranges[:count]]
     work = [
-        _Lane(sources, layer, ranges[lane::count], height, begin(), threads.slots)
-        for lane in range(min(count, len(ranges)))
+        _Lane(SlabReader(sources, layer, buffer), buffer, ranges[lane::count], begin(), threads.slots)
+        for lane, buffer in enumerate(buffers)
     ]
     if len(ranges) == 1:
         # One slab needs no other thread.
@@ -83,18 +86,15 @@ class _Lane:
 
     def __init__(
         self,
-        sources: Sequence[Source],
-        layer: LayerKey,
+        reader: SlabReader,
+        buffer: Tensor,
         ranges: Sequence[tuple[int, int]],
-        height: int,
         sums: Moments,
         slots: Semaphore,
     ) -> None:
         self.ranges = list(ranges)
         self.sums = sums
-        self._slots = slots
-        self._buffer = buffer_of(len(sources), height, layer.shape[1], _held(sources, layer, sums.kind))
-        self._reader = SlabReader(sources, layer, self._buffer)
+        self._slots, self._buffer, self._reader = slots, buffer, reader
 
     def step(self) -> int:
         """Reads and adds the next slab; returns its rows."""
