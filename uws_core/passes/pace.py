@@ -22,7 +22,7 @@ from uws_core.passes.opened import opened
 from uws_core.sources import resolved
 
 # So many weights, once as many models and once as few.
-_WEIGHTS, _MANY, _FEW = 2**22, 512, 32
+_WEIGHTS, _MANY, _FEW = 2**21, 512, 32
 _PIECE = 512 * 2**10
 # So many small models are opened to see how long one takes.
 _FILES = 64
@@ -31,15 +31,16 @@ _SMALL = tuple(LayerKey(f"blocks.{i}.weight", (8, 8)) for i in range(4))
 
 @cache
 def measured_pace() -> Pace:
-    """This machine's pace, measured once a process; that of a modest machine where no file of 16 MiB can be written."""
+    """This machine's pace, measured once a process; that of a modest machine where it cannot be measured."""
     try:
         return _measured()
-    except OSError:
+    except (OSError, RuntimeError):
+        # There is no room for a file of 8 MiB, or the process is ending and starts no thread any more.
         return Pace()
 
 
 def _measured() -> Pace:
-    """The pace on 16 MiB a core, all at once as in a pass: reading, products, sums.
+    """The pace on 8 MiB a core, all at once as in a pass: reading, products, sums.
 
     The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
     small file is opened twice, as files are that this process has not met before.
@@ -112,9 +113,9 @@ def _seconds_together(work: Callable[[], None]) -> tuple[int, float]:
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    """The best of six: what else runs on a machine only ever adds."""
+    """The best of five: what else runs on a machine only ever adds."""
     best = float("inf")
-    for _ in range(6):
+    for _ in range(5):
         began = time.perf_counter()
         work()
         best = min(best, time.perf_counter() - began)
