@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from tests.bench.measure import table
-from tests.bench.test_passes_bench import LAYER, written
+from tests.bench.test_passes_bench import LAYER, SANE, written
 from uws_core.analysis.cost import scan_cost
 from uws_core.nouns.cost import Pace, planned
 from uws_core.nouns.models import Collection, LayerKey
@@ -74,6 +74,8 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     table("predicted hours for the paper's collections", ("collection", "TB", *names), plans)
     within = sum(1 / 1.3 <= ratio <= 1.3 for *_, ratio in rows)
     print(f"within 30 %: {within} of {len(rows)}")
+    # A shared machine drifts; so far off is a fault of the formula.
+    assert all(1 / SANE < ratio < SANE for *_, ratio in rows)
 
 
 def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:
