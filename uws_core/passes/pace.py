@@ -22,7 +22,7 @@ from uws_core.passes.opened import opened
 from uws_core.sources import resolved
 
 # So many weights, once as many models and once as few.
-_WEIGHTS, _MANY, _FEW = 2**21, 512, 32
+_WEIGHTS, _MANY, _FEW = 2**22, 512, 32
 _PIECE = 512 * 2**10
 # So many small models are opened to see how long one takes.
 _FILES = 64
@@ -35,12 +35,12 @@ def measured_pace() -> Pace:
     try:
         return _measured()
     except (OSError, RuntimeError):
-        # There is no room for a file of 8 MiB, or the process is ending and starts no thread any more.
+        # There is no room for a file of 16 MiB, or the process is ending and starts no thread any more.
         return Pace()
 
 
 def _measured() -> Pace:
-    """The pace on 8 MiB a core, all at once as in a pass: reading, products, sums.
+    """The pace on 16 MiB a core, all at once as in a pass: reading, products, sums.
 
     The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
     small file is opened twice, as files are that this process has not met before.
