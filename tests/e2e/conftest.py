@@ -16,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 from safetensors.numpy import save_file
 
+from tests.hub_standin import HubStandIn
 from tests.planted import spiked
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +40,18 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def hub() -> Iterator[HubStandIn]:
+    """The Hub that the server knows, with nothing in it."""
+    with HubStandIn() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, hub: HubStandIn) -> Iterator[Server]:
     """A server nobody has visited yet, with an empty store."""
     place = tmp_path_factory.mktemp("server")
     (place / "root").mkdir()
-    env = os.environ | {"UWS_CACHE": str(place / "results"), "UWS_ROOTS": str(place / "root")}
+    env = os.environ | {"UWS_CACHE": str(place / "results"), "UWS_ROOTS": str(place / "root"), "HF_ENDPOINT": hub.url}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     told: list[str] = []

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,21 +18,13 @@ from tests.planted import noise
 pytestmark = pytest.mark.e2e
 
 
-# Before the server, which takes its environment when it starts.
 @pytest.fixture(scope="module", autouse=True)
-def hub() -> Iterator[HubStandIn]:
+def models(hub: HubStandIn) -> None:
     """Eight fine-tuned models of one base."""
-    before = os.environ.get("HF_ENDPOINT")
-    with HubStandIn() as running:
-        tags = ["base_model:finetune:lab/base", "license:mit", "dataset:lab/data"]
-        for i in range(8):
-            running.add(f"lab/task{i}", files(i), tags=tags, downloads=i)
-        running.add("lab/base", files(99))
-        os.environ["HF_ENDPOINT"] = running.url
-        yield running
-    os.environ.pop("HF_ENDPOINT")
-    if before is not None:
-        os.environ["HF_ENDPOINT"] = before
+    tags = ["base_model:finetune:lab/base", "license:mit", "dataset:lab/data"]
+    for i in range(8):
+        hub.add(f"lab/task{i}", files(i), tags=tags, downloads=i)
+    hub.add("lab/base", files(99))
 
 
 def tab(page: Page, name: str) -> Locator:
