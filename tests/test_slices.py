@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_a_damaged_slice_is_a_gap_and_goes(slices: Slices, tmp_path: Path):
     (path,) = (tmp_path / "kept").glob("*/10-20-*")
     path.write_bytes(CONTENT[10:15])
     assert filled(slices, 10, 20)[1] == [(10, 20)]
+
+
+def test_rows_of_a_slice_are_read_without_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content, checked = bytes(range(256)) * 4096, list[int]()
+    slices, check = Slices(tmp_path, 2**23), zlib.crc32
+    slices.keep("file", 0, memoryview(content), size=len(content))
+    monkeypatch.setattr(zlib, "crc32", lambda data: checked.append(len(data)) or check(data))
+    for start in range(0, len(content), 4096):
+        assert filled(slices, start, start + 4096) == (content[start : start + 4096], [])
+    assert checked == [len(content)]
+    # What another process finds is checked by it.
+    assert filled(Slices(tmp_path, 2**23), 0, 1)[1] == []
+    assert checked == [len(content)] * 2
 
 
 def test_a_half_written_slice_does_not_exist(slices: Slices, tmp_path: Path):

@@ -47,6 +47,8 @@ class Slices:
         self._total: int | None = None
         # How often room was made: what was here before may be gone.
         self.cleared = 0
+        # Slices whose check sum this process has seen to be right: one is read many times, some rows each.
+        self._sound: set[Path] = set()
 
     def bytes_kept(self) -> int:
         """The bytes of all slices."""
@@ -66,14 +68,11 @@ class Slices:
         for part in self._slices(key):
             if part.stop <= at or part.start >= stop:
                 continue
-            data = _whole(part)
-            if data is None:
+            first, end = max(at, part.start), min(stop, part.stop)
+            if not self._copied(part, first, target[first - start : end - start]):
                 continue
-            if part.start > at:
-                missing.append((at, part.start))
-                at = part.start
-            end = min(stop, part.stop)
-            target[at - start : end - start] = data[at - part.start : end - part.start]
+            if first > at:
+                missing.append((at, first))
             at = end
         return [*missing, (at, stop)] if at < stop else missing
 
@@ -94,12 +93,36 @@ class Slices:
             return
         self._make_room(len(data))
 
+    def _copied(self, part: _Slice, first: int, target: memoryview) -> bool:
+        """Whether the slice's bytes from `first` on fill `target`; a damaged slice is removed."""
+        try:
+            with open(part.path, "rb", buffering=0) as file:  # noqa: PTH123
+                if part.path not in self._sound and not self._checked(part, file.readall()):
+                    return False
+                file.seek(first - part.start)
+                whole = file.readinto(target) == len(target)
+        except OSError:
+            # Removed by another process to make room.
+            return False
+        with suppress(OSError):
+            os.utime(part.path)
+        return whole
+
+    def _checked(self, part: _Slice, data: bytes) -> bool:
+        """Whether the bytes of a slice are what was written."""
+        if f"{zlib.crc32(data):08x}" != part.sum:
+            part.path.unlink(missing_ok=True)
+            return False
+        self._sound.add(part.path)
+        return True
+
     def _make_room(self, added: int) -> None:
         with self._lock:
             if self._total is None or self._total + added > self.limit:
                 found = sorted(self._all())
                 self._total = sum(size for _, size, _ in found)
                 self.cleared += self._total > self.limit
+                self._sound = set()
                 for _, size, path in found if self._total > self.limit else []:
                     if self._total <= self.limit * _KEPT:
                         break
@@ -133,17 +156,3 @@ def _names(home: Path) -> list[str]:
         return os.listdir(home)  # noqa: PTH208
     except OSError:
         return []
-
-
-def _whole(part: _Slice) -> bytes | None:
-    """The bytes of a slice if they are what was written; a damaged one is removed."""
-    try:
-        data = part.path.read_bytes()
-        if f"{zlib.crc32(data):08x}" == part.sum:
-            os.utime(part.path)
-            return data
-        part.path.unlink(missing_ok=True)
-    except OSError:
-        # Removed by another process to make room.
-        return None
-    return None
