@@ -95,6 +95,16 @@ class SourceContract:
             for name, value in written.layers.items():
                 assert source.stored_bytes(name) == value.numel() * value.element_size()
 
+    def test_says_where_the_bytes_of_rows_lie(self, written: Written):
+        with written.open() as source:
+            for name, value in written.layers.items():
+                for rows in (None, (0, 1), (value.shape[0] // 2, value.shape[0])):
+                    (extent,) = source.extents(name, rows)
+                    asked = value if rows is None else value[slice(*rows)]
+                    there = extent.blob.read(extent.start, extent.stop)
+                    assert there == _bits(asked).numpy().tobytes()
+                    assert extent.nbytes == len(there)
+
     def test_many_threads_read_the_same(self, written: Written):
         names = list(written.layers) * 8
         with written.open() as source, ThreadPoolExecutor(8) as pool:

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.hub_fixtures import adapter, files, standin, tensors
@@ -15,10 +18,13 @@ from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
 from uws_core.passes.side import side_gram
 from uws_core.passes.stored import Stored, stored
+from uws_core.run import scan
 from uws_core.saved import save
 from uws_core.sources import ahead, hub, open_source
 from uws_core.sources.ahead import fetch_ahead
+from uws_core.sources.blob import Extent, FileBlob
 from uws_core.sources.header import FIRST_READ
+from uws_core.store import Store
 
 __all__ = ["standin"]
 
@@ -142,7 +148,9 @@ NBYTES = 300 * 200 * 4
 def moved(standin: HubStandIn) -> list[Seen]:
     """The answers with weights so far, without the reads of headers."""
     return [
-        seen for seen in standin.quiet() if seen.server == "cdn" and not seen.headers["range"].startswith("bytes=0-")
+        seen
+        for seen in standin.quiet()
+        if seen.server == "cdn" and "range" in seen.headers and not seen.headers["range"].startswith("bytes=0-")
     ]
 
 
@@ -187,7 +195,7 @@ def test_what_would_not_be_kept_is_not_fetched_ahead(
 ):
     monkeypatch.setenv("UWS_HUB_KEEP", keep)
     sources = [open_source(ref) for ref in many.refs]
-    assert fetch_ahead(sources, many.by_name[LAYER]) == 0
+    assert fetch_ahead(sources, [many.by_name[LAYER]]) == 0
     assert not moved(standin)
 
 
@@ -204,6 +212,71 @@ def test_adapters_are_fetched_as_they_are_stored(standin: HubStandIn, monkeypatc
     before = len(moved(standin))
     gram(found, layer)
     assert len(moved(standin)) == before
+
+
+# A file has layers 10 to 19 between 1 and 2.
+@pytest.mark.parametrize(("count", "requests"), [(8, 1), (20, 5)])
+def test_small_layers_of_a_scan_come_eight_with_a_request(
+    standin: HubStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, count: int, requests: int
+):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    for i in range(3):
+        standin.add(f"lab/lora{i}", adapter(i, layers=count, rank=32))
+    found = collect([f"lab/lora{i}" for i in range(3)])
+    with Store(tmp_path) as store:
+        assert len(list(scan(found, store=store))) == count
+    # The first answer has the header and what lies behind it.
+    every = 3 * count * (300 + 200) * 32 * 4
+    assert every - 3 * FIRST_READ <= sum(seen.sent for seen in moved(standin)) <= every
+    assert len(moved(standin)) == 3 * requests
+
+
+def test_layers_that_together_are_more_than_is_kept_are_fetched_one_by_one(
+    standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("UWS_HUB_KEEP", str(13 * NBYTES * 2 + 1_000_000))
+    hub._tensors.cache_clear()
+    with Store(tmp_path) as store:
+        assert len(list(scan(many, store=store))) == 3
+    # The first answer has the beginning of the first layer.
+    assert 3 * 13 * NBYTES - 13 * FIRST_READ <= sum(seen.sent for seen in moved(standin)) <= 3 * 13 * NBYTES
+    assert len(moved(standin)) == 3 * 13
+
+
+def test_what_was_downloaded_whole_is_not_fetched(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    # Downloads outlive a test: no other has these weights.
+    refs = [ModelRef(f"lab/whole{i}", standin.add(f"lab/whole{i}", files(500 + i, shape=SHAPE))) for i in range(5)]
+    hub.download(refs[:2])
+    found = collect([str(ref) for ref in refs])
+    before = len(moved(standin))
+    assert stored(found, [LAYER]) == Stored(5 * NBYTES, 3 * NBYTES)
+    gram(found, LAYER)
+    assert len(moved(standin)) - before == 3
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), st.integers(0, 400_000), st.integers(0, 50_000)), min_size=1, max_size=20),
+    st.integers(1, 100_000),
+)
+def test_reads_are_the_ranges_with_little_between_them(ranges: list[tuple[int, int, int]], most: int):
+    blobs = [FileBlob(Path(__file__), name) for name in "ab"]
+    asked = [Extent(blobs[which], start, start + count) for which, start, count in ranges]
+    reads = [part for whole in ahead._together(asked) for part in ahead._pieces(whole, most)]
+    for blob in blobs:
+        own, read = ([one for one in some if one.blob is blob] for some in (asked, reads))
+        wanted = np.zeros(500_000, bool)
+        for one in own:
+            wanted[one.start : one.stop] = True
+        moved = np.zeros(500_000, int)
+        for one in read:
+            assert 0 < one.nbytes <= most
+            moved[one.start : one.stop] += 1
+        assert moved.max() <= 1
+        assert (moved[wanted] == 1).all()
+        # What nobody asked for lies in gaps of at most 16 KiB between what somebody did.
+        gaps = np.flatnonzero(np.diff(np.concatenate([[0], (moved > wanted).astype(int), [0]])))
+        assert (np.diff(gaps)[::2] <= 16 * 1024).all()
 
 
 def test_stop_is_heard_while_fetching(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
@@ -228,7 +301,7 @@ def test_models_on_this_machine_are_left_alone(tmp_path: Path):
     for i in range(2):
         save_file(tensors(i), tmp_path / f"m{i}.safetensors")
     found = collect(tmp_path)
-    assert fetch_ahead([open_source(ref) for ref in found.refs], found.layers[0]) == 0
+    assert fetch_ahead([open_source(ref) for ref in found.refs], found.layers[:1]) == 0
 
 
 # --- what a layer costs

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save
 
-from tests.bench.measure import table, verdict
+from tests.bench.measure import medians, table, verdict
 from tests.hub_fixtures import adapter, standin
 from tests.hub_standin import HubStandIn
 from uws_core.collection import collect
 from uws_core.nouns.hub import HubQuery
 from uws_core.passes.gram import gram
+from uws_core.run import scan
+from uws_core.store import Store
 
 __all__ = ["standin"]
 
@@ -58,6 +61,47 @@ def test_one_layer_of_fifty_models_moves_that_layer(
     assert ratio <= 1.05
     assert with_headers <= 1.05
     assert not away or read < one_by_one
+
+
+def test_a_scan_of_adapters_asks_seldom(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UWS_HUB_KEEP", "1GiB")
+    for i in range(50):
+        standin.add(f"lab/m{i}", adapter(i, layers=32, shape=(1024, 1024), rank=8))
+    found = collect(HubQuery(globs=("lab/m*",)))
+    standin.fail("*", "slow", times=10**9, seconds=AWAY)
+    before, sent, began = len(standin.quiet()), standin.bytes_sent("/blob/*"), time.perf_counter()
+    with Store(tmp_path) as store:
+        layers = len(list(scan(found, store=store)))
+    took, moved = time.perf_counter() - began, standin.bytes_sent("/blob/*") - sent
+    asked = (len(standin.quiet()) - before) / 50 / layers
+    ratio = moved / (50 * layers * 2 * 1024 * 8 * 4)
+    table(
+        f"A scan of {layers} layers of 50 adapters, a round trip of {AWAY * 1000:.0f} ms",
+        ["seconds", "requests a model and layer", "bytes / their bytes"],
+        [(took, verdict(asked, 0.5), verdict(ratio, 1.05))],
+    )
+    assert asked <= 0.5
+    assert ratio <= 1.05
+
+
+def test_what_is_kept_is_read_as_from_a_folder(
+    standin: HubStandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("UWS_HUB_KEEP", "4GiB")
+    for i in range(50):
+        stored = save({"w": torch.randn(768, 3072, generator=torch.Generator().manual_seed(i))})
+        (tmp_path / f"m{i}.safetensors").write_bytes(stored)
+        standin.add(f"lab/m{i}", {"model.safetensors": stored})
+    here, far = collect(tmp_path), collect(HubQuery(globs=("lab/m*",)))
+    gram(far, "w")
+    took = medians({"kept": lambda: gram(far, "w"), "folder": lambda: gram(here, "w")})
+    ratio = took["kept"] / took["folder"]
+    table(
+        "A layer of 768 x 3072 of 50 models, kept on disk after it was read from the Hub",
+        ["from a folder (s)", "times as long from what is kept"],
+        [(took["folder"], verdict(ratio, 2.0))],
+    )
+    assert ratio <= 2.0
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "adapter"])

@@ -16,20 +16,23 @@ from uws_core.errors import BudgetError
 from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.sources.base import Rows
+from uws_core.sources.base import Rows, on_hub
 
 # Seconds of work, so that what is lost with a worker is small; far above what it costs to send the item.
 BLOCK_BYTES = 2**30
 # What a bunch reads and makes at most: a stop costs a fraction of a second of work, and more layers would save little.
 _BUNCH_BYTES, _RESULT_BYTES, _MOST_LAYERS = 2**24, 2**25, 8
+# What a bunch reads of each model on the Hub: a request takes as long as some 100 kB, and a stop is heard in between.
+_FAR_BYTES = 2**21
 
 
 def bunches(collection: Collection, layers: Sequence[LayerKey]) -> Iterator[list[LayerKey]]:
     """The layers in order: small neighbours together, every other one by itself."""
     n, bunch, weights = len(collection) + (collection.base is not None), list[LayerKey](), 0
+    most = max(_BUNCH_BYTES, n * _FAR_BYTES if on_hub(collection.refs[0]) else 0)
     for layer in layers:
         own = _numbers(collection, layer)
-        full = 4 * n * (weights + own) > _BUNCH_BYTES or (len(bunch) + 1) * 8 * n * n > _RESULT_BYTES
+        full = 4 * n * (weights + own) > most or (len(bunch) + 1) * 8 * n * n > _RESULT_BYTES
         if bunch and (full or len(bunch) == _MOST_LAYERS):
             yield bunch
             bunch, weights = [], 0

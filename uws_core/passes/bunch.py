@@ -39,8 +39,10 @@ def grams(
         thin = any(key.name in sources[0].thin for key in layers)
         # Dense layers would ask for it one by one, which takes as long as computing them.
         with nullcontext() if thin else one_core_each():
+            fetch_ahead(sources, layers, report=report)
             for key in layers:
-                fetch_ahead(sources, key)
+                # All of them may be more than is kept.
+                fetch_ahead(sources, [key], report=report)
                 try:
                     found.append(of_opened(collection, key, sources, **told))  # type: ignore[arg-type]
                 except Cancelled:

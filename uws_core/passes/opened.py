@@ -60,7 +60,7 @@ def opened(
         models = _watched(refs)
         sources = [stack.enter_context(model.source) for model in models]
         if layer is not None:
-            fetch_ahead(sources, layer, rows=rows, report=report)
+            fetch_ahead(sources, [layer], rows=rows, report=report)
         yield sources
         for model in models:
             if not model.stands():

@@ -17,7 +17,7 @@ from uws_core.sources.adapter_config import Settings, settings_in_notes, setting
 from uws_core.sources.adapter_forms import Form, Sized, form_of
 from uws_core.sources.adapter_keys import Key, Role, is_telling, parsed
 from uws_core.sources.adapter_update import Update
-from uws_core.sources.base import Rows
+from uws_core.sources.base import Rows, within
 from uws_core.sources.header import as_layer
 from uws_core.sources.names import first_rows, shown, too_long
 from uws_core.sources.tensors import Tensors
@@ -25,7 +25,7 @@ from uws_core.sources.tensors import Tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import RowReader
+    from uws_core.sources.blob import Extent, RowReader
 
 # Roles that are listed, not compared.
 _LISTED: Final[Mapping[Role, str]] = {
@@ -102,11 +102,16 @@ class Adapter:
         """The commit of this adapter on disk; its configuration counts, since it sets the scale."""
         return self._tensors.digest()
 
+    def extents(self, layer: str, rows: Rows = None) -> list[Extent]:
+        """Where its bytes lie, all of them for any row of an update; see `Source.extents`."""
+        layer, rows = self._of_whole(layer, rows)
+        if plain := self._plain.get(layer):
+            return [self._tensors.extent(plain.key, rows, plain.layer.shape[0])]
+        return [self._tensors.extent(key) for key in self._update(layer).keys.values()]
+
     def stored_bytes(self, layer: str) -> int:
         """The bytes that reading the whole layer moves."""
-        if layer in self._plain:
-            return self._tensors.span(self._plain[layer].key).nbytes
-        return sum(self._tensors.span(key).nbytes for key in self._update(layer).keys.values())
+        return sum(extent.nbytes for extent in self.extents(layer))
 
     def stored_type(self, layer: str) -> str:
         """The type of a stored matrix, or of an update's `down`."""
@@ -118,17 +123,14 @@ class Adapter:
         """Rows of a stored matrix, or an update's factors (rows of `up`, all of `down`); see `Source.read`."""
         import torch
 
-        if self._key(layer) is None and (part := self.find(layer)) is not None:
-            layer, rows = first_rows(layer)[0], _within(part, rows)
+        layer, rows = self._of_whole(layer, rows)
         if plain := self._plain.get(layer):
             return self._tensors.read(plain.key, plain.layer.shape, rows, into=into)
         update = self._update(layer)
         form, sized = update.form, update.sized
         if form is None or sized is None:
             raise LayerError(f"{layer} was left out")
-        start, stop = rows or (0, sized.shape[0])
-        if not 0 <= start <= stop <= sized.shape[0]:
-            raise LayerError(f"{layer} has rows 0 to {sized.shape[0]}; {start} to {stop} were asked for")
+        start, stop = within(LayerKey(layer, sized.shape), rows)
         up, down = form.factors(
             lambda role: self._part(update, role, exact=form.stored), update.shapes(self._tensors.spans)
         )
@@ -159,6 +161,12 @@ class Adapter:
             return self._plain[name].layer
         update = self._updates.get(name)
         return LayerKey(name, update.sized.shape) if update is not None and update.sized else None
+
+    def _of_whole(self, layer: str, rows: Rows) -> tuple[str, Rows]:
+        """The layer that a name means the first rows of, and which of them; any other as it is."""
+        if self._key(layer) is None and (part := self.find(layer)) is not None:
+            return first_rows(layer)[0], within(part, rows)
+        return layer, rows
 
     def _sort(self, chosen: str) -> None:
         """Every key to its module, or to the list of what is not used."""
@@ -290,11 +298,3 @@ class Adapter:
 
     def __exit__(self, *stop: object) -> None:
         """Nothing is held open."""
-
-
-def _within(part: LayerKey, rows: Rows) -> Rows:
-    """The rows of a layer's first rows, all of them by default."""
-    start, stop = rows or (0, part.shape[0])
-    if not 0 <= start <= stop <= part.shape[0]:
-        raise LayerError(f"{part.name} has rows 0 to {part.shape[0]}; {start} to {stop} were asked for")
-    return start, stop

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from os.path import isabs
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
+from uws_core.errors import LayerError
 from uws_core.nouns.loader import LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import RowReader
+    from uws_core.sources.blob import Extent, RowReader
 
 # A half-open range of output rows; None is all of them.
 Rows = tuple[int, int] | None
@@ -22,6 +23,18 @@ def on_hub(ref: ModelRef) -> bool:
     """Whether a reference names a repository on the Hub: models on this machine have absolute paths."""
     # Asked for every model of every layer, where a Path would cost more than the question.
     return not isabs(ref.repo)  # noqa: PTH117
+
+
+def within(layer: LayerKey, rows: Rows) -> tuple[int, int]:
+    """The rows of a layer that are asked for, all of them by default.
+
+    Raises:
+        LayerError: rows outside it.
+    """
+    start, stop = rows or (0, layer.shape[0])
+    if not 0 <= start <= stop <= layer.shape[0]:
+        raise LayerError(f"{layer.name} has rows 0 to {layer.shape[0]}; {start} to {stop} were asked for")
+    return start, stop
 
 
 class Source(Protocol):
@@ -56,6 +69,14 @@ class Source(Protocol):
 
     def report(self) -> LoaderReport:
         """What became of every key of the files."""
+        ...
+
+    def extents(self, layer: str, rows: Rows = None) -> list[Extent]:
+        """Where the bytes lie that reading a layer, or some of its rows, moves.
+
+        Raises:
+            LayerError: no such layer.
+        """
         ...
 
     def stored_bytes(self, layer: str) -> int:

@@ -6,6 +6,7 @@ Everything above (headers, shards, adapters) reads through a `Blob`, so a folder
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,6 +35,11 @@ class Blob(Protocol):
         ...
 
     @property
+    def far(self) -> bool:
+        """Whether its bytes come over a network."""
+        ...
+
+    @property
     def piece(self) -> int:
         """The bytes of one read that this place serves well: small on a disk, large over a network."""
         ...
@@ -52,9 +58,24 @@ class Blob(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Bytes `[start, stop)` of a file."""
+
+    blob: Blob
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many they are."""
+        return self.stop - self.start
+
+
 class FileBlob:
     """A file on this machine's disk."""
 
+    far = False
     # Fits a second-level cache, so that a cast finds its input there: 2 MiB was fastest of 1 to 32.
     piece = 2 * 2**20
     head = FIRST_READ

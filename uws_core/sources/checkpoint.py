@@ -10,7 +10,7 @@ from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
 from uws_core.sources import float8
-from uws_core.sources.base import Rows
+from uws_core.sources.base import Rows, within
 from uws_core.sources.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.names import first_rows, inputs_first, nearest, shown, too_long, unwrapped
 from uws_core.sources.tensors import Tensors
@@ -18,7 +18,7 @@ from uws_core.sources.tensors import Tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import RowReader
+    from uws_core.sources.blob import Extent, RowReader
 
 
 class Checkpoint:
@@ -85,13 +85,16 @@ class Checkpoint:
                 fates.append(KeyFate(name, Fate.USED, why))
         return LoaderReport(str(self.ref), self.format, (), tuple(fates))
 
-    def stored_bytes(self, layer: str) -> int:
-        """The bytes that reading the whole layer moves."""
+    def extents(self, layer: str, rows: Rows = None) -> list[Extent]:
+        """Where its bytes lie, those of its scale included; see `Source.extents`."""
         key, whole = self._located(layer)
         stored = self._stored[whole.name]
-        scale = self._scales.get(stored)
-        own = self._tensors.span(stored).nbytes * key.shape[0] // whole.shape[0]
-        return own + (self._tensors.span(scale).nbytes if scale else 0)
+        own = self._tensors.extent(stored, within(key, rows), whole.shape[0])
+        return [own, *(self._tensors.extent(self._scales[name]) for name in [stored] if name in self._scales)]
+
+    def stored_bytes(self, layer: str) -> int:
+        """The bytes that reading the whole layer moves."""
+        return sum(extent.nbytes for extent in self.extents(layer))
 
     def stored_type(self, layer: str) -> str:
         """The type of the layer's numbers."""
@@ -101,13 +104,11 @@ class Checkpoint:
         """Rows of a layer; see `Source.read`."""
         key, whole = self._located(layer)
         stored = self._stored[whole.name]
-        start, stop = rows or (0, key.shape[0])
-        if not 0 <= start <= stop <= key.shape[0]:
-            raise LayerError(f"{layer} has rows 0 to {key.shape[0]}; {start} to {stop} were asked for")
+        rows = within(key, rows)
         if self._tensors.span(stored).dtype in float8.TYPES:
             scale = self._scales.get(stored, "")
-            return float8.read(self._tensors, stored, scale, whole.shape, (start, stop), into)
-        return self._tensors.read(stored, whole.shape, (start, stop), into=into)
+            return float8.read(self._tensors, stored, scale, whole.shape, rows, into)
+        return self._tensors.read(stored, whole.shape, rows, into=into)
 
     def reader(self, layer: str) -> RowReader | None:
         """What reads rows of a layer many times; None for weights of eight bits, which have a scale."""

@@ -43,6 +43,8 @@ class Slices:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
+        # A longer slice is not kept.
+        self.most = limit // 4
         self._lock = threading.Lock()
         self._total: int | None = None
         # How often room was made: what was here before may be gone.
@@ -78,7 +80,7 @@ class Slices:
 
     def keep(self, key: str, start: int, data: memoryview, *, size: int) -> None:
         """Keeps bytes from `start` on of a file of `size` bytes. A full or read-only disk is logged and kept out of."""
-        if len(data) > self.limit // 4:
+        if len(data) > self.most:
             return
         home = self._home(key)
         name = f"{start}-{start + len(data)}-{zlib.crc32(data):08x}"

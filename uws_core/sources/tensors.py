@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, Self
 from uws_core.errors import LayerError, UnreadableFile
 from uws_core.nouns.models import LayerKey, LeftOut
 from uws_core.sources.adapter_keys import is_telling, parsed
-from uws_core.sources.base import Rows
-from uws_core.sources.blob import Blob, RowReader, read_header, torch_dtypes
+from uws_core.sources.base import Rows, within
+from uws_core.sources.blob import Blob, Extent, RowReader, read_header, torch_dtypes
 from uws_core.sources.header import BITS, Header, TensorSpan
 from uws_core.sources.shards import Layout, not_read, placed
 
@@ -88,12 +88,11 @@ class Tensors:
             UnreadableFile: the bytes are not there.
         """
         span = self.span(name)
-        start, stop = rows or (0, view[0])
-        if not 0 <= start <= stop <= view[0]:
-            raise LayerError(f"{name} has rows 0 to {view[0]}; {start} to {stop} were asked for")
+        key = LayerKey(name, view)
+        start, stop = within(key, rows)
         if into is not None and tuple(into.shape) != (stop - start, view[1]):
             raise LayerError(f"{name}: rows {start} to {stop} are {stop - start} x {view[1]}, not {tuple(into.shape)}")
-        return RowReader(self.homes[name], span, LayerKey(name, view)).read(start, stop, into=into)
+        return RowReader(self.homes[name], span, key).read(start, stop, into=into)
 
     def reader(self, name: str, view: tuple[int, int]) -> RowReader:
         """What reads rows of a tensor seen as a matrix many times.
@@ -102,6 +101,17 @@ class Tensors:
             LayerError: no such tensor.
         """
         return RowReader(self.homes[name], self.span(name), LayerKey(name, view))
+
+    def extent(self, name: str, rows: Rows = None, of: int = 1) -> Extent:
+        """Where a tensor lies, or some of the `of` rows that it has as a matrix.
+
+        Raises:
+            LayerError: no such tensor.
+        """
+        span = self.span(name)
+        start, stop = rows or (0, of)
+        row = span.nbytes // of
+        return Extent(self.homes[name], span.start + start * row, span.start + stop * row)
 
     def number(self, name: str) -> float:
         """The one entry of a tensor that is a single number, of any type.
