@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.blob import FileBlob, RowReader, read_header
-from uws_core.sources.slabs import SlabReader, buffer_of
+from uws_core.sources.buffers import buffer_of
+from uws_core.sources.slabs import SlabReader
 
 SHAPE = (37, 24)
 TYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)

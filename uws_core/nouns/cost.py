@@ -13,7 +13,7 @@ from uws_core.nouns.sizes import bytes_text
 BUDGET = 256 * 2**20
 # More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
 _ENOUGH = 32 * 2**20
-_GOOD_READ = 320 * 2**10
+_GOOD_READ = 128 * 2**10
 # The factors of all adapters of a layer are held together, and may take that many budgets.
 THIN_BUDGETS = 4
 

@@ -21,7 +21,8 @@ from uws_core.nouns.cost import slab_rows, slabs_at_once
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.moments import Moments
 from uws_core.sources.base import Source
-from uws_core.sources.slabs import SlabReader, buffer_of
+from uws_core.sources.buffers import buffers
+from uws_core.sources.slabs import SlabReader
 
 # Each lane holds an n x n matrix: beyond so many models one lane with all cores takes less memory.
 MOST_MODELS = 2048
@@ -53,18 +54,16 @@ def summed(
     height = slab_rows(len(sources), layer, **size)
     count = slabs_at_once(len(sources), layer, **size, cores=threads.cores)
     ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
-    held = _held(sources, layer, kind)
-    buffers = [buffer_of(len(sources), height, layer.shape[1], held) for _ in ranges[:count]]
-    work = [
-        _Lane(SlabReader(sources, layer, buffer), buffer, ranges[lane::count], begin(), threads.slots)
-        for lane, buffer in enumerate(buffers)
-    ]
-    if len(ranges) == 1:
-        # One slab needs no other thread.
-        with one_core_each():
+    shape, held = (len(sources), height, layer.shape[1]), _held(sources, layer, kind)
+    with buffers().lent(min(count, len(ranges)), shape, held) as lent, one_core_each():
+        work = [
+            _Lane(SlabReader(sources, layer, buffer), buffer, ranges[lane::count], begin(), threads.slots)
+            for lane, buffer in enumerate(lent)
+        ]
+        if len(ranges) == 1:
+            # One slab needs no other thread.
             done(work[0].step())
-        return work[0].sums
-    with one_core_each():
+            return work[0].sums
         _drive(threads.pool, work, done)
     total = work[0].sums
     for lane in work[1:]:

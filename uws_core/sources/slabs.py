@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from uws_core.errors import LayerError
@@ -20,6 +19,7 @@ from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Rows, Source
 from uws_core.sources.blob import bytes_of
+from uws_core.sources.buffers import buffer_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,16 +79,6 @@ def slabs(
             if index + 1 < len(ranges):
                 ahead = [pool.submit(reader.read, *ranges[index + 1]) for reader in readers[(index + 1) % 2]]
             yield Slab(start, stop, buffers[index % 2][:, : stop - start])
-
-
-def buffer_of(n: int, rows: int, p: int, dtype: torch.dtype, *, pin: bool = False) -> Tensor:
-    """Memory (n, rows, p) that nothing was written to yet.
-
-    numpy asks for large pages: a fault for each small one costs as much as reading it.
-    """
-    if pin:
-        return torch.empty((n, rows, p), dtype=dtype, pin_memory=True)
-    return torch.from_numpy(np.empty(n * rows * p * dtype.itemsize, dtype=np.uint8)).view(dtype).view(n, rows, p)
 
 
 def _readers(sources: Sequence[Source], layer: LayerKey, buffer: Tensor) -> list[SlabReader]:
