@@ -1,4 +1,4 @@
-"""Two Dask workers of one thread against one of them, on layers where the products weigh more than the reading."""
+"""Two Dask workers of one thread against one of them, on layers where the products are most of the work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from uws_core.store import Store
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 
-MODELS, LAYERS, SHAPE = 1000, 6, (256, 256)
+MODELS, LAYERS, SHAPE = 2000, 6, (192, 192)
 ROUNDS = 3
 
 
@@ -61,7 +61,7 @@ def scanned(collection: Collection, address: str, results: Path) -> float:
 
 
 def written(folder: Path) -> Path:
-    """Random models on disk, 1.6 GB."""
+    """Random models on disk, 1.8 GB."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     for number in range(MODELS):
