@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from uws_core.errors import LayerError, OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.base import Rows
-from uws_core.sources.blob import FileBlob, torch_dtypes
+from uws_core.sources.blob import FileBlob, bytes_of, torch_dtypes
 from uws_core.sources.header import TensorSpan
 from uws_core.sources.shards import STATE, not_read, placed
 from uws_core.sources.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
@@ -31,6 +32,30 @@ INDEX: Final = ".bin.index.json"
 _INSIDE: Final = ("state_dict", "model_state_dict", "model", "module", "params", "params_ema")
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapped:
+    """The bytes of one tensor, wherever in its file torch found them; see `Blob`."""
+
+    name: str
+    value: Tensor
+    far = False
+    piece = FileBlob.piece
+    head = 0
+
+    @property
+    def size(self) -> int:
+        """The tensor's bytes."""
+        return self.value.numel() * self.value.itemsize
+
+    def read(self, start: int, stop: int, *, into: memoryview | None = None) -> memoryview:
+        """Bytes `[start, stop)`; see `Blob.read`."""
+        found = bytes_of(self.value.contiguous())[start:stop]
+        if into is None:
+            return found
+        into[:] = found
+        return into
+
+
 class PickledTensors(Tensors):
     """The tensors of pickled files, mapped into memory; see `Tensors`."""
 
@@ -43,8 +68,10 @@ class PickledTensors(Tensors):
     ) -> None:
         spans = MappingProxyType({name: _span(name, value) for name, value in values.items()})
         nothing: Mapping[str, str] = MappingProxyType({})
-        super().__init__(spans, MappingProxyType({}), tuple(files.values()), nothing, config, left_out)
-        object.__setattr__(self, "_values", {name: value for name, value in values.items() if _plain(value)})
+        plain = {name: value for name, value in values.items() if _plain(value)}
+        homes = {name: _Mapped(name, value) for name, value in plain.items()}  # type: ignore[arg-type]
+        super().__init__(spans, MappingProxyType(homes), tuple(files.values()), nothing, config, left_out)
+        object.__setattr__(self, "_values", plain)
 
     def read(self, name: str, view: tuple[int, int], rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
         """Rows of a tensor seen as a `view[0] x view[1]` matrix; see `Tensors.read`."""
