@@ -48,11 +48,16 @@ def test_what_does_not_fit_is_not_held_beside_what_does():
     assert place.free_bytes == 16 * MIB, "small ones come and go by themselves"
 
 
-def test_an_error_gives_it_back():
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_nobody_has_what_a_thread_may_still_write_into(error: type[BaseException]):
     place = Buffers()
-    with pytest.raises(ValueError, match="meanwhile"), place.lent(1, SHAPE, torch.float32):
-        raise ValueError("meanwhile")
-    assert place.free_bytes == 8 * MIB
+    with pytest.raises(error), place.lent(1, SHAPE, torch.float32) as (held,):
+        raise error
+    assert place.free_bytes == 0
+    with place.lent(1, SHAPE, torch.float32) as (other,):
+        other.fill_(1.0)
+        held.fill_(7.0)
+        assert bool((other == 1.0).all())
 
 
 def test_it_goes_when_nobody_asks_for_it():

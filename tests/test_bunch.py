@@ -149,6 +149,27 @@ def test_a_stop_inside_a_bunch_is_heard_at_the_next_layer(folder: Path, store: S
     assert len(TURNS) == 0
 
 
+def test_a_stop_is_heard_inside_a_layer_of_a_bunch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = uws.collect(str(folder))
+    shares, of_opened = list[float](), bunch.of_opened
+
+    def halfway(*given: object, **told: object) -> Gram:
+        told["report"](0.5, "half of it")  # type: ignore[operator]
+        return of_opened(*given, **told)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bunch, "of_opened", halfway)
+    bunch.grams(collection, collection.layers, report=lambda share, text: shares.append(share))
+    first = collection.layers[0].entries / sum(layer.entries for layer in collection.layers)
+    assert shares[0] == pytest.approx(first / 2)
+    assert shares[-1] == 1
+
+    def stop(share: float, text: str) -> None:
+        raise Cancelled(text)
+
+    with pytest.raises(Cancelled, match="half of it"):
+        bunch.grams(collection, collection.layers, report=stop)
+
+
 def test_scans_side_by_side_read_every_layer_once(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     collection, computed, read = uws.collect(str(folder)), scanning.computed, list[str]()
 

@@ -1,5 +1,6 @@
 """Whole layers of many models on the Hub: fetched at once, with few requests, and priced before."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from uws_core.sources import ahead, hub, open_source
 from uws_core.sources.ahead import fetch_ahead
 from uws_core.sources.blob import Extent, FileBlob
 from uws_core.sources.header import FIRST_READ
+from uws_core.sources.hub_files import HubBlob
 from uws_core.store import Store
 
 __all__ = ["standin"]
@@ -137,6 +139,26 @@ def test_layers_that_together_are_more_than_is_kept_are_fetched_one_by_one(
     # The first answer has the beginning of the first layer.
     assert 3 * 13 * NBYTES - 13 * FIRST_READ <= sum(seen.sent for seen in moved(standin)) <= 3 * 13 * NBYTES
     assert len(moved(standin)) == 3 * 13
+
+
+def test_what_was_fetched_is_not_held_in_memory(many: Collection, monkeypatch: pytest.MonkeyPatch):
+    read, alive = HubBlob.read, list[weakref.ref[object]]()
+
+    def watched(self: HubBlob, start: int, stop: int, *, into: memoryview | None = None) -> memoryview:
+        found = read(self, start, stop, into=into)
+        alive.append(weakref.ref(found))
+        return found
+
+    monkeypatch.setattr(HubBlob, "read", watched)
+    held = list[int]()
+    sources = [open_source(ref) for ref in many.refs]
+    fetch_ahead(
+        sources,
+        [many.by_name[LAYER]],
+        report=lambda share, text: held.append(sum(one() is not None for one in alive)) if share == 1 else None,
+    )
+    assert len(alive) == 12
+    assert held == [0]
 
 
 def test_what_was_downloaded_whole_is_not_fetched(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):

@@ -34,7 +34,11 @@ def grams(
     told = {"device": device, "precision": precision, "budget": budget}
     if len(layers) == 1:
         return [gram(collection, layers[0], report=report, **told)]  # type: ignore[arg-type]
-    total, behind, found = sum(key.entries for key in layers), 0, list[Gram | UwsError]()
+    total, behind, found, tell = sum(key.entries for key in layers), 0, list[Gram | UwsError](), report or silent
+
+    def inside(fraction: float, message: str) -> None:
+        tell((behind + fraction * key.entries) / total, message)
+
     with opened(rows_of(collection, layers)) as sources, full_single_precision():
         thin = any(key.name in sources[0].thin for key in layers)
         # Dense layers would ask for it one by one, which takes as long as computing them.
@@ -44,11 +48,11 @@ def grams(
                 # All of them may be more than is kept.
                 fetch_ahead(sources, [key], report=report)
                 try:
-                    found.append(of_opened(collection, key, sources, **told))  # type: ignore[arg-type]
+                    found.append(of_opened(collection, key, sources, report=inside, **told))  # type: ignore[arg-type]
                 except Cancelled:
                     raise
                 except UwsError as error:
                     found.append(error)
                 behind += key.entries
-                (report or silent)(behind / total, f"{key.short}: {len(collection)} models")
+                tell(behind / total, f"{key.short}: {len(collection)} models")
     return found

@@ -41,7 +41,7 @@ def fetch_ahead(
     what = layers[0].short if len(layers) == 1 else f"{layers[0].short} to {layers[-1].short}"
     reads = [part for whole in _together(extents) for part in _pieces(whole, slices.most)]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="uws-ahead") as pool:
-        running = [pool.submit(part.blob.read, part.start, part.stop) for part in reads]
+        running = [pool.submit(_fetch, part) for part in reads]
         try:
             for done, task in enumerate(running, start=1):
                 task.result()
@@ -99,6 +99,11 @@ def _together(extents: Iterable[Extent]) -> list[Extent]:
             stop = max(stop, extent.stop)
         joined.append(Extent(blob, start, stop))
     return joined
+
+
+def _fetch(part: Extent) -> None:
+    """Reads bytes to be kept; a result that held them would stay in memory until all are read."""
+    part.blob.read(part.start, part.stop)
 
 
 def _pieces(whole: Extent, most: int) -> Iterator[Extent]:

@@ -51,10 +51,9 @@ class Buffers:
             yield [buffer_of(*shape, dtype) for _ in range(count)]
             return
         held = self._taken(count, -(-size // _ROUND) * _ROUND)
-        try:
-            yield [torch.from_numpy(one[:size]).view(dtype).view(shape) for one in held]
-        finally:
-            self._give_back(held)
+        yield [torch.from_numpy(one[:size]).view(dtype).view(shape) for one in held]
+        # Not after an error: who was interrupted may have left a thread that still writes there.
+        self._give_back(held)
 
     def _taken(self, count: int, size: int) -> list[_Bytes]:
         with self._lock:
