@@ -12,6 +12,8 @@ from tests.contracts import SourceContract, Written
 from uws_core.collection import collect
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey, ModelRef
+from uws_core.passes.gram import gram
+from uws_core.passes.side import side_gram
 from uws_core.sources import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -48,6 +50,19 @@ class TestPickled(SourceContract):
         assert torch.equal(open_source(found.refs[1]).read("a.weight"), some(5, 4, seed=1))
         with pytest.raises(Exception, match="run code when opened"):
             open_source(ModelRef(found.refs[0].repo, ""))
+
+    def test_passes_give_what_they_give_of_the_same_weights_in_safetensors(self, tmp_path: Path):
+        for i in range(4):
+            tensors = {"a.weight": some(70, 40, seed=i), "b.weight": some(30, 50, seed=9 + i).bfloat16().T}
+            (tmp_path / "pickled").mkdir(exist_ok=True)
+            torch.save(tensors, tmp_path / "pickled" / f"m{i}.pt")
+            at(tmp_path / "safe", {name: value.contiguous() for name, value in tensors.items()}, f"m{i}")
+        pickled, safe = collect(tmp_path / "pickled", pickled=True), collect(tmp_path / "safe")
+        assert [key.name for key in pickled.layers] == ["a.weight", "b.weight"]
+        for key in safe.layers:
+            assert (gram(pickled, key.name).values == gram(safe, key.name).values).all()
+            there, here = (side_gram(one, key.name, axis="out").values for one in (pickled, safe))
+            assert (there == here).all()
 
     def test_safetensors_are_preferred_where_both_are(self, tmp_path: Path):
         for i in range(2):

@@ -34,12 +34,14 @@ def fetch_ahead(
     """
     far = [(source, layer) for layer in layers for source in _far(sources, layer)]
     slices = _slices() if far else None
-    extents = [extent for source, layer in far for extent in source.extents(layer.name, rows) if extent.blob.far]
-    total = sum(extent.nbytes for extent in extents)
+    wholes = _together(
+        extent for source, layer in far for extent in source.extents(layer.name, rows) if extent.blob.far
+    )
+    total = sum(whole.nbytes for whole in wholes)
     if slices is None or total > slices.limit // 2:
         return 0
     what = layers[0].short if len(layers) == 1 else f"{layers[0].short} to {layers[-1].short}"
-    reads = [part for whole in _together(extents) for part in _pieces(whole, slices.most)]
+    reads = [part for whole in wholes for part in _pieces(whole, slices.most)]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="uws-ahead") as pool:
         running = [pool.submit(_fetch, part) for part in reads]
         try:

@@ -90,7 +90,8 @@ class Checkpoint:
         key, whole = self._located(layer)
         stored = self._stored[whole.name]
         own = self._tensors.extent(stored, within(key, rows), whole.shape[0])
-        return [own, *(self._tensors.extent(self._scales[name]) for name in [stored] if name in self._scales)]
+        scale = self._scales.get(stored)
+        return [own, self._tensors.extent(scale)] if scale else [own]
 
     def stored_bytes(self, layer: str) -> int:
         """The bytes that reading the whole layer moves."""

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
-from uws_core.errors import LayerError, OutsideRoot, UnreadableFile, UnsupportedFormat
+from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.base import Rows
 from uws_core.sources.blob import FileBlob, bytes_of, torch_dtypes
 from uws_core.sources.header import TensorSpan
 from uws_core.sources.shards import STATE, not_read, placed
@@ -68,27 +67,8 @@ class PickledTensors(Tensors):
     ) -> None:
         spans = MappingProxyType({name: _span(name, value) for name, value in values.items()})
         nothing: Mapping[str, str] = MappingProxyType({})
-        plain = {name: value for name, value in values.items() if _plain(value)}
-        homes = {name: _Mapped(name, value) for name, value in plain.items()}  # type: ignore[arg-type]
+        homes = {name: _Mapped(name, value.detach()) for name, value in values.items() if _plain(value)}
         super().__init__(spans, MappingProxyType(homes), tuple(files.values()), nothing, config, left_out)
-        object.__setattr__(self, "_values", plain)
-
-    def read(self, name: str, view: tuple[int, int], rows: Rows = None, *, into: Tensor | None = None) -> Tensor:
-        """Rows of a tensor seen as a `view[0] x view[1]` matrix; see `Tensors.read`."""
-        self.span(name)
-        start, stop = rows or (0, view[0])
-        if not 0 <= start <= stop <= view[0]:
-            raise LayerError(f"{name} has rows 0 to {view[0]}; {start} to {stop} were asked for")
-        if into is not None and tuple(into.shape) != (stop - start, view[1]):
-            raise LayerError(f"{name}: rows {start} to {stop} are {stop - start} x {view[1]}, not {tuple(into.shape)}")
-        part = self._value(name).reshape(view)[start:stop]
-        return part.clone() if into is None else into.copy_(part)
-
-    def number(self, name: str) -> float:
-        """The one entry of a tensor; see `Tensors.number`."""
-        if self._value(name).numel() != 1:
-            raise LayerError(f"{name} is of shape {self.span(name).shape}, a single number was expected")
-        return float(self._value(name).item())
 
     def digest(self) -> str:
         """Digests layout, a 4 KiB sample of every tensor, and the configuration; see `Tensors.digest`."""
@@ -96,23 +76,16 @@ class PickledTensors(Tensors):
 
         found = hashlib.sha256()
         for name, span in self.spans.items():
-            if name not in self._values:  # type: ignore[attr-defined]
-                found.update(repr((name, span.dtype, span.shape)).encode())
+            found.update(repr((name, span.dtype, span.shape)).encode())
+            home = self.homes.get(name)
+            if not isinstance(home, _Mapped):
                 continue
-            value = self._value(name).reshape(-1)
+            value = home.value.reshape(-1)
             count = SAMPLE // value.itemsize
             start = max(0, (value.numel() - count) // 2)
-            found.update(repr((name, span.dtype, span.shape)).encode())
             found.update(value[start : start + count].contiguous().view(torch.uint8).numpy().tobytes())
         found.update(self.config)
         return found.hexdigest()[:40]
-
-    def _value(self, name: str) -> Tensor:
-        self.span(name)
-        values: dict[str, Tensor] = self._values  # type: ignore[attr-defined]
-        if name not in values:
-            raise LayerError(f"{name} is {self.span(name).dtype}, a plain tensor was expected")
-        return values[name].detach()
 
 
 def tensors_at(path: Path, file: str = "") -> Tensors:
@@ -170,7 +143,7 @@ def _loaded(path: Path) -> dict[str, object]:
     return named | {name: value for name, value in beside.items() if name not in named}
 
 
-def _plain(value: object) -> bool:
+def _plain(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a tensor whose entries can be read as they stand."""
     import torch
 
