@@ -1,0 +1,1 @@
+"""The command line, for machines without a screen: one module a command."""

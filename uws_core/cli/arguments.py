@@ -1,0 +1,135 @@
+"""Arguments shared by the commands: a collection, its layers, amounts."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from uws_core.collection import collect
+from uws_core.errors import CollectionError, LayerError
+from uws_core.nouns.hub import HubQuery
+from uws_core.nouns.loader import DIALECTS
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.sizes import bytes_from
+from uws_core.run import chosen_layers
+
+_WHERE = (
+    "a folder of models, demo:NAME, several files or folders, models of the Hub (owner/name@revision), or a query to "
+    "it such as 'finetunes:openai-community/gpt2 limit:50'"
+)
+
+
+def add_where(parser: ArgumentParser) -> None:
+    """Adds the arguments that name a collection and its base, and say how its files are read."""
+    parser.add_argument("where", nargs="+", metavar="WHERE", help=_WHERE)
+    parser.add_argument("--base", metavar="PLACE", help="the model they all started from")
+    parser.add_argument(
+        "--common-rows",
+        action="store_true",
+        help="compare layers that differ in their number of rows alone, such as vocabularies, in the rows that all "
+        "have; they are named so, embed.weight[:32000]",
+    )
+    parser.add_argument(
+        "--pickled",
+        action="store_true",
+        help="read torch's own .bin and .pt files in a folder too, through its weights-only loader; only files you "
+        "trust: opening a pickle can run what its author wrote into it",
+    )
+    parser.add_argument(
+        "--dialect", choices=DIALECTS, default="", help="take only adapters whose names that trainer wrote (any)"
+    )
+
+
+def add_layers(parser: ArgumentParser) -> None:
+    """Adds the option `--layers`."""
+    parser.add_argument(
+        "--layers",
+        action="append",
+        metavar="GLOB",
+        help="layers by full or short name, such as '*.attn.q.weight'; may be given several times; all but factor "
+        "views by default",
+    )
+
+
+def open_collection(options: Namespace) -> Collection:
+    """Returns the collection that `where` and `base` name.
+
+    Raises:
+        CollectionError: the words are neither paths nor a query.
+        UwsError: see `collect`.
+    """
+    return collect(
+        _where(options.where),
+        base=options.base,
+        common_rows=options.common_rows,
+        pickled=options.pickled,
+        dialect=options.dialect or None,
+    )
+
+
+def paths(options: Namespace) -> Path | list[str] | None:
+    """Returns the path or paths on this machine that `where` names, or None."""
+    words: list[str] = options.where
+    if not all(Path(word).expanduser().exists() for word in words):
+        return None
+    return Path(words[0]).expanduser().absolute() if len(words) == 1 else words
+
+
+def choose_layers(collection: Collection, globs: Sequence[str] | None) -> tuple[LayerKey, ...]:
+    """Returns the layers whose full or short name matches a glob; without globs all but factor views of adapters.
+
+    Raises:
+        LayerError: globs that match nothing; names all of them, with similar layer names.
+    """
+    if not globs:
+        return chosen_layers(collection, None)
+    matches = {glob: {key.name for key in collection.layers if _matches(key, glob)} for glob in globs}
+    empty = [glob for glob, names in matches.items() if not names]
+    if empty:
+        near = get_close_matches(empty[0], list(collection.by_name), n=3, cutoff=0.3) or list(collection.by_name)[:3]
+        raise LayerError(
+            f"No layer of {collection.name} matches {', '.join(map(repr, empty))}; "
+            f"it has {len(collection.layers)}, among them {', '.join(near)}"
+        )
+    wanted = set().union(*matches.values())
+    return tuple(key for key in collection.layers if key.name in wanted)
+
+
+def amount(text: str) -> int:
+    """Returns an amount of bytes, for argparse."""
+    try:
+        return bytes_from(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def share(text: str) -> float:
+    """Returns a share of variance in (0, 1], for argparse; `90%` is 0.9."""
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise ArgumentTypeError(f"a share lies above 0 and at most at 1, such as 0.9 or 90%; collection {text!r}")
+    return value
+
+
+def _where(words: list[str]) -> str | list[str] | HubQuery:
+    if len(words) == 1 and (words[0].startswith("demo:") or Path(words[0]).expanduser().exists()):
+        return words[0]
+    if all(Path(word).expanduser().exists() for word in words):
+        return words
+    try:
+        query = HubQuery.parse(" ".join(words))
+    except ValueError as error:
+        raise CollectionError(
+            f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
+        ) from error
+    return query if query.lists else list(query.names)
+
+
+def _matches(key: LayerKey, glob: str) -> bool:
+    return fnmatchcase(key.name, glob) or fnmatchcase(key.short, glob)

@@ -1,0 +1,133 @@
+"""Device, memory and precision of a command, and its cost before it starts."""
+
+from __future__ import annotations
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+
+from uws_core import cluster, run
+from uws_core.analysis.cost import scan_cost, side_cost
+from uws_core.cli import arguments
+from uws_core.cli.output import print_note
+from uws_core.cli.progress import duration
+from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes
+from uws_core.nouns.gram import Axis
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.sizes import bytes_text
+from uws_core.passes.options import possible
+from uws_core.store.results import lack_of_room
+
+# Above that many seconds an estimate for a modest machine is not good enough; measuring takes about one.
+_WORTH_MEASURING = 5.0
+
+
+def add_compute_options(parser: ArgumentParser) -> None:
+    """Adds the options of commands that may read weights."""
+    parser.add_argument("--budget", type=arguments.amount, help="memory for slabs (default: UWS_BUDGET or 256MiB)")
+    parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--precision", default="auto", choices=["auto", "single", "double"])
+    parser.add_argument(
+        "--scheduler",
+        type=_scheduler,
+        default=cluster.scheduler_address(),
+        help="a Dask cluster, tcp://host:8786 (UWS_SCHEDULER); empty for this machine",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def device(text: str) -> str:
+    """Returns a device name, for argparse."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
+        raise ArgumentTypeError(f"a device is auto, cpu, cuda or cuda:1; collection {text!r}")
+    return text
+
+
+def compute_options(options: Namespace) -> run.Effort:
+    """Returns the compute options of a command.
+
+    Raises:
+        UwsError: the device does not exist on this machine (a cluster checks its own).
+        BudgetError: the budget is no amount, or more than this machine has.
+    """
+    if options.device.startswith("cuda") and not options.scheduler:
+        from uws_core.passes.open_models import device_of
+
+        device_of(options.device)
+    if options.budget is None:
+        return run.Effort(device=options.device, precision=options.precision)
+    # A cluster's workers may have more than this machine.
+    budget = options.budget if options.scheduler else possible(options.budget)
+    return run.Effort(device=options.device, precision=options.precision, budget=budget)
+
+
+def scan_price(
+    collection: Collection,
+    layers: Sequence[LayerKey],
+    effort: run.Effort,
+    axis: Axis = Axis.MODELS,
+    *,
+    measured: bool = False,
+) -> Cost:
+    """Returns the cost of a pass over these layers from file headers; `measured` uses this machine's throughput.
+
+    Raises:
+        SourceError: a model is missing or changed.
+    """
+    if not layers:
+        return scan_cost((), n=len(collection), budget=effort.budget)
+    from uws_core.passes.stored_sizes import readings
+
+    read = readings(collection, [key.name for key in layers], precision=effort.precision)
+    first = _priced(read, collection, effort, axis, None)
+    if not measured or first.seconds <= _WORTH_MEASURING:
+        return first
+    from uws_core.passes.throughput import measured_pace
+
+    return _priced(read, collection, effort, axis, measured_pace())
+
+
+def missing(
+    collection: Collection, chosen: Sequence[LayerKey], precision: str, axis: Axis = Axis.MODELS
+) -> list[LayerKey]:
+    """Returns the chosen layers without a stored result."""
+    if axis is Axis.MODELS:
+        stored = set(run.stored(collection, chosen, precision=precision))
+    else:
+        stored = set(run.sides_stored(collection, chosen, axis=axis, precision=precision))
+    return [key for key in chosen if key.name not in stored]
+
+
+def print_cost(
+    collection: Collection, chosen: Sequence[LayerKey], effort: run.Effort, axis: Axis = Axis.MODELS
+) -> Cost:
+    """Prints how many layers are stored, what the rest costs, and where the budget or the store is too small."""
+    rest = missing(collection, chosen, effort.precision, axis)
+    cost = scan_price(collection, rest, effort, axis, measured=True)
+    kept = f"{len(chosen) - len(rest)} of them stored" + (f", axis {axis}" if axis is not Axis.MODELS else "")
+    what = f"{collection.name}: {len(chosen)} layers of {len(collection)} models, {kept}"
+    if collection.left_out:
+        print_note(f"{len(collection.left_out)} models and tensors are left out; `ls` names each with the reason")
+    far = f" ({bytes_text(cost.far)} of it from the Hub)" if cost.far else ""
+    price = (
+        f"{bytes_text(cost.bytes)} to read{far}, {bytes_text(cost.memory)} of memory, about {duration(cost.seconds)}"
+    )
+    print_note(f"{what}; {price}" if cost.layers else what)
+    if cost.refused:
+        print_note(f"{cost.refusal}. The budget is --budget or UWS_BUDGET")
+    results = result_bytes(len(chosen), n=len(collection))
+    if axis is Axis.MODELS and (
+        lack := lack_of_room(results, what=f"{len(chosen)} layers of {len(collection)} models")
+    ):
+        print_note(lack)
+    return cost
+
+
+def _priced(read: Sequence[Reading], collection: Collection, effort: run.Effort, axis: Axis, pace: Pace | None) -> Cost:
+    if axis is Axis.MODELS:
+        return scan_cost(read, n=len(collection), budget=effort.budget, pace=pace)
+    return side_cost(read, axis=axis, budget=effort.budget, pace=pace)
+
+
+def _scheduler(text: str) -> str | None:
+    return text.strip() or None

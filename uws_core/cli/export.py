@@ -1,0 +1,175 @@
+"""`export`: writes the spectrum of a layer, or the overview of all, as a table, a figure, or a bundle of both."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import chain
+from math import isfinite
+from pathlib import Path
+
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core import export as exporting
+from uws_core import run
+from uws_core.charts import overview as overview_charts
+from uws_core.charts import spectrum as spectrum_charts
+from uws_core.charts.style import Look
+from uws_core.cli import arguments
+from uws_core.cli.compute import add_compute_options
+from uws_core.cli.output import print_json, print_note
+from uws_core.cli.results import add_axis, exit_code, grams, layer_spectrum
+from uws_core.errors import ExportError, UwsError
+from uws_core.export import Draw, Provenance
+from uws_core.frames import spectrum as frames
+from uws_core.nouns.gram import Axis, Gram
+from uws_core.nouns.models import Collection, LeftOut
+from uws_core.nouns.spectrum import LayerSpectrum
+
+_SUFFIXES = ("csv", "parquet", "html", "zip", *exporting.FORMS)
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """Adds the options of `export`."""
+    arguments.add_where(parser)
+    arguments.add_layers(parser)
+    add_compute_options(parser)
+    add_axis(parser)
+    parser.add_argument("--to", required=True, metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
+    parser.add_argument("--sum", action="store_true", help="the chosen layers as one long layer, instead of each")
+    parser.add_argument(
+        "--share", type=arguments.share, default=0.9, help="share of variance for the rank (default 0.9)"
+    )
+    parser.add_argument("--draws", type=_draws, default=200, help="draws of noise to compare with; 0 for none")
+    parser.add_argument("--json", action="store_true", help="print what was written as one JSON object")
+    parser.set_defaults(act=export)
+
+
+def export(options: Namespace) -> int:
+    """Writes the scree of one layer (or of the whole network), or one row a layer; the file appears when complete."""
+    path = Path(options.to).expanduser()
+    form = path.suffix.lstrip(".").lower()
+    if form not in _SUFFIXES:
+        raise ExportError(f"{path.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; collection {form!r}")
+    if options.sum and options.axis != Axis.MODELS:
+        raise ExportError("--sum adds layers on the models axis only; leave one of --sum and --axis out")
+    obstacle = exporting.print_obstacle() if form in exporting.FORMS else ""
+    if obstacle:
+        raise ExportError(obstacle)
+    collection = arguments.open_collection(options)
+    failed: dict[str, UwsError] = {}
+    names = list[str]()
+    items = _items(
+        _noted(grams(collection, arguments.choose_layers(collection, options.layers), options, failed), names), options
+    )
+    if not items:
+        return exit_code([], failed)
+    frame, draw = _scree(items[0]) if len(items) == 1 else _overview(items, options.share)
+    origin = _origin(collection, items, names, options, failed)
+    write_whole(path, _content(form, frame, draw, origin))
+    print_note(f"{path}: {frame.height} rows")
+    if options.json:
+        print_json({"file": str(path), "rows": frame.height, "layers": names, "failed": sorted(failed)})
+    return exit_code(names, failed)
+
+
+def _draws(text: str) -> int:
+    """A number of draws, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > 6:
+        raise ArgumentTypeError(f"draws are a whole number from 0 to 999999; collection {text!r}")
+    return int(text)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that appears under its name only when complete.
+
+    Raises:
+        ExportError: the folder does not exist, or the disk is full or read-only.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise ExportError(f"{path} cannot be written ({error}); name a file in a folder that exists") from error
+
+
+def _items(every: Iterator[Gram], options: Namespace) -> list[LayerSpectrum]:
+    """Returns the spectrum of each Gram, or of their sum; one Gram is in memory at a time."""
+    first = next(every, None)
+    if first is None:
+        return []
+    grams = chain([first], every)
+    return [layer_spectrum(gram, options.draws) for gram in ([run.whole_network(grams)] if options.sum else grams)]
+
+
+def _noted(every: Iterator[Gram], names: list[str]) -> Iterator[Gram]:
+    """Yields the Grams and appends their layer names to `names`."""
+    for gram in every:
+        names.append(gram.layer.name)
+        yield gram
+
+
+def _scree(one: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
+    frame = frames.scree(one.spectrum, one.band)
+
+    def draw(look: Look) -> go.Figure:
+        seen = one.spectrum
+        floor = seen.floor / seen.total if seen.total > 0 and isfinite(seen.floor) else 0.0
+        edge = one.band.edge if one.band is not None else float("nan")
+        return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, look=look)
+
+    return frame, draw
+
+
+def _overview(items: list[LayerSpectrum], share: float) -> tuple[pl.DataFrame, Draw]:
+    frame = frames.overview(items, share=share)
+
+    def draw(look: Look) -> go.Figure:
+        return overview_charts.overview(frame, look=look)
+
+    return frame, draw
+
+
+def _content(form: str, frame: pl.DataFrame, draw: Draw, origin: Provenance) -> bytes:
+    makers: dict[str, Callable[[], bytes]] = {
+        "csv": partial(exporting.csv_bytes, frame, origin),
+        "parquet": partial(exporting.parquet_bytes, frame, origin),
+        "html": partial(exporting.html_bytes, draw, origin),
+        "zip": partial(exporting.bundle_bytes, draw, frame, origin),
+    }
+    return makers[form]() if form in makers else exporting.print_bytes(draw, form=form)
+
+
+def _origin(
+    collection: Collection,
+    items: list[LayerSpectrum],
+    names: list[str],
+    options: Namespace,
+    failed: dict[str, UwsError],
+) -> Provenance:
+    one = len(items) == 1
+    what = items[0].layer.short if one else f"{len(items)} layers"
+    lost = tuple(LeftOut(name, str(error)) for name, error in failed.items())
+    return Provenance(
+        name=f"{collection.name} {what}",
+        caption=f"{collection.name}, {what}, {len(collection)} models about their mean"
+        + ("" if options.axis == Axis.MODELS else f", axis {options.axis}")
+        + ("" if one else f", rank at {options.share:.0%}"),
+        collection=collection.name,
+        fingerprint=collection.fingerprint,
+        models=tuple(str(ref) for ref in collection.refs),
+        layers=tuple(names),
+        asked={
+            "where": " ".join(options.where),
+            "axis": options.axis,
+            "draws": str(options.draws),
+            "sum": str(options.sum),
+        },
+        left_out=collection.left_out + lost,
+        columns=frames.HELP,
+    )
