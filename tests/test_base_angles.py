@@ -20,7 +20,7 @@ from uws_core.errors import LayerError
 from uws_core.frames import angles as frames
 from uws_core.nouns.factors import BASE
 from uws_core.passes import factors as room
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 SHAPE = (40, 60)
 K = 3

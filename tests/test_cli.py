@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import uws_core as uws
 from uws_core import run
 from uws_core.cli.main import main
-from uws_core.passes import scanning
+from uws_core.passes import layer_scan
 from uws_core.store.results import Store, default_store
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +68,7 @@ def test_scan_fills_the_store_of_the_app_and_reads_nothing_twice(
     assert main(["scan", str(folder)]) == 0
     first = capsys.readouterr()
     assert len(run.known(uws.collect(folder), store=default_store())) == 4
-    monkeypatch.setattr(scanning, "computed", lambda *given: pytest.fail("weights were read again"))
+    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("weights were read again"))
     assert main(["scan", str(folder)]) == 0
     assert capsys.readouterr().out == first.out
     head, *rows = first.out.splitlines()

@@ -12,7 +12,7 @@ import uws_core as uws
 from uws_core import run
 from uws_core.cli.main import main
 from uws_core.errors import UwsError
-from uws_core.passes import scanning
+from uws_core.passes import layer_scan
 from uws_core.passes.open_models import device_of
 from uws_core.store.results import default_store
 
@@ -48,7 +48,7 @@ def test_the_budget_is_that_of_the_environment(folder: Path, capsys, monkeypatch
 def test_what_has_no_room_is_refused_before_anything_is_read(
     folder: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ):
-    monkeypatch.setattr(scanning, "computed", lambda *given: pytest.fail("something was read"))
+    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("something was read"))
     assert main(["scan", str(folder), "--budget", "1", *more]) == 1
     said = capsys.readouterr().err
     assert "narrow: one row of 4 models takes 256 bytes (twice, to read ahead), the memory budget is 1 bytes" in said

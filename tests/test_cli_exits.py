@@ -18,7 +18,7 @@ from uws_core import run
 from uws_core.cli.main import main
 from uws_core.errors import StoreError
 from uws_core.nouns.cost import Pace
-from uws_core.passes import effort, pace, scanning
+from uws_core.passes import layer_scan, options, throughput
 from uws_core.store.results import Store, default_store
 
 pytestmark = pytest.mark.usefixtures("results_folder")
@@ -140,7 +140,7 @@ def test_absurd_amounts_are_no_amounts(folder: Path, amount: str, capsys: pytest
 def test_a_budget_above_the_memory_of_the_machine_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(effort, "memory", lambda: 2**30)
+    monkeypatch.setattr(options, "memory", lambda: 2**30)
     assert main(["scan", str(folder), "--budget", "2GiB"]) == 1
     assert "more than the 1 GiB of this machine; the usual one is 256 MiB" in capsys.readouterr().err
     monkeypatch.setenv("UWS_BUDGET", "2GiB")
@@ -163,16 +163,16 @@ def test_a_budget_that_is_none_spoils_only_what_needs_it(
 def test_a_system_without_memory_costs_its_layer(
     folder: Path, error: Exception, axis: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed, side = scanning.computed, "uws_core.passes.side.side_gram"
+    computed, side = layer_scan.computed, "uws_core.passes.side.side_gram"
 
     def short(*given: object, **named: object) -> object:
         raise error
 
-    monkeypatch.setattr(scanning, "computed", short)
+    monkeypatch.setattr(layer_scan, "computed", short)
     monkeypatch.setattr(side, short)
     assert main(["scan", str(folder), "--quiet", "--axis", axis]) == 1
     assert "the system has no memory left; lower the budget" in capsys.readouterr().err
-    monkeypatch.setattr(scanning, "computed", computed)
+    monkeypatch.setattr(layer_scan, "computed", computed)
     assert main(["scan", str(folder), "--quiet"]) == 0
 
 
@@ -180,7 +180,7 @@ def test_another_error_of_torch_is_not_called_short_memory(folder: Path, monkeyp
     def broken(*given: object) -> object:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(scanning, "computed", broken)
+    monkeypatch.setattr(layer_scan, "computed", broken)
     with pytest.raises(RuntimeError, match="do not fit"):
         main(["scan", str(folder), "--quiet"])
 
@@ -189,11 +189,11 @@ def test_no_room_for_a_measurement_leaves_the_usual_estimate(monkeypatch: pytest
     def full() -> Pace:
         raise OSError(28, "No space left on device")
 
-    pace.measured_pace.cache_clear()
+    throughput.measured_pace.cache_clear()
     with monkeypatch.context() as patched:
-        patched.setattr(pace, "_measured", full)
-        assert pace.measured_pace() == Pace()
-    pace.measured_pace.cache_clear()
+        patched.setattr(throughput, "_measured", full)
+        assert throughput.measured_pace() == Pace()
+    throughput.measured_pace.cache_clear()
 
 
 def test_a_folder_without_results_is_not_taken_for_one(

@@ -18,9 +18,9 @@ from tests.loopback import ROOT, Cluster
 from uws_core import cluster, run
 from uws_core.errors import ClusterError, UwsError
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes import scanning
-from uws_core.passes.spread import spread
-from uws_core.store import Store
+from uws_core.passes import layer_scan
+from uws_core.passes.distribute import spread
+from uws_core.store.results import Store
 
 pytest.importorskip("distributed", reason="clusters need requirements-cluster.txt")
 
@@ -166,9 +166,9 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(
     assert 1 <= len(known) < len(finetuned.layers)
     # What is left is done here, and only that.
     read: list[str] = []
-    work = scanning.computed
+    work = layer_scan.computed
     monkeypatch.setattr(
-        scanning, "computed", lambda *given: read.extend(layer.name for layer in given[1]) or work(*given)
+        layer_scan, "computed", lambda *given: read.extend(layer.name for layer in given[1]) or work(*given)
     )
     assert len(list(uws.scan(finetuned, store=store))) == len(finetuned.layers)
     assert sorted([*read, *known]) == sorted(finetuned.by_name)
@@ -186,7 +186,7 @@ def test_a_scheduler_without_workers_is_said(bare_scheduler: Cluster, monkeypatc
 def other_version(folder: Path) -> Path:
     """A copy of the package with other mathematics."""
     shutil.copytree(ROOT / "uws_core", folder / "uws_core", ignore=shutil.ignore_patterns("__pycache__", "data", "zoo"))
-    codec = folder / "uws_core" / "codec.py"
+    codec = folder / "uws_core" / "store" / "codec.py"
     text = codec.read_text()
     changed = text.replace(f"MATH_VERSION = {cluster.MATH_VERSION}", "MATH_VERSION = 999")
     assert changed != text

@@ -9,7 +9,7 @@ import pytest
 
 from tests.planted import gram_of, noise
 from uws_core.analysis.heldout import held_out
-from uws_core.codec import heldout_bytes, heldout_from, scores_bytes, scores_from
+from uws_core.store.codec import heldout_bytes, heldout_from, scores_bytes, scores_from
 from uws_core.errors import StoreError
 from uws_core.nouns.function import FunctionPoint, Way
 

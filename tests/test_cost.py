@@ -8,13 +8,13 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from uws_core.analysis.cost import FIXED_BYTES, NETWORK, scan_cost, side_cost
-from uws_core.codec import gram_bytes
+from uws_core.store.codec import gram_bytes
 from uws_core.errors import BudgetError
 from uws_core.nouns.cost import Pace, Reading, planned, result_bytes
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
-from uws_core.passes.pace import measured_pace
-from uws_core.passes.stored import readings
+from uws_core.passes.throughput import measured_pace
+from uws_core.passes.stored_sizes import readings
 
 LAYERS = [LayerKey("a", (10, 20)), LayerKey("b", (5, 8))]
 PACE = Pace(1000.0, 1e4, 1e3, seconds_per_open=2.0, seconds_per_read=0.5)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from uws_core import disk
-from uws_core.store import Store
+from uws_core.store import disk
+from uws_core.store.results import Store
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,7 +16,7 @@ from uws_core.nouns.evidence import Evidence, Verdict
 from uws_core.nouns.models import LayerKey
 from uws_core.reporting.build import report
 from uws_core.run import scan
-from uws_core.store import Store
+from uws_core.store.results import Store
 from uws_core.zoo import field, folders, makers
 from uws_core.zoo.made import Made
 

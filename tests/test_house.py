@@ -20,8 +20,8 @@ FLOORS = {
     4: ("reporting",),
     3: ("run", "jobs", "export"),
     2: ("collection", "passes", "cluster"),
-    1: ("sources", "store", "saved", "codec", "analysis", "frames", "answers", "charts", "zoo"),
-    0: ("nouns", "disk", "turns"),
+    1: ("sources", "store", "analysis", "frames", "answers", "charts", "zoo"),
+    0: ("nouns",),
     -1: ("errors",),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
@@ -162,13 +162,13 @@ GUARD = '"""Which?"""\n\nfrom uws_core.ui import state\n\nchosen = state.require
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
-        ("uws_core/nouns/x.py", "from uws_core.store import Store\n", "nouns (floor 0) imports store (floor 1)"),
+        ("uws_core/nouns/x.py", "from uws_core.store.results import Store\n", "nouns (floor 0) imports store (floor 1)"),
         (
             "uws_core/nouns/x.py",
             "def f():\n    from uws_core import store\n",
             "nouns (floor 0) imports store (floor 1)",
         ),
-        ("uws_core/store.py", "import uws_core.codec\n", "store (floor 1) imports codec (floor 1)"),
+        ("uws_core/store/x.py", "import uws_core.zoo.demo\n", "store (floor 1) imports zoo (floor 1)"),
         ("uws_core/passes/x.py", "if TYPE_CHECKING:\n    from uws_core.run import scan\n", "imports run (floor 3)"),
         ("uws_core/run.py", "import streamlit as st\n", "run imports streamlit"),
         ("uws_core/charts/x.py", "from streamlit import cache_data\n", "charts imports streamlit"),
@@ -214,7 +214,7 @@ def test_a_planted_violation_is_found(path: str, source: str, expected: str) -> 
         ("uws_core/nouns/x.py", "if TYPE_CHECKING:\n    from torch import Tensor\n"),
         ("uws_core/sources/x.py", "from uws_core.sources.folder import Folder\nimport torch, os\n"),
         ("uws_core/commands/scan.py", "from uws_core.run import scan\n"),
-        ("uws_core/run.py", "from uws_core import disk\nfrom uws_core.passes.gram import gram\n"),
+        ("uws_core/run.py", "from uws_core.store import disk\nfrom uws_core.passes.gram import gram\n"),
         ("uws_core/run.py", 'def f():\n    """Doc.\n' + "\n" * 40 + '    """\n' + "    x = 1\n" * 30),
         ("pages/angles.py", GUARD + "st.title('x')\n"),
         ("pages/angles.py", GUARD.replace("chosen = ", "")),

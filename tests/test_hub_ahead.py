@@ -17,14 +17,14 @@ from uws_core.nouns.models import Collection, ModelRef
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
 from uws_core.passes.side import side_gram
-from uws_core.passes.stored import Stored, stored
+from uws_core.passes.stored_sizes import Stored, stored
 from uws_core.run import scan
 from uws_core.sources import ahead, hub, open_source
 from uws_core.sources.ahead import fetch_ahead
 from uws_core.sources.blob import Extent, FileBlob
 from uws_core.sources.header import FIRST_READ
 from uws_core.sources.hub_files import HubBlob
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 __all__ = ["standin"]
 

@@ -11,7 +11,7 @@ from uws_core.collection import collect
 from uws_core.errors import HubError
 from uws_core.nouns.models import ModelRef
 from uws_core.passes.gram import gram
-from uws_core.saved import save
+from uws_core.store.saved_collections import save
 from uws_core.sources import hub, open_source
 from uws_core.sources.header import FIRST_READ
 

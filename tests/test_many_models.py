@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from uws_core import sources
 from uws_core.errors import UnreadableFile
-from uws_core.passes import opened
+from uws_core.passes import open_models
 from uws_core.sources.kept import MODEL_BYTES, Kept
 from uws_core.sources.tensors import Tensors
 
@@ -58,13 +58,13 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.usefixtures("old")
 def test_the_end_of_a_layer_looks_and_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect(many(tmp_path / "models", models=4))
-    with digests(monkeypatch) as seen, opened.opened(collection.refs):
+    with digests(monkeypatch) as seen, open_models.opened(collection.refs):
         # Nothing kept any more: what was opened is still known.
         sources._kept.clear()
         seen.clear()
     assert seen == []
     path = Path(collection.refs[1].repo)
-    with pytest.raises(UnreadableFile, match=r"m1.*changed"), opened.opened(collection.refs):
+    with pytest.raises(UnreadableFile, match=r"m1.*changed"), open_models.opened(collection.refs):
         path.write_bytes(path.read_bytes()[:-4] + b"else")
     with digests(monkeypatch) as seen, pytest.raises(UnreadableFile, match="changed"):
         sources.open_source(collection.refs[1])
@@ -79,7 +79,7 @@ def test_a_file_put_in_the_place_of_another_is_noticed_whatever_its_times(tmp_pa
     other = path.with_name("other")
     other.write_bytes(path.read_bytes()[:-4] + b"else")
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(UnreadableFile, match="changed"), opened.opened(collection.refs):
+    with pytest.raises(UnreadableFile, match="changed"), open_models.opened(collection.refs):
         other.replace(path)
 
 

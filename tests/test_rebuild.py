@@ -13,7 +13,7 @@ from torch import Tensor
 
 import uws_core as uws
 from tests.test_gram import LAYER, weights, written
-from tests.test_project import stack_of
+from tests.test_projection import stack_of
 from uws_core.analysis.heldout import held_out
 from uws_core.errors import Cancelled, LayerError, NotEnoughModels
 from uws_core.nouns.function import FunctionPoint, Way

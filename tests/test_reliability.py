@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from uws_core import disk
-from uws_core.store import Store
+from uws_core.store import disk
+from uws_core.store.results import Store
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,7 +55,7 @@ def test_threads_share_one_store(place: Store) -> None:
 
 WRITER = """
 import random, sys
-from uws_core.store import Store
+from uws_core.store.results import Store
 place, seed = Store(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 for step in range(int(sys.argv[3])):
@@ -85,7 +85,7 @@ def test_processes_share_one_store(tmp_path: Path) -> None:
 
 OPENER = """
 import sys, time
-from uws_core.store import Store
+from uws_core.store.results import Store
 time.sleep(max(float(sys.argv[2]) - time.time(), 0.0))
 place = Store(sys.argv[1])
 print(len(place.keys()), place.notice is not None)
@@ -135,7 +135,7 @@ def test_two_hundred_killed_processes_leave_a_store_that_opens(tmp_path: Path) -
 FULL_DISK = """
 import resource, signal, sys
 from uws_core.errors import StoreError
-from uws_core.store import Store
+from uws_core.store.results import Store
 place = Store(sys.argv[1])
 place.put("before", b"kept")
 place.put("replaced", b"old")
@@ -162,7 +162,7 @@ assert place.get("after") == b"there is room again"
 FULL_INDEX = """
 import resource, signal, sys
 from uws_core.errors import StoreError
-from uws_core.store import Store
+from uws_core.store.results import Store
 place, kept = Store(sys.argv[1]), []
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 room = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -18,13 +18,13 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from tests.planted import families, gram_of, spiked
 from uws_core.analysis.evidence import evidence
-from uws_core.codec import MATH_VERSION, evidence_bytes, evidence_from
+from uws_core.store.codec import MATH_VERSION, evidence_bytes, evidence_from
 from uws_core.errors import Cancelled, ExportError, LayerError, NotEnoughModels, StoreError
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.models import Collection
 from uws_core.reporting import judged
 from uws_core.reporting.judged import DRAWS, Asked, affordable
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 EVIL = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
 

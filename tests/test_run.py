@@ -9,10 +9,10 @@ import pytest
 
 import uws_core as uws
 from uws_core import run
-from uws_core.codec import gram_bytes, gram_from
+from uws_core.store.codec import gram_bytes, gram_from
 from uws_core.errors import Cancelled, LayerError, StoreError
-from uws_core.passes import scanning
-from uws_core.store import Store
+from uws_core.passes import layer_scan
+from uws_core.store.results import Store
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_finished_layers_come_first_and_weights_are_read_once(finetuned, store, 
     list(uws.scan(finetuned, names[3:5], store=store))
     order = [gram.layer.name for gram in uws.scan(finetuned, store=store)]
     assert order == names[3:5] + names[:3] + names[5:]
-    monkeypatch.setattr(scanning, "computed", lambda *given: pytest.fail("weights were read again"))
+    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("weights were read again"))
     assert [gram.layer.name for gram in uws.scan(finetuned, store=store)] == names
 
 

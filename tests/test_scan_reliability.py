@@ -21,7 +21,7 @@ import uws_core as uws
 from uws_core import run
 from uws_core.errors import SourceError, UnreadableFile
 from uws_core.nouns.models import Collection
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 ROOT = Path(__file__).parents[1]
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits are POSIX")

@@ -16,7 +16,7 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
-from uws_core.passes.core import core
+from uws_core.passes.hosvd_core import core
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
 
 LAYERS = ("blocks.0.attn.q.weight", "blocks.2.mlp.up.weight")

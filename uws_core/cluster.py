@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import ClusterError
 
 _PATIENCE_SECONDS = 10

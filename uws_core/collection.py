@@ -11,14 +11,14 @@ from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
 from uws_core.errors import CollectionError, SourceError
 from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
-from uws_core.saved import SUFFIX, read_saved
+from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.sources import on_hub, resolved
 from uws_core.sources.asked import Asked, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
 from uws_core.sources.discover import natural
 from uws_core.sources.opening import Opened, Report, open_all
 from uws_core.sources.pickled import MARK
 from uws_core.sources.table import Table, matched
-from uws_core.store import default_path
+from uws_core.store.results import default_path
 from uws_core.zoo.demo import DATA, PREFIX, demo, ready
 
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]

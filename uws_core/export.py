@@ -26,7 +26,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts.style import PRINT, PRINT_MM, Look
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import ExportError
 from uws_core.nouns.models import LeftOut
 

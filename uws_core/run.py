@@ -15,20 +15,20 @@ from hashlib import sha256
 from operator import add
 from typing import TYPE_CHECKING, TypeVar
 
-from uws_core.codec import factors_bytes, factors_from, gram_bytes, gram_from
-from uws_core.codec import gram_key as gram_key
 from uws_core.errors import LayerError, StoreError, UwsError
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.effort import Effort as Effort
-from uws_core.passes.effort import memory_of
+from uws_core.passes.layer_scan import Scanning, looked_up
+from uws_core.passes.options import Effort as Effort
+from uws_core.passes.options import memory_of
 from uws_core.passes.progress import Progress
-from uws_core.passes.scanning import Scanning, looked_up
-from uws_core.store import Store, default_store
+from uws_core.store.codec import factors_bytes, factors_from, gram_bytes, gram_from
+from uws_core.store.codec import gram_key as gram_key
+from uws_core.store.results import Store, default_store
 
 if TYPE_CHECKING:
-    from uws_core.passes.opened import Report
+    from uws_core.passes.open_models import Report
 
 _Noun = TypeVar("_Noun", Gram, Factors)
 Failed = Callable[[LayerKey, UwsError], None]

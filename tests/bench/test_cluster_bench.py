@@ -14,7 +14,7 @@ from tests.bench.measure import table
 from tests.loopback import Cluster
 from uws_core import cluster
 from uws_core.nouns.models import Collection
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(1800)]
 

@@ -16,7 +16,7 @@ from uws_core.collection import collect
 from uws_core.nouns.hub import HubQuery
 from uws_core.passes.gram import gram
 from uws_core.run import scan
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 __all__ = ["standin"]
 

@@ -17,7 +17,7 @@ from tests.bench.measure import apart, medians, table, verdict
 from uws_core.nouns.models import Collection
 from uws_core.passes.factors import factors
 from uws_core.passes.side import side_gram
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 pytestmark = pytest.mark.bench
 

@@ -16,10 +16,10 @@ from tests.bench.test_passes_bench import LAYER, SANE, written
 from uws_core.analysis.cost import scan_cost
 from uws_core.nouns.cost import Pace, planned
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.opened import BUDGET
-from uws_core.passes.pace import _measured, measured_pace
+from uws_core.passes.open_models import BUDGET
+from uws_core.passes.throughput import _measured, measured_pace
 from uws_core.sources import _kept
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 pytestmark = pytest.mark.bench
 

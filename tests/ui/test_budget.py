@@ -80,7 +80,7 @@ def test_errands_keep_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect("demo:planted")
     query = RebuildQuery("demo:planted", collection.fingerprint, (0, 1, 2, 3), (collection.layers[0].name,))
     taken: list[int] = []
-    monkeypatch.setattr("uws_core.passes.own.own_factors", lambda *given, budget, **more: taken.append(budget) or 1 / 0)
+    monkeypatch.setattr("uws_core.passes.per_model_svd.own_factors", lambda *given, budget, **more: taken.append(budget) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         folds.own(query, collection)
     assert taken == [64 * MIB]

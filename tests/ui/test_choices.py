@@ -150,7 +150,7 @@ def test_models_of_the_hub_are_compared_in_common_rows_by_choice(
 def test_a_remembered_folder_with_a_choice_nobody_can_make_is_forgotten(
     open_page: Open, models: Path, restart: Callable[[], None]
 ) -> None:
-    from uws_core.store import default_store
+    from uws_core.store.results import default_store
 
     app = open_folder(open_page("collection"), models)
     link = str(app.query_params["c"])

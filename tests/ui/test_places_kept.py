@@ -13,7 +13,7 @@ from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, told
 from tests.ui.test_places import finish, search
 from uws_core.collection import collect
-from uws_core.saved import common_folder, read_saved, saved_text
+from uws_core.store.saved_collections import common_folder, read_saved, saved_text
 from uws_core.ui import shelf
 
 __all__ = ["standin"]

@@ -16,7 +16,7 @@ from tests.planted import noise
 from uws_core.collection import collect
 from uws_core.errors import ExportError, UnreadableFile
 from uws_core.nouns.models import Collection
-from uws_core.saved import saved_text
+from uws_core.store.saved_collections import saved_text
 from uws_core.ui import shelf
 from uws_core.ui.uploads import planned
 

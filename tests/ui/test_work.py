@@ -18,9 +18,9 @@ from uws_core.errors import SourceError
 from uws_core.jobs import JobManager, JobState, JobStatus
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.query import Query
-from uws_core.passes import scanning
-from uws_core.store import Store, default_store
-from uws_core.turns import TURNS, Turns
+from uws_core.passes import layer_scan
+from uws_core.store.results import Store, default_store
+from uws_core.store.keyed_lock import TURNS, Turns
 from uws_core.ui.panels.work import job_line
 from uws_core.ui.serve import errands, grams
 
@@ -76,14 +76,14 @@ def test_one_at_a_time_a_key_and_nothing_is_held_after() -> None:
 @pytest.mark.usefixtures("own")
 def test_ten_sessions_that_ask_at_once_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect("demo:finetuned")
-    read, computed = [], scanning.computed
+    read, computed = [], layer_scan.computed
 
     def counted(asked: Collection, layers: Sequence[LayerKey], *given: object) -> object:
         read.extend(layer.name for layer in layers)
         time.sleep(0.05)
         return computed(asked, layers, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "computed", counted)
+    monkeypatch.setattr(layer_scan, "computed", counted)
     names = tuple(layer.name for layer in collection.layers[:2])
     supplies: list[grams.Supply] = []
     together(lambda: supplies.append(grams.supply(collection, names)), times=10)
@@ -174,14 +174,14 @@ def test_a_failed_scan_has_a_button_that_tries_again(
     app = open_page("collection", c="demo:finetuned")
     # The first page read them all.
     default_store().prune()
-    work, broken = scanning.computed, [True]
+    work, broken = layer_scan.computed, [True]
 
     def failing(*given: object) -> object:
         if broken:
             raise SourceError("m3 is truncated")
         return work(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "computed", failing)
+    monkeypatch.setattr(layer_scan, "computed", failing)
     collection = uws.collect("demo:finetuned")
     names = tuple(layer.name for layer in collection.layers)
     grams.jobs().wait(grams.start_scan(collection, names).key, seconds=PATIENCE)

@@ -13,9 +13,9 @@ from uws_core.errors import UwsError
 from uws_core.nouns.factors import BASE, EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
-from uws_core.passes.centre import base_of, center_matrix, chosen, dense
+from uws_core.passes.center import base_of, center_matrix, chosen, dense
 from uws_core.passes.memory import or_here
-from uws_core.passes.opened import BUDGET, Report, device_of, layer_of, number_type, opened, silent
+from uws_core.passes.open_models import BUDGET, Report, device_of, layer_of, number_type, opened, silent
 from uws_core.sources.base import Source
 
 # The iteration carries this many directions more than it keeps and stops at this residual, relative to the largest.

@@ -17,8 +17,8 @@ from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.centre import dense
-from uws_core.passes.opened import Report, silent
+from uws_core.passes.center import dense
+from uws_core.passes.open_models import Report, silent
 from uws_core.passes.rebuild import State, rebuilt_layer, whole
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
 from uws_core.sources import open_source

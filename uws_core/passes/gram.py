@@ -12,10 +12,10 @@ from uws_core.errors import NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
-from uws_core.passes import lanes, thin
+from uws_core.passes import low_rank, workers
 from uws_core.passes.memory import carried, where_it_fits
 from uws_core.passes.moments import Moments, host
-from uws_core.passes.opened import (
+from uws_core.passes.open_models import (
     BUDGET,
     Report,
     device_of,
@@ -92,7 +92,7 @@ def of_opened(
 
     def work(place: torch.device, chunk: int) -> Moments:
         if thinly:
-            return thin.sums(sources[:n], key, kind=kind, device=place, budget=budget, report=tell)
+            return low_rank.sums(sources[:n], key, kind=kind, device=place, budget=budget, report=tell)
         return _finite_sums(sources[: n + with_base], n, key, kind, place, chunk, budget, rows, tell)
 
     sums, _ = where_it_fits(work, device_of(device), report=tell, what=key.short)
@@ -145,7 +145,7 @@ def _summed(
         return Moments(models=n, finite=finite, kind=kind, device=device, chunk=chunk)
 
     first, last = rows or (0, key.shape[0])
-    if device.type == "cpu" and len(sources) <= lanes.MOST_MODELS:
+    if device.type == "cpu" and len(sources) <= workers.MOST_MODELS:
         read_rows = 0
 
         def done(count: int) -> None:
@@ -153,7 +153,7 @@ def _summed(
             read_rows += count
             report(read_rows / (last - first), f"{key.short}: {read_rows} of {last - first} rows of {n} models")
 
-        return lanes.summed(sources, key, (first, last), budget=budget, kind=kind, begin=begin, done=done)
+        return workers.summed(sources, key, (first, last), budget=budget, kind=kind, begin=begin, done=done)
     sums = begin()
     read = slabs(sources, key, dtype=kind, budget=budget, pin=device.type == "cuda", rows=rows)
     for slab, values in carried(read, device):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from uws_core.nouns.sizes import bytes_text
-from uws_core.passes.opened import Report
+from uws_core.passes.open_models import Report
 from uws_core.sources.slabs import Slab
 
 # Columns are worked on in chunks that stay in the processor's cache over the half dozen sweeps each chunk gets;

@@ -13,9 +13,9 @@ from uws_core.analysis.heldout import combinations
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.centre import center_matrix, dense
+from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.gram import gram
-from uws_core.passes.opened import BUDGET, layer_of, opened
+from uws_core.passes.open_models import BUDGET, layer_of, opened
 from uws_core.sources import open_source
 from uws_core.sources.base import Source, Whole
 from uws_core.sources.slabs import slabs

@@ -13,9 +13,9 @@ from uws_core.errors import NotEnoughModels, UwsError
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
-from uws_core.passes.centre import center_matrix, chosen, dense
+from uws_core.passes.center import center_matrix, chosen, dense
 from uws_core.passes.memory import or_here
-from uws_core.passes.opened import (
+from uws_core.passes.open_models import (
     BUDGET,
     Report,
     device_of,

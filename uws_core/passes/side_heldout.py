@@ -26,9 +26,9 @@ from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import NEWCOMER, HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.passes.centre import center_matrix, dense
-from uws_core.passes.opened import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
-from uws_core.passes.project import check_layer
+from uws_core.passes.center import center_matrix, dense
+from uws_core.passes.open_models import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
+from uws_core.passes.projection import check_layer
 from uws_core.passes.side import side_gram
 from uws_core.sources.base import Source
 

@@ -16,7 +16,7 @@ from uws_core.nouns.models import Collection
 from uws_core.reporting import sections, tables
 from uws_core.reporting.judged import USUAL_DRAWS, Asked
 from uws_core.reporting.matter import gathered
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 PAGE = "report.html"
 

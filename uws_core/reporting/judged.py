@@ -9,13 +9,13 @@ from hashlib import sha256
 
 from uws_core import run
 from uws_core.analysis.evidence import evidence
-from uws_core.codec import evidence_bytes, evidence_from
+from uws_core.store.codec import evidence_bytes, evidence_from
 from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection
-from uws_core.store import Store, default_store
+from uws_core.store.results import Store, default_store
 
 Report = Callable[[float, str], None]
 
@@ -100,7 +100,7 @@ def known(
 
 def _stored(collection: Collection, layers: Sequence[str], members: Sequence[int]) -> int | None:
     """How many numbers the models store for these layers where some are factors; None where all are whole."""
-    from uws_core.passes.thin_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_numbers
 
     try:
         thin = stored_numbers(collection, layers, members)

@@ -8,7 +8,7 @@ from pathlib import Path
 from uws_core.errors import SourceError
 from uws_core.nouns.loader import LoaderReport, Located
 from uws_core.nouns.models import Collection, ModelRef
-from uws_core.saved import SUFFIX, read_saved
+from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.sources import adapters_of, on_hub, open_source
 from uws_core.sources.adapter import SeveralAdapters
 from uws_core.sources.asked import all_inside, in_folder, listed

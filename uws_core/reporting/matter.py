@@ -18,7 +18,7 @@ from uws_core.nouns.lineage import Lineage
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.spectrum import LayerSpectrum
 from uws_core.reporting.judged import Asked, affordable, judged, whole_checkpoint
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 Report = Callable[[float, str], None]
 

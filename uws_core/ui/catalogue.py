@@ -20,7 +20,7 @@ from uws_core.collection import collect
 from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui import folders, shelf
 from uws_core.zoo.demo import DEMOS, PREFIX
 

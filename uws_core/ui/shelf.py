@@ -18,9 +18,9 @@ from typing import Final
 
 from uws_core.errors import ExportError, UwsError
 from uws_core.nouns.models import Collection
-from uws_core.saved import SUFFIX, parse_saved, read_saved, save
+from uws_core.store.saved_collections import SUFFIX, parse_saved, read_saved, save
 from uws_core.sources.pickled import MARK
-from uws_core.store import default_path
+from uws_core.store.results import default_path
 from uws_core.ui.uploads import Plan
 
 SAVED: Final = "saved:"

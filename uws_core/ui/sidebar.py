@@ -7,7 +7,7 @@ import streamlit as st
 from uws_core.errors import StoreError
 from uws_core.nouns.models import Collection
 from uws_core.nouns.sizes import bytes_text
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui import state, tokens
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.selection import Selection

@@ -13,7 +13,7 @@ import streamlit as st
 from uws_core.errors import StoreError
 from uws_core.frames.collection import left_out as left_out_frame
 from uws_core.nouns.models import LeftOut
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui import state
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import streamlit as st
 from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
-from uws_core.saved import SUFFIX, common_folder, is_local, saved_text
+from uws_core.store.saved_collections import SUFFIX, common_folder, is_local, saved_text
 from uws_core.ui import shelf, state
 from uws_core.ui.panels import choices, hub, page
 from uws_core.ui.panels import collection as panels

@@ -59,7 +59,7 @@ def place(query: RebuildQuery, collection: Collection) -> str:
 def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
     """What k directions take to store."""
     # torch is loaded only where weights are read.
-    from uws_core.passes.thin_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_numbers
 
     mean = query.about == "mean"
     n, factors = len(query.members), stored_numbers(collection, query.layers, query.members)

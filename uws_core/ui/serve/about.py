@@ -8,11 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from uws_core import export
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import StoreError, UwsError
 from uws_core.jobs import JobState
 from uws_core.nouns.sizes import bytes_text
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui import folders
 from uws_core.ui.serve import grams
 from uws_core.ui.serve.device import loaded_torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uws_core import run
 from uws_core.errors import BudgetError
 from uws_core.nouns.cost import BUDGET
-from uws_core.passes.effort import allow, allowed, memory
+from uws_core.passes.options import allow, allowed, memory
 
 MIB = 2**20
 

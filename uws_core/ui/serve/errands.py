@@ -14,12 +14,12 @@ from hashlib import sha256
 
 import streamlit as st
 
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import StoreError, UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.models import Collection
-from uws_core.store import default_store
-from uws_core.turns import TURNS
+from uws_core.store.results import default_store
+from uws_core.store.keyed_lock import TURNS
 from uws_core.ui.serve.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
 
 # What a modest machine reads and multiplies in a second.

@@ -12,7 +12,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import CollectionError, StoreError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
@@ -24,7 +24,7 @@ from uws_core.reporting import judged
 from uws_core.reporting.build import report
 from uws_core.reporting.judged import Asked
 from uws_core.reporting.matter import LAYERS_SECONDS
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
 

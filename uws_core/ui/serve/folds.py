@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from uws_core import run
-from uws_core.codec import MATH_VERSION, factors_bytes, factors_from
+from uws_core.store.codec import MATH_VERSION, factors_bytes, factors_from
 from uws_core.errors import StoreError
 from uws_core.jobs import Report
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui.serve import budget, errands
 
 # Directions of each model that are kept anyway; here only their singular values are used.
@@ -72,7 +72,7 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
         with suppress(StoreError):
             return replace(factors_from(raw), labels=names(query, collection))
     # torch is loaded only where weights are read.
-    from uws_core.passes.own import own_factors
+    from uws_core.passes.per_model_svd import own_factors
 
     held, room = groups(query, collection), budget.effort().budget
     found = own_factors(collection, name, groups=held, members=query.members, budget=room, report=report)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from uws_core.codec import MATH_VERSION, scores_bytes, scores_from
+from uws_core.store.codec import MATH_VERSION, scores_bytes, scores_from
 from uws_core.errors import StoreError
 from uws_core.jobs import Report
 from uws_core.nouns.function import FunctionPoint
@@ -15,7 +15,7 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve.folds import groups, told

@@ -19,13 +19,13 @@ from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.sources import on_hub
-from uws_core.store import default_store, lack_of_room
+from uws_core.store.results import default_store, lack_of_room
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget
 from uws_core.ui.serve import cluster as scheduler
 
 if TYPE_CHECKING:
-    from uws_core.passes.stored import Stored
+    from uws_core.passes.stored_sizes import Stored
 
 # A pass expected to take no longer runs at once; a longer one starts by itself as a job, and asks first beyond.
 INLINE_SECONDS = 4.0
@@ -66,7 +66,7 @@ def sent(collection: Collection, layers: Sequence[str]) -> Stored | None:
     refs = [*collection.refs, *([collection.base] if collection.base else [])]
     if not any(on_hub(ref) for ref in refs):
         return None
-    from uws_core.passes.stored import Stored
+    from uws_core.passes.stored_sizes import Stored
 
     found = _far_readings(collection.fingerprint, tuple(layers), "auto", collection)
     return Stored(sum(one.bytes for one in found), sum(one.far for one in found)) if found else None
@@ -74,7 +74,7 @@ def sent(collection: Collection, layers: Sequence[str]) -> Stored | None:
 
 def measured_cost(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Cost:
     """The same at the pace of this machine, which is measured once; for when somebody is about to decide."""
-    from uws_core.passes.pace import measured_pace
+    from uws_core.passes.throughput import measured_pace
 
     return cost(collection, layers, pace=measured_pace(), precision=precision)
 
@@ -216,7 +216,7 @@ def _far_readings(
     fingerprint: str, layers: tuple[str, ...], precision: str, _collection: Collection
 ) -> tuple[Reading, ...]:
     # Loads torch, which the first paint does without.
-    from uws_core.passes.stored import readings
+    from uws_core.passes.stored_sizes import readings
 
     try:
         return readings(_collection, layers, precision=precision)
@@ -229,6 +229,6 @@ def _far_readings(
 def _near_readings(
     fingerprint: str, layers: tuple[str, ...], precision: str, _collection: Collection
 ) -> tuple[Reading, ...]:
-    from uws_core.passes.stored import readings
+    from uws_core.passes.stored_sizes import readings
 
     return readings(_collection, layers, precision=precision)

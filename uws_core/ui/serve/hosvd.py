@@ -14,7 +14,7 @@ from uws_core.analysis.accounting import two_sided
 from uws_core.analysis.hosvd import AXES, ranks_at, tucker_bounds
 from uws_core.analysis.hosvd import corners as hosvd_corners
 from uws_core.analysis.spectrum import spectrum
-from uws_core.codec import MATH_VERSION
+from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import CollectionError
 from uws_core.frames import hosvd as frames
 from uws_core.jobs import Report
@@ -23,7 +23,7 @@ from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import Spectrum
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve.errands import Errand
@@ -70,7 +70,7 @@ def seen(query: Query) -> Seen:
         CollectionError: the collection changed or went away meanwhile.
     """
     # torch is loaded only where weights are read.
-    from uws_core.passes.thin_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_numbers
 
     collection = catalogue().get(query.collection)
     if collection is None or collection.fingerprint != query.fingerprint:
@@ -99,7 +99,7 @@ def _errors(query: Query, collection: Collection, report: Report | None = None) 
             # Tampered bytes are computed again.
             return {Kept(models, out, into): float(error) for models, out, into, error in json.loads(raw)}
     # torch is loaded only where weights are read.
-    from uws_core.passes.core import core_errors
+    from uws_core.passes.hosvd_core import core_errors
 
     (models,) = grams.of(_plain(query))
     out, into = _sides(query, collection)

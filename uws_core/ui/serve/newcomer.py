@@ -13,7 +13,7 @@ import streamlit as st
 
 from uws_core import run
 from uws_core.analysis.heldout import pooled, project
-from uws_core.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
@@ -21,7 +21,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut, ModelRef
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui import folders
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget, errands, grams
@@ -132,7 +132,7 @@ def _prepare(query: RebuildQuery, collection: Collection, model: str, report: Re
 def _comparable(query: RebuildQuery, collection: Collection, model: str) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
     """The query's layers that the model has too, and what it has not or has beside."""
     # torch is loaded only where weights are read.
-    from uws_core.passes.project import comparable
+    from uws_core.passes.projection import comparable
 
     shared, left_out = comparable(collection, ModelRef.parse(model))
     return tuple(layer.name for layer in shared if layer.name in query.layers), left_out
@@ -153,8 +153,8 @@ def _one(name: str, query: RebuildQuery, collection: Collection, model: str) -> 
 
 
 def _computed(name: str, query: RebuildQuery, collection: Collection, ref: ModelRef, kept: tuple[int, ...]) -> HeldOut:
-    from uws_core.passes.own import own_newcomer
-    from uws_core.passes.project import newcomer
+    from uws_core.passes.per_model_svd import own_newcomer
+    from uws_core.passes.projection import newcomer
     from uws_core.passes.side_heldout import SideQuestion, side_project
 
     label, members, reference = str(ref), query.members, query.reference

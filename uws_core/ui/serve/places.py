@@ -16,7 +16,7 @@ from uws_core.jobs import JobState, Report
 from uws_core.nouns.hub import HubListing, str_ref
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import LeftOut, ModelRef
-from uws_core.saved import portable, read_saved
+from uws_core.store.saved_collections import portable, read_saved
 from uws_core.ui import folders, shelf
 from uws_core.ui.catalogue import read_again
 from uws_core.ui.serve.grams import jobs

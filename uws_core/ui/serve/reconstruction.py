@@ -12,7 +12,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.accounting import ceiling, storage
 from uws_core.analysis.heldout import held_out, pooled
-from uws_core.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.frames.reconstruction import Sized
 from uws_core.jobs import Report
@@ -22,7 +22,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
-from uws_core.store import default_store
+from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget, errands, folds, grams
 from uws_core.ui.serve.folds import names, told
@@ -204,7 +204,7 @@ def _side_errors(
 
 def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
     # torch is loaded only where weights are read.
-    from uws_core.passes.thin_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_numbers
 
     rows, layers = [], list(found.layers)
     factors = stored_numbers(collection, None, query.members)

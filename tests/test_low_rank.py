@@ -11,8 +11,8 @@ from vlora import SharedSubspace, load_adapter
 import uws_core as uws
 from uws_core.errors import BudgetError, LayerError
 from uws_core.nouns.models import LayerKey, LowRank, ModelRef
-from uws_core.passes import thin
-from uws_core.passes.opened import silent
+from uws_core.passes import low_rank
+from uws_core.passes.open_models import silent
 from uws_core.sources import open_source
 
 LAYER = LayerKey("q", (20, 30))
@@ -37,9 +37,9 @@ def adapters(seed: int, ranks: list[int]) -> list[LowRank]:
     ]
 
 
-def sums(parts: list[LowRank], *, budget: int = 2**28, kind: torch.dtype = torch.float64) -> thin.Moments:
+def sums(parts: list[LowRank], *, budget: int = 2**28, kind: torch.dtype = torch.float64) -> low_rank.Moments:
     sources = [Held(part) for part in parts]
-    return thin.sums(sources, LAYER, kind=kind, device=torch.device("cpu"), budget=budget, report=silent)
+    return low_rank.sums(sources, LAYER, kind=kind, device=torch.device("cpu"), budget=budget, report=silent)
 
 
 def products(parts: list[LowRank]) -> np.ndarray:
@@ -48,7 +48,7 @@ def products(parts: list[LowRank]) -> np.ndarray:
 
 @pytest.mark.parametrize("block", [1, 5, 1024])
 def test_inner_products_are_those_of_the_multiplied_updates_at_mixed_ranks(monkeypatch, block):
-    monkeypatch.setattr(thin, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(low_rank, "_BLOCK_ROWS", block)
     parts = adapters(0, [1, 4, 2, 8, 3, 3])
     dense = products(parts)
     found = sums(parts)
@@ -123,7 +123,7 @@ def test_factors_are_read_only_while_they_fit():
             return self.part
 
     with pytest.raises(BudgetError, match="factors of 3 of 50 adapters"):
-        thin.sums(
+        low_rank.sums(
             [Counted(part) for part in adapters(5, [2] * 50)],
             LAYER, kind=torch.float64, device=torch.device("cpu"), budget=500, report=silent,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from uws_core.errors import LayerError
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
 from uws_core.passes.moments import Moments, host
-from uws_core.passes.opened import Report
+from uws_core.passes.open_models import Report
 from uws_core.sources.base import Source
 
 # Rank rows of one block of products; two float32 blocks of 1024 x 8000 are 64 MB.

@@ -12,7 +12,7 @@ from torch import Tensor
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LowRank, ModelRef
-from uws_core.passes.opened import Report, is_thin, silent
+from uws_core.passes.open_models import Report, is_thin, silent
 from uws_core.sources.base import Source
 from uws_core.sources.slabs import slabs
 

@@ -1,13 +1,13 @@
-"""What reading layers moves, told from headers alone: exact bytes, ranks, and how many bytes come over a network."""
+"""Sizes of stored layers, from headers alone: bytes to read, bytes from the Hub, ranks and numbers of adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from uws_core.nouns.cost import Reading
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.opened import open_all
+from uws_core.passes.open_models import open_all
 from uws_core.sources.ahead import far_bytes
 from uws_core.sources.base import Source
 
@@ -46,6 +46,25 @@ def readings(collection: Collection, layers: Sequence[str], *, precision: str = 
     )
 
 
+def stored_numbers(
+    collection: Collection, layers: Iterable[str] | None = None, members: Sequence[int] | None = None
+) -> Mapping[str, int]:
+    """The numbers that the chosen models store for each layer that is kept as factors: `sum r (m + p)`.
+
+    A layer that all models store whole is not in it, nor is a factor view. Headers only are read.
+
+    Raises:
+        SourceError: a model went away or changed since the collection was made.
+    """
+    names = [layer.name for layer in collection.layers] if layers is None else list(layers)
+    thin = [collection.by_name[name] for name in names if f"{name}:A" in collection.by_name]
+    if not thin:
+        return {}
+    rows = range(len(collection)) if members is None else members
+    sources = open_all([collection.refs[row] for row in rows])
+    return {key.name: sum(_stored_numbers(source, key) for source in sources) for key in thin}
+
+
 def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
     # An adapter's update is about zero: its base has no row in it.
     used = sources if key.name in sources[0].thin else [*sources, *base]
@@ -61,3 +80,8 @@ def _rank(source: Source, key: LayerKey, size: int) -> int:
     """A model's rank in a layer; factors that are only formed when read show none, and take about their bytes."""
     view = source.find(f"{key.name}:A")
     return view.shape[0] if view is not None else max(1, size // (4 * sum(key.shape)))
+
+
+def _stored_numbers(source: Source, key: LayerKey) -> int:
+    view = source.find(f"{key.name}:A")
+    return key.entries if view is None else view.shape[0] * sum(key.shape)

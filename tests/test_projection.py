@@ -19,8 +19,8 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
-from uws_core.passes.own import own_factors
-from uws_core.passes.project import comparable, newcomer
+from uws_core.passes.per_model_svd import own_factors
+from uws_core.passes.projection import comparable, newcomer
 from uws_core.passes.side import side_gram
 from uws_core.passes.side_heldout import SideQuestion, side_held_out, side_project
 from uws_core.sources import resolved

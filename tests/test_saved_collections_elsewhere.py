@@ -10,7 +10,7 @@ from tests.hub_standin import HubStandIn
 from tests.written import model
 from uws_core.collection import collect
 from uws_core.nouns.models import ModelRef
-from uws_core.saved import common_folder, parse_saved, portable, read_saved, save, saved_text
+from uws_core.store.saved_collections import common_folder, parse_saved, portable, read_saved, save, saved_text
 
 __all__ = ["standin"]
 

@@ -16,9 +16,9 @@ from uws_core.analysis.cores import one_core_each
 from uws_core.nouns.cost import Pace
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.gram import of_opened
-from uws_core.passes.lanes import in_every_lane
 from uws_core.passes.moments import Moments
-from uws_core.passes.opened import opened
+from uws_core.passes.open_models import opened
+from uws_core.passes.workers import in_every_lane
 from uws_core.sources import resolved
 
 # So many weights, once as many models and once as few.

@@ -20,9 +20,9 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.factors import EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.passes.centre import center_matrix, chosen, dense
-from uws_core.passes.opened import BUDGET, Report, layer_of, number_type, opened, silent
-from uws_core.passes.project import check_layer
+from uws_core.passes.center import center_matrix, chosen, dense
+from uws_core.passes.open_models import BUDGET, Report, layer_of, number_type, opened, silent
+from uws_core.passes.projection import check_layer
 from uws_core.sources.base import Source
 
 # So many singular values are worked out where the smaller side is too long for all of them.

@@ -10,7 +10,7 @@ from uws_core.errors import Cancelled, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.gram import gram, of_opened, rows_of
-from uws_core.passes.opened import BUDGET, Report, full_single_precision, opened, silent
+from uws_core.passes.open_models import BUDGET, Report, full_single_precision, opened, silent
 from uws_core.sources.ahead import fetch_ahead
 
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 
-from uws_core.codec import gram_bytes, gram_from, gram_key
 from uws_core.errors import Cancelled, StoreError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.blocks import bunches
-from uws_core.passes.effort import Effort, memory_of
+from uws_core.passes.options import Effort, memory_of
 from uws_core.passes.progress import Progress
-from uws_core.store import Store
-from uws_core.turns import TURNS
+from uws_core.store.codec import gram_bytes, gram_from, gram_key
+from uws_core.store.keyed_lock import TURNS
+from uws_core.store.results import Store
 
 # How often somebody who pressed stop is heard while another scan has the layer.
 _BEAT_SECONDS = 0.2
@@ -57,7 +57,7 @@ class Scanning:
 
     def spread(self, layers: Sequence[LayerKey], executor: Executor) -> Iterator[Outcome]:
         """Each layer as the executor's workers finish."""
-        from uws_core.passes.spread import spread
+        from uws_core.passes.distribute import spread
 
         effort, beat = self.effort, self.progress.beside
         made = spread(self.collection, layers, executor, options=effort.options, budget=effort.budget, beat=beat)
@@ -102,7 +102,7 @@ def computed(
     Raises:
         UwsError: what is wrong with all of them.
     """
-    from uws_core.passes.bunch import grams
+    from uws_core.passes.layer_batch import grams
 
     return grams(collection, layers, report=progress.inside(layers), **effort.options)
 

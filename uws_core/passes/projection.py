@@ -16,8 +16,8 @@ from uws_core.errors import LayerError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.nouns.newcomer import Newcomer
-from uws_core.passes.centre import center_matrix, dense
-from uws_core.passes.opened import (
+from uws_core.passes.center import center_matrix, dense
+from uws_core.passes.open_models import (
     BUDGET,
     Report,
     full_single_precision,

@@ -20,12 +20,12 @@ from uws_core import run
 from uws_core.errors import Cancelled, SourceError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes import bunch, scanning
+from uws_core.passes import layer_batch, layer_scan
 from uws_core.passes.blocks import bunches
-from uws_core.passes.effort import Effort
+from uws_core.passes.options import Effort
 from uws_core.passes.progress import Progress
-from uws_core.store import Store
-from uws_core.turns import TURNS
+from uws_core.store.keyed_lock import TURNS
+from uws_core.store.results import Store
 
 N, LAYERS = 6, 5
 
@@ -73,7 +73,7 @@ def test_layers_of_a_bunch_are_those_of_their_own(name: str, folder: Path) -> No
     together = [several for several in bunches(collection, collection.layers) if len(several) > 1]
     assert together
     for several in together:
-        for key, found in zip(several, bunch.grams(collection, several), strict=True):
+        for key, found in zip(several, layer_batch.grams(collection, several), strict=True):
             assert isinstance(found, Gram)
             assert same(found, uws.gram(collection, key)), key
 
@@ -91,8 +91,8 @@ def test_bunches_keep_the_order_and_no_layer_is_lost_or_together_with_a_large_on
 
 
 def test_models_are_opened_once_a_bunch(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, count = bunch.opened, []
-    monkeypatch.setattr(bunch, "opened", lambda *given: count.append(given) or opened(*given))
+    opened, count = layer_batch.opened, []
+    monkeypatch.setattr(layer_batch, "opened", lambda *given: count.append(given) or opened(*given))
     assert len(list(uws.scan(uws.collect(str(folder)), store=store))) == LAYERS
     assert len(count) == 1
 
@@ -151,14 +151,14 @@ def test_a_stop_inside_a_bunch_is_heard_at_the_next_layer(folder: Path, store: S
 
 def test_a_stop_is_heard_inside_a_layer_of_a_bunch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect(str(folder))
-    shares, of_opened = list[float](), bunch.of_opened
+    shares, of_opened = list[float](), layer_batch.of_opened
 
     def halfway(*given: object, **told: object) -> Gram:
         told["report"](0.5, "half of it")  # type: ignore[operator]
         return of_opened(*given, **told)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(bunch, "of_opened", halfway)
-    bunch.grams(collection, collection.layers, report=lambda share, text: shares.append(share))
+    monkeypatch.setattr(layer_batch, "of_opened", halfway)
+    layer_batch.grams(collection, collection.layers, report=lambda share, text: shares.append(share))
     first = collection.layers[0].entries / sum(layer.entries for layer in collection.layers)
     assert shares[0] == pytest.approx(first / 2)
     assert shares[-1] == 1
@@ -167,18 +167,18 @@ def test_a_stop_is_heard_inside_a_layer_of_a_bunch(folder: Path, monkeypatch: py
         raise Cancelled(text)
 
     with pytest.raises(Cancelled, match="half of it"):
-        bunch.grams(collection, collection.layers, report=stop)
+        layer_batch.grams(collection, collection.layers, report=stop)
 
 
 def test_scans_side_by_side_read_every_layer_once(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    collection, computed, read = uws.collect(str(folder)), scanning.computed, list[str]()
+    collection, computed, read = uws.collect(str(folder)), layer_scan.computed, list[str]()
 
     def counted(asked: Collection, layers: list[LayerKey], effort: Effort, progress: Progress) -> object:
         read.extend(layer.name for layer in layers)
         time.sleep(0.2)
         return computed(asked, layers, effort, progress)
 
-    monkeypatch.setattr(scanning, "computed", counted)
+    monkeypatch.setattr(layer_scan, "computed", counted)
     names = [layer.name for layer in collection.layers]
     wanted = [names[:3], names[1:], names, names[::2]]
 
@@ -196,7 +196,7 @@ def test_a_scan_that_waits_for_another_hears_a_stop(
 ) -> None:
     collection, computed, let_go, begun = (
         uws.collect(str(folder)),
-        scanning.computed,
+        layer_scan.computed,
         threading.Event(),
         threading.Event(),
     )
@@ -206,7 +206,7 @@ def test_a_scan_that_waits_for_another_hears_a_stop(
         assert let_go.wait(20)
         return computed(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "computed", held)
+    monkeypatch.setattr(layer_scan, "computed", held)
     said: list[str] = []
 
     def report(fraction: float, message: str) -> None:
@@ -235,7 +235,7 @@ def test_a_scan_whose_reader_pauses_holds_up_no_other(folder: Path, store: Store
 def test_what_another_scan_could_not_do_is_tried_here(
     folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection, computed, begun, tried = uws.collect(str(folder)), scanning.computed, threading.Event(), list[None]()
+    collection, computed, begun, tried = uws.collect(str(folder)), layer_scan.computed, threading.Event(), list[None]()
 
     def failing(*given: object) -> object:
         tried.append(None)
@@ -245,7 +245,7 @@ def test_what_another_scan_could_not_do_is_tried_here(
             raise SourceError("the disk was away")
         return computed(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanning, "computed", failing)
+    monkeypatch.setattr(layer_scan, "computed", failing)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: list(uws.scan(collection, store=store)))
         assert begun.wait(20)

@@ -14,8 +14,8 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.passes.centre import center_matrix, dense
-from uws_core.passes.opened import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
+from uws_core.passes.center import center_matrix, dense
+from uws_core.passes.open_models import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
 
 # A block of the core, what it is made from, and running sums of it.
 ENTRY_BYTES = 4 * 8

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_info
 
 import uws_core as uws
 from uws_core.errors import Cancelled
-from uws_core.passes import lanes
+from uws_core.passes import workers
 from uws_core.passes.gram import gram
 
 N, SHAPE, BUDGET = 5, (96, 64), 2 * 5 * 64 * 4 * 7
@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def with_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = replace(lanes._threads(), cores=cores)
-    monkeypatch.setattr(lanes, "_threads", lambda: threads)
+    threads = replace(workers._threads(), cores=cores)
+    monkeypatch.setattr(workers, "_threads", lambda: threads)
 
 
 def test_the_number_of_lanes_changes_rounding_of_double_sums_only(folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -54,7 +54,7 @@ def test_the_same_call_gives_the_same_bits(folder: Path):
 def test_more_models_than_lanes_are_for_give_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch):
     collection = uws.collect(folder)
     expected = gram(collection, "a.weight", budget=BUDGET)
-    monkeypatch.setattr(lanes, "MOST_MODELS", 2)
+    monkeypatch.setattr(workers, "MOST_MODELS", 2)
     found = gram(collection, "a.weight", budget=BUDGET)
     np.testing.assert_allclose(found.values, expected.values, rtol=0, atol=1e-13 * np.abs(expected.values).max())
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from uws_core.collection import collect
 from uws_core.errors import ExportError, UnreadableFile
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
-from uws_core.saved import parse_saved, read_saved, save, saved_text
+from uws_core.store.saved_collections import parse_saved, read_saved, save, saved_text
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TEXT = st.text(max_size=20)

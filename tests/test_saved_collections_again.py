@@ -16,7 +16,7 @@ from tests.hub_standin import HubStandIn
 from uws_core.collection import collect
 from uws_core.errors import CollectionError, OutsideRoot
 from uws_core.nouns.hub import HubQuery
-from uws_core.saved import save
+from uws_core.store.saved_collections import save
 
 __all__ = ["standin"]
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.test_projection import outside, stack_of
 
 from tests.test_gram import LAYER, weights, written
-from tests.test_project import outside, stack_of
 from uws_core.analysis.heldout import held_out
 from uws_core.analysis.residuals import OTHERS
-from uws_core.codec import factors_bytes, factors_from
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
-from uws_core.passes import own as room
+from uws_core.passes import per_model_svd as room
 from uws_core.passes.gram import gram
-from uws_core.passes.own import own_factors, own_newcomer
+from uws_core.passes.per_model_svd import own_factors, own_newcomer
+from uws_core.store.codec import factors_bytes, factors_from
 
 GROUPS = list("aabbbbccc")
 

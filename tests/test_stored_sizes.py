@@ -10,9 +10,9 @@ from uws_core.analysis.accounting import storage
 from uws_core.answers.reconstruction import _size
 from uws_core.collection import collect
 from uws_core.nouns.evidence import Verdict
-from uws_core.passes.thin_sizes import stored_numbers
+from uws_core.passes.stored_sizes import stored_numbers
 from uws_core.reporting.judged import Asked, judged
-from uws_core.store import Store
+from uws_core.store.results import Store
 
 KEY = "blocks.0.attn.k.weight"
 

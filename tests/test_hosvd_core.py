@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 from tensorly.decomposition import tucker
+from tests.test_projection import stack_of
 
 from tests.test_gram import LAYER, written
 from tests.test_hosvd import hosvd_error, spectra_of
-from tests.test_project import stack_of
 from uws_core.analysis.hosvd import tucker_bounds
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection
-from uws_core.passes.core import core, core_errors
 from uws_core.passes.gram import gram
+from uws_core.passes.hosvd_core import core, core_errors
 from uws_core.passes.side import side_gram
 
 

@@ -19,9 +19,9 @@ from uws_core import run
 from uws_core.errors import Cancelled, ClusterError, SourceError, StoreError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes import spread as spreading
-from uws_core.passes.spread import spread
-from uws_core.store import Store
+from uws_core.passes import distribute
+from uws_core.passes.distribute import spread
+from uws_core.store.results import Store
 
 OPTIONS = {"device": "cpu", "precision": "auto", "budget": 2 * 4 * 32 * 4 * 8}
 BLOCK = 4 * 32 * 4 * 16
@@ -146,8 +146,8 @@ def test_stop_is_no_failed_layer(folder: Path, store: Store, threads: int) -> No
 
 
 def test_the_queue_of_the_executor_stays_short(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spreading, "_LEAST_WAITING", 3)
-    monkeypatch.setattr(spreading, "_REFS_WAITING", 0)
+    monkeypatch.setattr(distribute, "_LEAST_WAITING", 3)
+    monkeypatch.setattr(distribute, "_REFS_WAITING", 0)
     collection = uws.collect(folder)
     executor = Held()
     queued: list[int] = []
