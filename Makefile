@@ -1,32 +1,45 @@
-# make run    the app, on a machine with nothing but Python 3.11 or later
-# make test   ruff, mypy, and every test with a real browser where there is one
-# make bench  speed and memory against other tools, as one table
-# make soak   the slow tests: hundreds of kills, full disks, thousands of reruns
+# make run          the app, on a machine with nothing but Python 3.11 or later
+# make check        ruff, mypy and the unit tests: no page, no browser; minutes
+# make test         ruff, mypy and every test but the long ones, with a real browser where there is one
+# make test-lowest  the unit tests with the lowest versions that pyproject.toml allows
+# make soak         the long tests: hundreds of kills, full disks, thousands of reruns, alarm rates
+# make bench        speed and memory against other tools, as one table and as JSON
 #
 # PYTHON=python3.12 make run    chooses the interpreter the first time
 # REQUIRE_BROWSER=1 make test   fails without a browser instead of skipping its tests
+# WORKERS=4 make test           tests side by side; by default one worker a core
 
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
 
 # A stamp is newer than the list it was installed from: the second call installs nothing.
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 
-.PHONY: run test check bench soak clean
+.PHONY: run test check lint test-lowest bench soak clean
 
 run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
 
-test: $(DEV) check
-	$(BIN)/python -m pytest
+test: $(DEV) lint
+	$(PYTEST)
 
-check: $(DEV)
+check: $(DEV) lint
+	$(PYTEST) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not bench and not pages"
+
+lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+test-lowest:
+	$(MAKE) VENV=.venv-lowest .venv-lowest/.lowest.stamp
+	.venv-lowest/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --ignore=tests/ui --ignore=tests/e2e \
+		-m "not slow and not bench and not pages"
 
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
@@ -47,6 +60,10 @@ $(BIN)/python:
 $(RUNTIME): requirements.txt | $(BIN)/python
 	@echo "Installing what the app needs into $(VENV); only the first time, it may take some minutes."
 	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/.lowest.stamp: requirements-lowest.txt requirements-dev.txt | $(BIN)/python
+	$(PIP) -c requirements-lowest.txt -r requirements-dev.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt requirements-cluster.txt $(RUNTIME)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from uws_core.ui import sidebar, state
+from uws_core.ui import password, sidebar, state
 
 # Word (of the script and the address), icon, and the one question the page answers.
 PAGES = (
@@ -33,6 +33,7 @@ page = st.navigation(
     ]
 )
 st.set_page_config(page_title=f"{page.title} - Universal weight subspaces")
+password.require()
 state.enter()
 if page.title != "Home":
     sidebar.show()
