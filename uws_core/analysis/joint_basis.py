@@ -1,0 +1,298 @@
+"""Joint bases of many updates: one pair of bases, and one small core a model.
+
+Letters: n updates `dW_i = up_i @ down_i` of an m x p layer, ranks r_i with sum R, k directions a side.
+
+* two-sided (JD-Full): `dW_i ~ U S_i V^T` with orthonormal U (m x k), V (p x k), S_i = U^T dW_i V (k x k);
+* diagonal (JD-Diag): S_i diagonal, U and V free: the CP decomposition of the m x p x n tensor.
+
+Updates stay in thin form: no m x p matrix is formed. Source: arXiv 2407.00066 (Compress then Serve); Tucker-2 and HOOI:
+De Lathauwer, De Moor, Vandewalle 2000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from uws_core.nouns.arrays import Floats
+
+# The subspaces moved by less than this (squared sines, summed) in one sweep.
+_SETTLED = 1e-9
+_MOST_SWEEPS = 50
+# Ridge of the normal equations of JD-Diag, relative to their largest entry: without it two components may grow without
+# bound and cancel (the best CP approximation need not exist).
+_RIDGE = 1e-9
+# Up to this side a full decomposition is used.
+_SMALL_SIDE = 1024
+# A singular value below this share of the largest is rounding; float32 stacks reach 1e-6.
+_RANK = 1e-6
+
+
+@dataclass(frozen=True)
+class ThinUpdates:
+    """Updates of one layer side by side: `up` (m, R) with each model's scale in it, `down` (R, p), ranks (n,)."""
+
+    up: Floats
+    down: Floats
+    ranks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, ups: Sequence[Floats], downs: Sequence[Floats]) -> ThinUpdates:
+        """Stacks factors up_i (m, r_i) and down_i (r_i, p)."""
+        return cls(np.concatenate(ups, axis=1), np.concatenate(downs, axis=0), tuple(down.shape[0] for down in downs))
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """The first rank row of each model, and R at the end."""
+        return (0, *np.cumsum(self.ranks).tolist())
+
+    def parts(self, stack: Floats) -> list[Floats]:
+        """Splits rows (R, ...) by model."""
+        return np.split(stack, self.starts[1:-1])
+
+    @cached_property
+    def norms2(self) -> Floats:
+        """Squared Frobenius norms (n,): `tr((up^T up)(down down^T))`."""
+        ups, downs = self.parts(self.up.T), self.parts(self.down)
+        return np.asarray([float(np.sum((u @ u.T) * (d @ d.T))) for u, d in zip(ups, downs, strict=True)])
+
+    def weights(self) -> Floats:
+        """`1 / |dW_i|^2` (n,), 0 for zero updates: every model's relative error counts the same."""
+        return np.asarray(np.divide(1.0, self.norms2, out=np.zeros(len(self.ranks)), where=self.norms2 > 0))
+
+
+@dataclass(frozen=True)
+class JointBasis:
+    """`U` (m, k), `V` (p, k), cores (n, k, k), or (n, k) where they are diagonal; the squared error left of each model.
+
+    `errors2` (n,) is `|dW_i - U S_i V^T|^2`, `norms2` (n,) is `|dW_i|^2`; `sweeps` the sweeps until the bases settled.
+    """
+
+    left: Floats
+    right: Floats
+    cores: Floats
+    errors2: Floats
+    norms2: Floats
+    sweeps: int
+
+    @property
+    def relative_errors(self) -> Floats:
+        """`|dW_i - dW^_i| / |dW_i|` (n,); 0 for a zero update."""
+        share = np.divide(self.errors2, self.norms2, out=np.zeros_like(self.errors2), where=self.norms2 > 0)
+        return np.asarray(np.sqrt(np.clip(share, 0.0, None)))
+
+
+def two_sided(updates: ThinUpdates, k: int, *, weights: Floats | None = None) -> JointBasis:
+    """Returns the joint two-sided basis of k directions a side (fewer where the updates span fewer).
+
+    HOOI: the leading left directions of all updates seen through V, then the right ones seen through U, until neither
+    moves. Starts from the HOSVD. Price a sweep: `4 R k (m + p)` multiply-adds. `weights` (n,) default to `1/|dW_i|^2`.
+    """
+    weights = updates.weights() if weights is None else weights
+    left = side_directions(updates, k, weights=weights)
+    right = side_directions(_turned(updates), k, weights=weights)
+    sweeps, moved = 0, np.inf
+    while moved >= _SETTLED and sweeps < _MOST_SWEEPS:
+        sweeps += 1
+        new_left = _leading(updates, right, left, weights)
+        new_right = _leading(_turned(updates), new_left, right, weights)
+        moved = _moved(left, new_left) + _moved(right, new_right)
+        left, right = new_left, new_right
+    cores = project(updates, left, right)
+    errors2 = updates.norms2 - np.square(cores).sum(axis=(1, 2))
+    return JointBasis(left, right, cores, np.clip(errors2, 0.0, None), updates.norms2, sweeps)
+
+
+def side_directions(updates: ThinUpdates, k: int, *, weights: Floats) -> Floats:
+    """Returns the k leading eigenvectors (m, k) of `sum_i w_i dW_i dW_i^T`."""
+    return _top_left(_loaded(updates, updates.parts(updates.down), weights), k)
+
+
+def expected_errors2(updates: ThinUpdates) -> Floats:
+    """Returns an upper bound of the mean squared relative error at k = 0, 1, ... directions a side.
+
+    The sum of the two one-sided HOSVD tails, at most 1; the two-sided error lies between the larger tail and this.
+    """
+    weights = updates.weights()
+    tails = []
+    for turned in (updates, _turned(updates)):
+        loaded = _loaded(turned, turned.parts(turned.down), weights)
+        small = loaded @ loaded.T if loaded.shape[0] <= loaded.shape[1] else loaded.T @ loaded
+        energy = np.clip(np.linalg.eigvalsh(small.astype(np.float64))[::-1], 0.0, None)
+        left = 1 - np.concatenate([[0.0], np.cumsum(energy)]) / max(float(energy.sum()), 1e-300)
+        tails.append(np.clip(left, 0.0, 1.0))
+    size = max(map(len, tails))
+    whole = sum(np.pad(tail, (0, size - len(tail))) for tail in tails)
+    return np.asarray(np.minimum(np.minimum.accumulate(whole), 1.0))
+
+
+def project(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
+    """Returns `U^T dW_i V` (n, k_left, k_right)."""
+    lefts, rights = updates.parts(updates.up.T @ left), updates.parts(updates.down @ right)
+    return np.stack([one.T @ other for one, other in zip(lefts, rights, strict=True)])
+
+
+def projected(updates: ThinUpdates, left: Floats, right: Floats) -> JointBasis:
+    """Returns the two-sided approximation in a given orthonormal pair of bases, such as a random one."""
+    cores = project(updates, left, right)
+    errors2 = updates.norms2 - np.square(cores).sum(axis=(1, 2))
+    return JointBasis(left, right, cores, np.clip(errors2, 0.0, None), updates.norms2, 0)
+
+
+def diagonal(updates: ThinUpdates, k: int, *, starts: int = 3, seed: int = 0) -> JointBasis:
+    """Returns the best of several alternating least squares fits of `sum_c U_c diag(s_i) V_c^T` to the updates.
+
+    The first start is the two-sided basis, the others are random. Weighted by `1/|dW_i|^2`; columns of U and V have
+    norm 1. Unique only up to order, sign and scale of the components.
+    """
+    weights = updates.weights()
+    generator = np.random.default_rng(seed)
+    m, p = updates.up.shape[0], updates.down.shape[1]
+    first = two_sided(updates, k, weights=weights)
+    fits = []
+    for start in range(starts):
+        left, right = _unit(generator.standard_normal((m, k))), _unit(generator.standard_normal((p, k)))
+        if start == 0:
+            turned, _, other = np.linalg.svd(np.tensordot(weights, first.cores, axes=1))
+            k_first = min(first.left.shape[1], first.right.shape[1], k)
+            left[:, :k_first], right[:, :k_first] = (
+                (first.left @ turned)[:, :k_first],
+                (first.right @ other.T)[:, :k_first],
+            )
+        fits.append(_alternating(updates, left, right, weights))
+    return min(fits, key=lambda fit: float(weights @ fit.errors2))
+
+
+def own_svd_errors(updates: ThinUpdates, ranks: Sequence[int]) -> Floats:
+    """Returns relative errors (len(ranks), n) of each update's own truncated SVD at each rank."""
+    errors = np.zeros((len(ranks), len(updates.ranks)))
+    for index, (u, d) in enumerate(zip(updates.parts(updates.up.T), updates.parts(updates.down), strict=True)):
+        sizes = np.linalg.svd(np.linalg.qr(u.T)[1] @ np.linalg.qr(d.T)[1].T, compute_uv=False)
+        energy = np.square(sizes)
+        total = float(energy.sum())
+        if total > 0:
+            errors[:, index] = [np.sqrt(max(float(energy[rank:].sum()), 0.0) / total) for rank in ranks]
+    return errors
+
+
+def random_basis(size: int, k: int, *, generator: np.random.Generator) -> Floats:
+    """Returns k orthonormal random directions (size, k)."""
+    return np.linalg.qr(generator.standard_normal((size, k)))[0]
+
+
+def thin(left: Floats, core: Floats, right: Floats, rank: int) -> tuple[Floats, Floats]:
+    """Returns factors up (m, r), down (r, p) of `left core right^T`, singular values split evenly, r <= rank.
+
+    Even splitting keeps both factors in the range of float16 and is what loaders write themselves.
+    """
+    matrix = np.diag(core) if core.ndim == 1 else core
+    # JD-Diag's columns are not orthonormal: their own triangular factors go into the core.
+    q_left, r_left = np.linalg.qr(left)
+    q_right, r_right = np.linalg.qr(right)
+    turned, sizes, other = np.linalg.svd(r_left @ matrix @ r_right.T)
+    root = np.sqrt(sizes[:rank])
+    return (q_left @ turned[:, :rank]) * root, (root[:, None] * other[:rank]) @ q_right.T
+
+
+def _loaded(updates: ThinUpdates, seen: Sequence[Floats], weights: Floats) -> Floats:
+    """`up_i L_i` side by side (m, .) with `L_i L_i^T = w_i seen_i seen_i^T`, so that its Gram is the wanted sum."""
+    factors = []
+    for part, weight in zip(seen, weights, strict=True):
+        # A triangular factor is at most r wide, whatever the width of what is seen.
+        triangle = np.linalg.qr(part.T)[1].T if part.shape[1] > part.shape[0] else part
+        factors.append(np.sqrt(weight) * triangle)
+    ups = updates.parts(updates.up.T)
+    return np.concatenate([one.T @ factor for one, factor in zip(ups, factors, strict=True)], axis=1)
+
+
+def _leading(updates: ThinUpdates, right: Floats, left: Floats, weights: Floats) -> Floats:
+    """The leading left directions of all `dW_i V`, as many as `left` has, which large layers start from."""
+    return _top_left(_loaded(updates, updates.parts(updates.down @ right), weights), left.shape[1], start=left)
+
+
+def _top_left(matrix: Floats, k: int, *, start: Floats | None = None) -> Floats:
+    """The k leading left singular vectors (m, k) of a matrix (m, R), fewer where its rank is less.
+
+    Exact where one side is below `_SMALL_SIDE`. Larger ones by subspace iteration from `start`, or from a seeded random
+    one: a full decomposition of 4096 x 8000 takes a minute, four iterations a second.
+    """
+    m, width = matrix.shape
+    if min(m, width) <= max(_SMALL_SIDE, 2 * k):
+        directions, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
+    else:
+        block = start
+        if block is None:
+            block = np.random.default_rng(0).standard_normal((m, k + 16)).astype(matrix.dtype)
+        for _ in range(1 if start is not None else 4):
+            block = np.linalg.qr(matrix @ (matrix.T @ block))[0]
+        turned, sizes, _ = np.linalg.svd(block.T @ matrix, full_matrices=False)
+        directions = block @ turned
+    rank = int((sizes > _RANK * max(float(sizes[0]), 1e-300)).sum()) if sizes.size else 0
+    return np.ascontiguousarray(directions[:, : max(min(k, rank), 1)])
+
+
+def _turned(updates: ThinUpdates) -> ThinUpdates:
+    """The transposed updates."""
+    return ThinUpdates(updates.down.T, updates.up.T, updates.ranks)
+
+
+def _moved(before: Floats, after: Floats) -> float:
+    """Sum of squared sines between two bases: 0 where they span the same, whatever their signs and order."""
+    return float(max(after.shape[1] - np.square(before.T @ after).sum(), 0.0))
+
+
+def _unit(columns: Floats) -> Floats:
+    norms = np.linalg.norm(columns, axis=0)
+    return columns / np.where(norms > 0, norms, 1.0)
+
+
+def _alternating(updates: ThinUpdates, left: Floats, right: Floats, weights: Floats) -> JointBasis:
+    """Alternating least squares of JD-Diag from one start."""
+    turned = _turned(updates)
+    before = np.inf
+    errors2, cores = updates.norms2, np.zeros((len(updates.ranks), left.shape[1]))
+    sweeps, error = 0, np.inf
+    while sweeps < _MOST_SWEEPS and (sweeps < 2 or before - error >= 1e-7 * before):
+        sweeps, before = sweeps + 1, error
+        cores = _diagonals(updates, left, right)
+        left = _unit(_refit(updates, right, cores, weights))
+        cores = _diagonals(updates, left, right)
+        right = _unit(_refit(turned, left, cores, weights))
+        cores = _diagonals(updates, left, right)
+        errors2 = _diagonal_errors2(updates, left, right, cores)
+        error = float(weights @ errors2)
+    return JointBasis(left, right, cores, np.clip(errors2, 0.0, None), updates.norms2, sweeps)
+
+
+def _diagonals(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
+    """The best diagonals (n, k) for given bases: `[(U^T U) o (V^T V)] s_i = diag(U^T dW_i V)`."""
+    return np.asarray(np.linalg.solve(_normal(left, right), _aligned(updates, left, right).T).T)
+
+
+def _aligned(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
+    """`diag(U^T dW_i V)` (n, k)."""
+    products = (updates.up.T @ left) * (updates.down @ right)
+    return np.add.reduceat(products, updates.starts[:-1], axis=0)
+
+
+def _normal(left: Floats, right: Floats) -> Floats:
+    matrix = (left.T @ left) * (right.T @ right)
+    return np.asarray(matrix + _RIDGE * float(np.diag(matrix).max()) * np.eye(matrix.shape[0]))
+
+
+def _refit(updates: ThinUpdates, right: Floats, cores: Floats, weights: Floats) -> Floats:
+    """`U = (sum_i w_i dW_i V S_i)(sum_i w_i S_i V^T V S_i)^-1`."""
+    rows = np.repeat(cores * weights[:, None], updates.ranks, axis=0)
+    target = updates.up @ ((updates.down @ right) * rows)
+    matrix = (right.T @ right) * ((cores * weights[:, None]).T @ cores)
+    matrix += _RIDGE * float(np.diag(matrix).max(initial=0.0)) * np.eye(matrix.shape[0]) + 1e-300 * np.eye(len(matrix))
+    return np.asarray(np.linalg.solve(matrix, target.T).T)
+
+
+def _diagonal_errors2(updates: ThinUpdates, left: Floats, right: Floats, cores: Floats) -> Floats:
+    aligned = _aligned(updates, left, right)
+    inner = (left.T @ left) * (right.T @ right)
+    return np.asarray(updates.norms2 - 2 * (cores * aligned).sum(1) + np.einsum("ik,kl,il->i", cores, inner, cores))
