@@ -12,8 +12,8 @@ from torch import Tensor
 
 from uws_core.errors import LayerError
 from uws_core.nouns.models import LayerKey, ModelRef
-from uws_core.sources import open_source
 from uws_core.sources.base import Source
+from uws_core.sources.opening import open_source
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import LayerKey, ModelRef
 from uws_core.passes.gram import gram
 from uws_core.run import chosen_layers
-from uws_core.sources import folder, open_source
-from uws_core.sources.adapter import Adapter
+from uws_core.sources.files import folder
+from uws_core.sources.formats.adapter import Adapter
+from uws_core.sources.opening import open_source
 from uws_core.ui.tokens import layer_names
 
 Q = "down_blocks.0.attentions.1.transformer_blocks.0.attn1.to_q"

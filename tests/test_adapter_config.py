@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.written import pair, reason, written
 from uws_core.errors import SourceError, UnreadableFile, UnsupportedFormat
-from uws_core.sources import open_source
-from uws_core.sources.adapter_config import settings_of
+from uws_core.sources.formats.adapter_config import settings_of
+from uws_core.sources.opening import open_source
 
 HOSTILE = settings(max_examples=max(300, 5 * settings.default.max_examples))
 

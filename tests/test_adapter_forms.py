@@ -6,7 +6,7 @@ from torch import Tensor
 from tests.written import dense, draw, pair, written
 from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import LayerKey
-from uws_core.sources import open_source
+from uws_core.sources.opening import open_source
 
 
 class TestKohya:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from uws_core.errors import SourceError
 from uws_core.nouns.models import LowRank, ModelRef
-from uws_core.sources import open_source
-from uws_core.sources.adapter_keys import Key, Role, parsed, spelled
+from uws_core.sources.formats.adapter_keys import Key, Role, parsed, spelled
+from uws_core.sources.opening import open_source
 
 HOSTILE = settings(max_examples=max(300, 5 * settings.default.max_examples))
 

@@ -13,9 +13,9 @@ from tests.written import pair, written
 from uws_core.collection import collect
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
-from uws_core.sources import open_source
-from uws_core.sources.blob import torch_dtypes
-from uws_core.sources.header import NUMBERS
+from uws_core.sources.files.blob import torch_dtypes
+from uws_core.sources.files.header import NUMBERS
+from uws_core.sources.opening import open_source
 
 
 def adapter(seed: int, alpha: Tensor, modules: tuple[str, ...] = ("q", "k")) -> dict[str, Tensor]:

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 import uws_core as uws
-from uws_core.sources import buffers as module
-from uws_core.sources.buffers import Buffers, buffers
+from uws_core.sources.files import buffers as module
+from uws_core.sources.files.buffers import Buffers, buffers
 
 MIB = 2**20
 SHAPE = (8, 64, 4096)

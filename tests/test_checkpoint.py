@@ -14,8 +14,8 @@ from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import ModelRef
 from uws_core.passes.gram import gram
-from uws_core.sources import open_source
-from uws_core.sources.names import nearest, unwrapped
+from uws_core.sources.formats.tensor_names import nearest, unwrapped
+from uws_core.sources.opening import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

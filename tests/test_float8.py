@@ -11,7 +11,7 @@ from torch import Tensor
 
 from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import open_source
+from uws_core.sources.opening import open_source
 
 
 def some(*shape: int, seed: int = 0) -> Tensor:

@@ -13,8 +13,8 @@ from tests.contracts import SourceContract, Written
 from tests.written import matrices, sharded, weights
 from uws_core.errors import UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import open_source, resolved
-from uws_core.sources.blob import FileBlob
+from uws_core.sources.files.blob import FileBlob
+from uws_core.sources.opening import open_source, resolved
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16, torch.float64]
 

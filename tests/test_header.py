@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey, LeftOut
-from uws_core.sources.header import BITS, PREFIX, Header, as_layer, header_length, parse_header
+from uws_core.sources.files.header import BITS, PREFIX, Header, as_layer, header_length, parse_header
 
 # Names that the library also knows; it has renamed none of these since its first release.
 DTYPES = ["BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64"]

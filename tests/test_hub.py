@@ -10,9 +10,10 @@ from tests.hub_fixtures import files, standin, tensors
 from tests.hub_standin import TOKEN, HubStandIn
 from uws_core.errors import UnsupportedFormat
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import hub, open_source, resolved
-from uws_core.sources.header import FIRST_READ
-from uws_core.sources.hub_files import HubBlob
+from uws_core.sources.files.header import FIRST_READ
+from uws_core.sources.hub import hub
+from uws_core.sources.hub.files import HubBlob
+from uws_core.sources.opening import open_source, resolved
 
 __all__ = ["standin"]
 

@@ -16,7 +16,8 @@ from tests.hub_fixtures import QUICK, files, standin, tensors
 from tests.hub_standin import STRANGER, TOKEN, HubStandIn
 from uws_core.errors import HubError, OutsideRoot, SourceError
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import hub, open_source
+from uws_core.sources.hub import hub
+from uws_core.sources.opening import open_source
 
 __all__ = ["standin"]
 
@@ -106,7 +107,7 @@ def test_a_machine_that_is_offline_learns_it_at_once(monkeypatch: pytest.MonkeyP
 def test_a_folder_needs_no_client(tmp_path: Path):
     save_file(tensors(), tmp_path / "m.safetensors")
     code = (
-        "import sys; from uws_core.sources import resolved; from uws_core.nouns.models import ModelRef;"
+        "import sys; from uws_core.sources.opening import resolved; from uws_core.nouns.models import ModelRef;"
         f"resolved(ModelRef({str(tmp_path / 'm.safetensors')!r}, '')); print('huggingface_hub' in sys.modules)"
     )
     done = subprocess.run(

@@ -11,9 +11,10 @@ from uws_core.collection import collect
 from uws_core.errors import HubError
 from uws_core.nouns.models import ModelRef
 from uws_core.passes.gram import gram
+from uws_core.sources.files.header import FIRST_READ
+from uws_core.sources.hub import hub
+from uws_core.sources.opening import open_source
 from uws_core.store.saved_collections import save
-from uws_core.sources import hub, open_source
-from uws_core.sources.header import FIRST_READ
 
 __all__ = ["standin"]
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from uws_core.errors import SourceError, UnreadableFile
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import open_source
-from uws_core.sources.adapter_keys import spelled
-from uws_core.sources.header import parse_header
-from uws_core.sources.names import LONGEST, unwrapped
+from uws_core.sources.files.header import parse_header
+from uws_core.sources.formats.adapter_keys import spelled
+from uws_core.sources.formats.tensor_names import LONGEST, unwrapped
+from uws_core.sources.opening import open_source
 
 # Seconds of one core. Each case takes well below one where work grows with size, and minutes where with its square.
 LIMIT = 15.0

@@ -4,7 +4,7 @@ from contextlib import suppress
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from uws_core.sources.patterns import Patterns, ends_with
+from uws_core.sources.formats.patterns import Patterns, ends_with
 
 HOSTILE = settings(max_examples=max(300, 5 * settings.default.max_examples))
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import LowRank, ModelRef
-from uws_core.sources import open_source
 from uws_core.sources.base import Source
+from uws_core.sources.opening import open_source
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")

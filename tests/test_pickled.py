@@ -14,7 +14,7 @@ from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey, ModelRef
 from uws_core.passes.gram import gram
 from uws_core.passes.side import side_gram
-from uws_core.sources import open_source
+from uws_core.sources.opening import open_source
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

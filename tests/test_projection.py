@@ -23,7 +23,7 @@ from uws_core.passes.per_model_svd import own_factors
 from uws_core.passes.projection import comparable, newcomer
 from uws_core.passes.side import side_gram
 from uws_core.passes.side_heldout import SideQuestion, side_held_out, side_project
-from uws_core.sources import resolved
+from uws_core.sources.opening import resolved
 
 KEPT = (0, 1, 5, 20)
 CURVES = ("subspace2", "in_sample2", "random2")

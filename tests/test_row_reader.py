@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from uws_core.nouns.models import LayerKey
-from uws_core.sources.blob import FileBlob, RowReader, read_header
-from uws_core.sources.buffers import buffer_of
-from uws_core.sources.slabs import SlabReader
+from uws_core.sources.files.blob import FileBlob, RowReader, read_header
+from uws_core.sources.files.buffers import buffer_of
+from uws_core.sources.files.row_slabs import SlabReader
 
 SHAPE = (37, 24)
 TYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)

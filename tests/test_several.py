@@ -10,7 +10,9 @@ from tests.written import dense, pair, reason
 from uws_core.collection import collect
 from uws_core.errors import UnsupportedFormat
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import adapter, adapter_keys, folder, open_source, tensors
+from uws_core.sources.files import folder, tensors
+from uws_core.sources.formats import adapter, adapter_keys
+from uws_core.sources.opening import open_source
 
 
 def packed(path: Path, count: int, modules: int = 2) -> Path:

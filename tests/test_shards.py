@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from tests.written import matrices, sharded, weights
 from uws_core.errors import OutsideRoot, SourceError, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import open_source
-from uws_core.sources.shards import layout_of, placed, safe_name
+from uws_core.sources.files.shards import layout_of, placed, safe_name
+from uws_core.sources.opening import open_source
 
 # Some thousands over all tests here; the wide profile takes ten times as many, and new ones each time.
 HOSTILE = settings(max_examples=max(400, 5 * settings.default.max_examples))

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.written import model, reason
 from uws_core.collection import collect
-from uws_core.sources.table import parse_table
+from uws_core.sources.model_table import parse_table
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from tests.hub_standin import HubStandIn
 from tests.written import dense, pair, reason, sharded, weights
 from uws_core.collection import collect
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import open_source
-from uws_core.sources.shards import USUAL, layout_of
+from uws_core.sources.files.shards import USUAL, layout_of
+from uws_core.sources.opening import open_source
 
 __all__ = ["standin"]
 

@@ -11,15 +11,15 @@ from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
 from uws_core.errors import CollectionError, SourceError
 from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
-from uws_core.store.saved_collections import SUFFIX, read_saved
-from uws_core.sources import on_hub, resolved
-from uws_core.sources.asked import Asked, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
-from uws_core.sources.discover import natural
-from uws_core.sources.opening import Opened, Report, open_all
-from uws_core.sources.pickled import MARK
-from uws_core.sources.table import Table, matched
+from uws_core.sources.base import on_hub
+from uws_core.sources.discovery import natural
+from uws_core.sources.formats.pickled import MARK
+from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
+from uws_core.sources.model_table import Table, matched
+from uws_core.sources.opening import Opened, Report, open_all, resolved
 from uws_core.store.results import default_path
-from uws_core.zoo.demo import DATA, PREFIX, demo, ready
+from uws_core.store.saved_collections import SUFFIX, read_saved
+from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
@@ -97,11 +97,11 @@ def _made_folder() -> Path:
     return results.with_name(f"{results.name}-demos")
 
 
-def _asked(where: Where, roots: Roots, *, pickled: bool) -> Asked:
+def _asked(where: Where, roots: Roots, *, pickled: bool) -> Listing:
     if isinstance(where, str) and where.startswith(PREFIX):
         known = demo(where)
-        if known.made:
-            known = ready(known, _made_folder())
+        if known.generated:
+            known = prepare(known, _made_folder())
         found = in_folder(known.folder)
         return replace(found, name=where, base=None if known.base is None else ModelRef(str(known.base), ""))
     if isinstance(where, HubQuery):
@@ -116,7 +116,7 @@ def _asked(where: Where, roots: Roots, *, pickled: bool) -> Asked:
     return listed(where, roots)
 
 
-def _reopened(path: Path, *, pickled: bool) -> Asked:
+def _reopened(path: Path, *, pickled: bool) -> Listing:
     """A saved collection; where its models lie is checked when they are opened, like where a link leads."""
     found = read_saved(path)
     # A file that came from elsewhere must not decide that a pickle is opened.
@@ -125,10 +125,10 @@ def _reopened(path: Path, *, pickled: bool) -> Asked:
     models = {label: ref for label, ref in found.models.items() if label not in refused}
     rows = {label: tuple(column[i] for column in found.table.values()) for i, label in enumerate(found.models)}
     table = Table(tuple(found.table), rows)
-    return Asked(found.name, models, table, found.base, found.left_out + notes, found.fingerprint, found.common_rows)
+    return Listing(found.name, models, table, found.base, found.left_out + notes, found.fingerprint, found.common_rows)
 
 
-def _changed(asked: Asked, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
+def _changed(asked: Listing, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
     """A note when a saved collection is not what it was."""
     if asked.saved in (None, "", fingerprint(refs)):
         return ()
@@ -155,7 +155,7 @@ def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], 
 
 
 def _table(
-    asked: Asked, labels: Sequence[str], opened: Mapping[str, Opened]
+    asked: Listing, labels: Sequence[str], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, tuple[Value, ...]], tuple[LeftOut, ...]]:
     """Attributes for the models by label, by file name, or by folder name."""
 
@@ -183,7 +183,7 @@ def _transposed(
     return frozenset(found), (note,) if found else ()
 
 
-def _own_base(asked: Asked, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
+def _own_base(asked: Listing, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
     """The base that a place names itself; without the one it was saved with, a collection is still one."""
     try:
         return _base(asked.base, roots, layers)

@@ -13,7 +13,7 @@ from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import Extent, RowReader
+    from uws_core.sources.files.blob import Extent, RowReader
 
 # A half-open range of output rows; None is all of them.
 Rows = tuple[int, int] | None

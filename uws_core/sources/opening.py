@@ -1,24 +1,37 @@
-"""Opening many models at once: the layout of each, or why there is none; weights are not read."""
+"""The front door: a reference becomes an opened `Source`, one or many at once. Only headers are read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from uws_core.errors import SourceError
+from uws_core.errors import SourceError, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef, Value
-from uws_core.sources import adapters_of, on_hub, resolved
-from uws_core.sources.adapter import SeveralAdapters
-from uws_core.sources.asked import Roots, all_inside
-from uws_core.sources.base import Source
+from uws_core.sources.base import Source, on_hub
+from uws_core.sources.files.folder import tensors_at
+from uws_core.sources.files.tensors import Tensors
+from uws_core.sources.formats import pickled
+from uws_core.sources.formats.adapter import MultipleAdapters, is_adapter
+from uws_core.sources.formats.checkpoint import Checkpoint
+from uws_core.sources.formats.multi_adapter import opened_adapter
+from uws_core.sources.listing import Roots, all_inside
+from uws_core.sources.source_cache import CachedSource, LayoutCache, SourceCache, file_stamps, now_ns
 
+# How the tensors of a model become layers, by format.
+FORMATS: Final[Mapping[str, Callable[[ModelRef, Tensors], Source]]] = {
+    "checkpoint": Checkpoint,
+    "adapter": opened_adapter,
+}
 # Headers are small reads that wait more than they work.
 _OPENERS: Final = 8
 # Of one file: each is a model, and a table of models is looked through by people.
 MOST_ADAPTERS: Final = 1000
+# A pass opens every model once a layer, so opened models and the layouts they share are cached.
+_source_cache: Final = SourceCache()
+_layout_cache: Final = LayoutCache()
 
 Report = Callable[[float, str], None]
 
@@ -35,6 +48,65 @@ class Opened:
     left_out: tuple[LeftOut, ...] = ()
     attributes: Mapping[str, Value] = field(default_factory=dict)
     problem: str = ""
+
+
+def open_source(ref: ModelRef) -> Source:
+    """The model, opened in any process; nothing but headers is read. A commit in `ref` must still be the content's.
+
+    Raises:
+        SourceError: missing, damaged, of a format that is not read, or changed since the commit was taken.
+    """
+    return cached_source(ref).source
+
+
+def cached_source(ref: ModelRef) -> CachedSource:
+    """The opened model, with which a change of its files is noticed without opening it again; see `open_source`."""
+    try:
+        if on_hub(ref):
+            return CachedSource(ref, _from_hub(ref), far=True)
+        return _source_cache.get(ref) or _checked(ref)
+    except SourceError as error:
+        if isinstance(error, MultipleAdapters):
+            raise
+        raise type(error)(f"{_shown(ref)}: {error}") from error
+
+
+def resolved(ref: ModelRef) -> tuple[ModelRef, Source]:
+    """The reference with the commit of its content now, and the opened model.
+
+    Raises:
+        SourceError: see `open_source`.
+    """
+    found = cached_source(ref)
+    source = found.source
+    if not on_hub(ref) and not ref.commit:
+        source.ref = replace(ref, commit=source.digest())
+        _source_cache.keep(replace(found, ref=source.ref))
+    return source.ref, source
+
+
+def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef, Source | SourceError]]:
+    """Each adapter of one file, opened or with what is wrong with it; the file is opened once.
+
+    Raises:
+        SourceError: the file cannot be read; see `open_source`.
+    """
+    if on_hub(ref):
+        from uws_core.sources.hub import hub
+
+        ref = hub.at_commit(ref)
+    began = now_ns()
+    tensors = hub.tensors_at(replace(ref, part=_file(ref))) if on_hub(ref) else _on_disk(ref)
+    stamps = () if on_hub(ref) else file_stamps(ref, tensors, began_ns=began)
+    for name in names:
+        part = replace(ref, part=f"{ref.part}:{name}")
+        try:
+            source = _opened(part, tensors)
+            source.ref = replace(part, commit=ref.commit or source.digest())
+            _source_cache.keep(CachedSource(source.ref, source, stamps))
+            yield source.ref, source
+        except SourceError as error:
+            yield part, type(error)(f"{_shown(part)}: {error}")
 
 
 def open_all(
@@ -59,7 +131,7 @@ def _open(ref: ModelRef, roots: Roots, dialect: str | None) -> dict[str, Opened]
         if roots is not None and not on_hub(ref):
             all_inside(Path(ref.repo), roots)
         return {"": _seen(ref, *resolved(ref), dialect)}
-    except SeveralAdapters as several:
+    except MultipleAdapters as several:
         return _open_each(ref, several.names, dialect)
     except SourceError as error:
         return {"": Opened(ref, problem=str(error))}
@@ -97,7 +169,54 @@ def _told(asked: ModelRef, found: ModelRef) -> tuple[Mapping[str, Value], tuple[
     """What the Hub says of a model that was just opened, and a note when it has another name now. Price: nothing."""
     if not on_hub(found):
         return {}, ()
-    from uws_core.sources import hub
+    from uws_core.sources.hub import hub
 
     note = LeftOut(asked.repo, f"it was renamed; it is {found.repo} now, and is read from there")
     return hub.look_up(found).attributes, (note,) if asked.repo != found.repo else ()
+
+
+def _from_hub(ref: ModelRef) -> Source:
+    """A model on the Hub; its commit is the content's, so a revision becomes one before anything is read."""
+    # The client takes 0.4 s to load, which a folder on this machine need not wait for.
+    from uws_core.sources.hub import hub
+
+    if pickled.MARK in ref.part:
+        raise UnsupportedFormat("pickled files on the Hub are not read; download and convert them to safetensors")
+    ref = hub.at_commit(ref)
+    return _opened(ref, hub.tensors_at(replace(ref, part=_file(ref))))
+
+
+def _on_disk(ref: ModelRef) -> Tensors:
+    file, marked, _ = _file(ref).partition(pickled.MARK)
+    return pickled.tensors_at(Path(ref.repo), file) if marked else tensors_at(Path(ref.repo), file)
+
+
+def _checked(ref: ModelRef) -> CachedSource:
+    """A model on this machine, whose content is that of the commit, if one is named; then it is kept."""
+    began = now_ns()
+    tensors = _on_disk(ref)
+    found = CachedSource(ref, _opened(ref, tensors), file_stamps(ref, tensors, began_ns=began))
+    if ref.commit:
+        if found.source.digest() != ref.commit:
+            raise UnreadableFile("the files changed since the collection was made; open the collection again")
+        _source_cache.keep(found)
+    return found
+
+
+def _opened(ref: ModelRef, tensors: Tensors) -> Source:
+    # The layout of one of several adapters is a small part of its file's.
+    known = None if ":" in ref.part else _layout_cache.alike(ref, tensors)
+    if known is not None:
+        return known
+    source = FORMATS["adapter" if is_adapter(tensors) else "checkpoint"](ref, tensors)
+    source.left_out = (*tensors.left_out, *source.left_out)
+    return _layout_cache.note(source, tensors)
+
+
+def _file(ref: ModelRef) -> str:
+    """The part without the name of one adapter among several in a file: `x.safetensors:style`, or `:style`."""
+    return ref.part.partition(":")[0]
+
+
+def _shown(ref: ModelRef) -> str:
+    return f"{ref.repo}#{ref.part}" if ref.part else ref.repo

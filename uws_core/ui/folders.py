@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from uws_core.errors import OutsideRoot, SourceError
-from uws_core.sources.table import NAME as TABLE
+from uws_core.sources.model_table import NAME as TABLE
 
 # As deep as models are looked for below a folder.
 _DEPTH = 4

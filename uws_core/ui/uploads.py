@@ -13,10 +13,10 @@ from typing import Final
 
 from uws_core.errors import UnreadableFile, UwsError
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.adapter_config import NOTES
-from uws_core.sources.header import PREFIX, header_length, parse_header
-from uws_core.sources.pickled import SUFFIXES as PICKLED
-from uws_core.sources.tensors import ADAPTER, CONFIG, takes_config
+from uws_core.sources.files.header import PREFIX, header_length, parse_header
+from uws_core.sources.files.tensors import ADAPTER, CONFIG, takes_config
+from uws_core.sources.formats.adapter_config import NOTES
+from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
 
 WEIGHTS: Final = ".safetensors"
 # The configuration of a whole model; nothing of it is needed to compare weights.

@@ -11,7 +11,7 @@ import streamlit as st
 
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, Value
-from uws_core.sources.table import KEY, parse_table
+from uws_core.sources.model_table import KEY, parse_table
 from uws_core.ui import shelf
 from uws_core.ui.catalogue import read_again
 from uws_core.ui.panels import page

@@ -8,7 +8,7 @@ import streamlit as st
 
 from uws_core.jobs import JobStatus, Report
 from uws_core.nouns.models import Collection, ModelRef
-from uws_core.sources import on_hub
+from uws_core.sources.base import on_hub
 from uws_core.ui.panels import page
 from uws_core.ui.panels.work import job_line
 from uws_core.ui.serve.grams import jobs
@@ -48,7 +48,7 @@ def _progress(key: str) -> None:
 
 def _start(key: str, far: tuple[ModelRef, ...]) -> None:
     def work(report: Report) -> None:
-        from uws_core.sources import hub
+        from uws_core.sources.hub import hub
 
         hub.download(far, report=report)
 

@@ -11,7 +11,7 @@ from uws_core.frames import hub as frames
 from uws_core.jobs import JobStatus
 from uws_core.nouns.hub import PRESETS, HubListing, HubModel
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.asked import not_listed
+from uws_core.sources.listing import not_listed
 from uws_core.ui import state
 from uws_core.ui.panels import choices, page
 from uws_core.ui.panels.work import job_line

@@ -8,7 +8,7 @@ from uws_core.errors import UwsError
 from uws_core.frames import loader as frames
 from uws_core.nouns.loader import Fate, LoaderReport
 from uws_core.nouns.models import Collection
-from uws_core.sources.pickled import MARK
+from uws_core.sources.formats.pickled import MARK
 from uws_core.ui.panels import choices, page
 from uws_core.ui.panels import figure as figures
 from uws_core.ui.selection import Selection

@@ -14,7 +14,7 @@ from uws_core.frames import collection as frames
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum
-from uws_core.sources import open_source
+from uws_core.sources.opening import open_source
 from uws_core.ui.serve import grams
 from uws_core.ui.serve import spectrum as spectra
 

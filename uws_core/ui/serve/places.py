@@ -149,7 +149,7 @@ def _roots() -> tuple[str, ...]:
 @st.cache_data(ttl=_FRESH_SECONDS, max_entries=32, show_spinner="Asking the Hub")
 def _listing(query: str, endpoint: str, has_token: bool) -> Listed:
     """`endpoint` and `has_token` are part of the key, so that an answer is not given to who would get another."""
-    from uws_core.sources import hub
+    from uws_core.sources.hub import hub
 
     try:
         return Listed(hub.find(query))

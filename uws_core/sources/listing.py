@@ -10,15 +10,15 @@ from pathlib import Path
 from uws_core.errors import CollectionError, OutsideRoot
 from uws_core.nouns.hub import HubListing, HubQuery, hub_ref, str_ref
 from uws_core.nouns.models import LeftOut, ModelRef
-from uws_core.sources.discover import CARDS, models_in
-from uws_core.sources.table import NAME, Table, read_table
+from uws_core.sources.discovery import CARDS, models_in
+from uws_core.sources.model_table import NAME, Table, read_table
 
 Place = str | Path | ModelRef
 Roots = tuple[Path, ...] | None
 
 
 @dataclass(frozen=True)
-class Asked:
+class Listing:
     """Models to open, by label; a reference without a commit takes the content's as it is now.
 
     `saved` is the fingerprint of a collection that was saved: its table is the whole truth, also about the Hub.
@@ -33,7 +33,7 @@ class Asked:
     common_rows: bool = False
 
 
-def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Asked:
+def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Listing:
     """The models that lie in a folder, with the attributes in its `models.csv` unless that is a link out of `roots`.
 
     Raises:
@@ -46,10 +46,10 @@ def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> As
         table = read_table(folder)
     except OutsideRoot as error:
         table = Table(left_out=(LeftOut(NAME, f"not used: {error}"),))
-    return Asked(folder.name, models, table, left_out=left_out)
+    return Listing(folder.name, models, table, left_out=left_out)
 
 
-def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models") -> Asked:
+def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models") -> Listing:
     """Models named one by one; each is called by the end of its path that tells it from the others.
 
     Raises:
@@ -63,20 +63,20 @@ def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models"
         if ref in refs:
             twice.append(LeftOut(str(place), "it was named twice; the first is used"))
         refs.setdefault(ref)
-    return Asked(name, dict(zip(_told_apart(list(refs)), refs, strict=True)), left_out=tuple(twice))
+    return Listing(name, dict(zip(_told_apart(list(refs)), refs, strict=True)), left_out=tuple(twice))
 
 
-def queried(query: HubQuery) -> Asked:
+def queried(query: HubQuery) -> Listing:
     """The models of the Hub that a query finds now, at their commits.
 
     Raises:
         HubError: the query asks for nothing, or the Hub cannot be reached.
     """
-    from uws_core.sources import hub
+    from uws_core.sources.hub import hub
 
     listing = hub.find(query)
     asked = listed([model.ref for model in listing.models], name=str(query))
-    return Asked(asked.name, asked.models, left_out=not_listed(listing))
+    return Listing(asked.name, asked.models, left_out=not_listed(listing))
 
 
 def not_listed(listing: HubListing) -> tuple[LeftOut, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from uws_core.sources.names import LONGEST, unwrapped
+from uws_core.sources.formats.tensor_names import LONGEST, unwrapped
 
 
 class Role(StrEnum):

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from uws_core.sources.base import Rows
-from uws_core.sources.header import FLOATS, TensorSpan
-from uws_core.sources.tensors import Tensors
+from uws_core.sources.files.header import FLOATS, TensorSpan
+from uws_core.sources.files.tensors import Tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

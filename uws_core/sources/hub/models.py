@@ -15,7 +15,7 @@ from huggingface_hub import get_session, hf_raise_for_status
 from uws_core.errors import HubError
 from uws_core.nouns.hub import HubListing, HubModel, HubQuery, hub_ref
 from uws_core.nouns.models import LeftOut, ModelRef
-from uws_core.sources.hub_client import HubClient
+from uws_core.sources.hub.client import HubClient
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ExpandModelProperty_T, ModelInfo, ModelSort_T

@@ -14,7 +14,7 @@ import numpy as np
 
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey
-from uws_core.sources.header import FIRST_READ, PREFIX, Header, TensorSpan, header_length, parse_header
+from uws_core.sources.files.header import FIRST_READ, PREFIX, Header, TensorSpan, header_length, parse_header
 
 if TYPE_CHECKING:
     import torch

@@ -18,8 +18,8 @@ from uws_core.errors import LayerError
 from uws_core.nouns.cost import slab_rows
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Rows, Source
-from uws_core.sources.blob import bytes_of
-from uws_core.sources.buffers import buffer_of
+from uws_core.sources.files.blob import bytes_of
+from uws_core.sources.files.buffers import buffer_of
 
 if TYPE_CHECKING:
     from torch import Tensor

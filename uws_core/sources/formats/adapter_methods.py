@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from uws_core.sources.adapter_keys import Role
+from uws_core.sources.formats.adapter_keys import Role
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,10 +11,10 @@ from typing import Final
 
 from uws_core.errors import OutsideRoot, SourceError, UnreadableFile
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.blob import Blob, FileBlob, read_header
-from uws_core.sources.header import Header
-from uws_core.sources.shards import SUFFIX, layout_of, safe_name
-from uws_core.sources.tensors import ADAPTER, CONFIG, Tensors, open_tensors, takes_config
+from uws_core.sources.files.blob import Blob, FileBlob, read_header
+from uws_core.sources.files.header import Header
+from uws_core.sources.files.shards import SUFFIX, layout_of, safe_name
+from uws_core.sources.files.tensors import ADAPTER, CONFIG, Tensors, open_tensors, takes_config
 
 # Path, size, times of last change of content and of entry: while they stand, what was read in this process is current.
 Stamp = tuple[str, int, int, int]

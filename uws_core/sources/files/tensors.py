@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, Self
 
 from uws_core.errors import LayerError, UnreadableFile
 from uws_core.nouns.models import LayerKey, LeftOut
-from uws_core.sources.adapter_keys import is_telling, parsed
 from uws_core.sources.base import Rows, within
-from uws_core.sources.blob import Blob, Extent, RowReader, read_header, torch_dtypes
-from uws_core.sources.header import BITS, Header, TensorSpan
-from uws_core.sources.shards import Layout, not_read, placed
+from uws_core.sources.files.blob import Blob, Extent, RowReader, read_header, torch_dtypes
+from uws_core.sources.files.header import BITS, Header, TensorSpan
+from uws_core.sources.files.shards import Layout, not_read, placed
+from uws_core.sources.formats.adapter_keys import is_telling, parsed
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,15 +20,15 @@ from uws_core.errors import HubError, UnsupportedFormat
 from uws_core.nouns.hub import HubListing, HubModel, HubQuery
 from uws_core.nouns.models import ModelRef
 from uws_core.nouns.sizes import bytes_from
-from uws_core.sources import hub_models
-from uws_core.sources.blob import Blob
-from uws_core.sources.hub_client import HubClient
-from uws_core.sources.hub_errors import TOKEN_VARIABLE
-from uws_core.sources.hub_files import HubFiles
-from uws_core.sources.hub_models import Report
-from uws_core.sources.shards import SUFFIX, layout_of
-from uws_core.sources.slices import Slices
-from uws_core.sources.tensors import Tensors, open_tensors
+from uws_core.sources.files.blob import Blob
+from uws_core.sources.files.shards import SUFFIX, layout_of
+from uws_core.sources.files.tensors import Tensors, open_tensors
+from uws_core.sources.hub import models
+from uws_core.sources.hub.client import HubClient
+from uws_core.sources.hub.errors import TOKEN_VARIABLE
+from uws_core.sources.hub.files import HubFiles
+from uws_core.sources.hub.models import Report
+from uws_core.sources.hub.range_cache import RangeCache
 
 # How many bytes read from the Hub are kept on disk, such as 20GiB; 0 keeps none.
 KEEP_VARIABLE: Final = "UWS_HUB_KEEP"
@@ -58,7 +58,7 @@ def find(query: HubQuery | str, *, report: Report | None = None) -> HubListing:
         asked = HubQuery.parse(query) if isinstance(query, str) else query
     except ValueError as error:
         raise HubError(f"this is no query: {error}") from error
-    listing = hub_models.find(client(), asked, report=report)
+    listing = models.find(client(), asked, report=report)
     for model in listing.models:
         _note(client(), model)
     return listing
@@ -71,7 +71,7 @@ def look_up(ref: ModelRef) -> HubModel:
         HubError: gated, private, missing, without that revision, unreachable; the message says which.
     """
     here = client()
-    found = here.models.get((ref.repo, ref.commit)) or _kept(here, ref) or hub_models.look_up(here, ref)
+    found = here.models.get((ref.repo, ref.commit)) or _kept(here, ref) or models.look_up(here, ref)
     _note(here, found)
     return replace(found, part=ref.part)
 
@@ -186,7 +186,7 @@ def _tensors(here: HubClient, ref: ModelRef) -> Tensors:
         raise UnsupportedFormat(f"{error}; nothing was downloaded") from error
 
 
-def slices() -> Slices | None:
+def slices() -> RangeCache | None:
     """Where bytes that were read are kept, or None when none are.
 
     Raises:
@@ -196,7 +196,7 @@ def slices() -> Slices | None:
 
 
 @lru_cache(maxsize=4)
-def _slices(text: str) -> Slices | None:
+def _slices(text: str) -> RangeCache | None:
     """A folder inside the one that the client has for what other programs keep."""
     try:
         limit = bytes_from(text)
@@ -206,4 +206,4 @@ def _slices(text: str) -> Slices | None:
         return None
     folder = cached_assets_path("uws", namespace="hub", subfolder="slices")
     folder.chmod(0o700)
-    return Slices(folder, limit)
+    return RangeCache(folder, limit)

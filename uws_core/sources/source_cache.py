@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Final
 
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import folder
-from uws_core.sources.adapter import Adapter
 from uws_core.sources.base import Source
-from uws_core.sources.blob import Blob, FileBlob
-from uws_core.sources.checkpoint import Checkpoint
-from uws_core.sources.tensors import CONFIG, Tensors
+from uws_core.sources.files import folder
+from uws_core.sources.files.blob import Blob, FileBlob
+from uws_core.sources.files.tensors import CONFIG, Tensors
+from uws_core.sources.formats.adapter import Adapter
+from uws_core.sources.formats.checkpoint import Checkpoint
 
 # The bytes all kept models may take; what one was measured at, and what one tensor of a layout of its own adds.
 MOST_BYTES: Final = 256 * 2**20
@@ -32,42 +32,42 @@ TENSOR_BYTES: Final = 700
 _LAYOUTS: Final = 64
 
 # Path, size, inode, times of last change of content and of entry; size -1 for what is not there.
-Mark = tuple[str, int, int, int, int]
+FileStamp = tuple[str, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """An opened model, and what the file system said of its files; no marks where only a new look would tell.
+class CachedSource:
+    """An opened model, and what the file system said of its files; no stamps where only a new look would tell.
 
     `far` is a model on the Hub, which never changes at its commit.
     """
 
     ref: ModelRef
     source: Source
-    marks: tuple[Mark, ...] = ()
+    stamps: tuple[FileStamp, ...] = ()
     far: bool = False
 
-    def stands(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether the files are those that were opened, for sure. Price: a look at each file's entry, no read."""
-        return self.far or (bool(self.marks) and self.marks == _marked([mark[0] for mark in self.marks]))
+        return self.far or (bool(self.stamps) and self.stamps == _stamps([mark[0] for mark in self.stamps]))
 
 
-class Kept:
+class SourceCache:
     """Opened models by reference, the least recently used out first; any number of threads may ask."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
-        self._models: OrderedDict[ModelRef, Watched] = OrderedDict()
+        self._models: OrderedDict[ModelRef, CachedSource] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, ref: ModelRef) -> Watched | None:
+    def get(self, ref: ModelRef) -> CachedSource | None:
         """The model, if it is kept and its files stand."""
         with self._lock:
             found = self._models.get(ref)
         if found is None:
             return None
-        stands = found.stands()
+        stands = found.is_unchanged()
         with self._lock:
             # Another thread may have dropped or renewed it meanwhile.
             if self._models.get(ref) is found:
@@ -77,9 +77,9 @@ class Kept:
                     self._drop(ref)
         return found if stands else None
 
-    def keep(self, model: Watched) -> None:
-        """Keep a model with marks; others make room."""
-        if not model.marks:
+    def keep(self, model: CachedSource) -> None:
+        """Keep a model with stamps; others make room."""
+        if not model.stamps:
             return
         with self._lock:
             self._drop(model.ref)
@@ -102,7 +102,7 @@ class Kept:
         self._bytes -= 0 if gone is None else _size(gone.source)
 
 
-class Layouts:
+class LayoutCache:
     """What was understood of a layout, to be shared by every model that has it."""
 
     def __init__(self, most: int = _LAYOUTS) -> None:
@@ -137,18 +137,18 @@ class Layouts:
         return copy(first)
 
 
-def marks_of(ref: ModelRef, tensors: Tensors, *, began_ns: int) -> tuple[Mark, ...]:
-    """The marks of all files and folders that decide what a model on this machine is; none if one is too young.
+def file_stamps(ref: ModelRef, tensors: Tensors, *, began_ns: int) -> tuple[FileStamp, ...]:
+    """The stamps of all files and folders that decide what a model on this machine is; none if one is too young.
 
     `began_ns` is the time when somebody began to open it: what changed since may have been seen in part.
     """
-    marks = _marked(_places(Path(ref.repo), ref.part.partition(":")[0], tensors))
-    newest = max((max(mark[3:]) for mark in marks), default=began_ns)
-    return marks if began_ns - newest > folder._SETTLED_NS else ()
+    stamps = _stamps(_places(Path(ref.repo), ref.part.partition(":")[0], tensors))
+    newest = max((max(mark[3:]) for mark in stamps), default=began_ns)
+    return stamps if began_ns - newest > folder._SETTLED_NS else ()
 
 
 def now_ns() -> int:
-    """The time that `marks_of` compares with."""
+    """The time that `file_stamps` compares with."""
     return time.time_ns()
 
 
@@ -216,11 +216,11 @@ def _places(path: Path, part: str, tensors: Tensors) -> list[str]:
     return [*dict.fromkeys([*files, str(path), str(inner), str(inner / CONFIG), *told])]
 
 
-def _marked(places: Sequence[str]) -> tuple[Mark, ...]:
-    return tuple(map(_mark, places))
+def _stamps(places: Sequence[str]) -> tuple[FileStamp, ...]:
+    return tuple(map(_stamp, places))
 
 
-def _mark(place: str) -> Mark:
+def _stamp(place: str) -> FileStamp:
     try:
         seen = os.stat(place)  # noqa: PTH116 - three times as fast, ten thousand times a layer
     except OSError:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Self
 from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
-from uws_core.sources import float8
 from uws_core.sources.base import Rows, within
-from uws_core.sources.header import FLOATS, TensorSpan, as_layer
-from uws_core.sources.names import first_rows, inputs_first, nearest, shown, too_long, unwrapped
-from uws_core.sources.tensors import Tensors
+from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
+from uws_core.sources.files.tensors import Tensors
+from uws_core.sources.formats import float8
+from uws_core.sources.formats.tensor_names import first_rows, inputs_first, nearest, shown, too_long, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import Extent, RowReader
+    from uws_core.sources.files.blob import Extent, RowReader
 
 
 class Checkpoint:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import ModelRef
-from uws_core.sources.adapter import Adapter
-from uws_core.sources.tensors import Tensors
+from uws_core.sources.files.tensors import Tensors
+from uws_core.sources.formats.adapter import Adapter
 
 
 class OneOfSeveral(Adapter):
@@ -31,7 +31,7 @@ def opened_adapter(ref: ModelRef, tensors: Tensors) -> Adapter:
     """The adapter that a reference names: the only one, or one of several.
 
     Raises:
-        SeveralAdapters: there are several and none, or another one, is named.
+        MultipleAdapters: there are several and none, or another one, is named.
         UnsupportedFormat: nothing that is understood is there.
     """
     name = ref.part.partition(":")[2]

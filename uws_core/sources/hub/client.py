@@ -26,7 +26,7 @@ from huggingface_hub.utils import build_hf_headers, parse_ratelimit_headers  # t
 
 from uws_core.errors import HubError
 from uws_core.nouns.hub import HubModel
-from uws_core.sources.hub_errors import PASSING, TOKEN_VARIABLE, explained
+from uws_core.sources.hub.errors import PASSING, TOKEN_VARIABLE, explained
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _ADDRESS_LIVES: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to bear with a server: seconds before the tries, doubling, and the longest wait it may ask for.
 
     `tries` counts failures in a row: every byte that arrives starts the count anew.
@@ -85,11 +85,11 @@ class HubClient:
         *,
         endpoint: str | None = None,
         token: str | None = None,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         workers: int = 8,
     ) -> None:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-        self.patience = patience or Patience()
+        self.patience = patience or RetryPolicy()
         self.workers = workers
         # The length of headers met so far by file name: models of one architecture have equal headers.
         self.header_sizes: dict[str, int] = {}

@@ -9,8 +9,8 @@ from typing import Final
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.sizes import bytes_text
 from uws_core.sources.base import Rows, Source, on_hub
-from uws_core.sources.blob import Blob, Extent
-from uws_core.sources.slices import Slices
+from uws_core.sources.files.blob import Blob, Extent
+from uws_core.sources.hub.range_cache import RangeCache
 
 Report = Callable[[float, str], None]
 
@@ -21,7 +21,7 @@ _READERS: Final = 8
 _GAP: Final = 16 * 2**10
 
 
-def fetch_ahead(
+def prefetch_layers(
     sources: Sequence[Source], layers: Sequence[LayerKey], *, rows: Rows = None, report: Report | None = None
 ) -> int:
     """Reads layers, or some rows of each, of all models on the Hub into the kept slices; returns the bytes of them.
@@ -75,13 +75,13 @@ def _far(sources: Sequence[Source], layer: LayerKey) -> list[Source]:
 
 def _near() -> dict[tuple[str, str], tuple[object, int]]:
     """The models and layers that this process fetched whole: where to, and how often room had been made there."""
-    from uws_core.sources import hub
+    from uws_core.sources.hub import hub
 
     return hub.client().fetched
 
 
-def _slices() -> Slices | None:
-    from uws_core.sources import hub
+def _slices() -> RangeCache | None:
+    from uws_core.sources.hub import hub
 
     return hub.slices()
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 
 from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.blob import FileBlob, bytes_of, torch_dtypes
-from uws_core.sources.header import TensorSpan
-from uws_core.sources.shards import STATE, not_read, placed
-from uws_core.sources.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
+from uws_core.sources.files.blob import FileBlob, bytes_of, torch_dtypes
+from uws_core.sources.files.header import TensorSpan
+from uws_core.sources.files.shards import STATE, not_read, placed
+from uws_core.sources.files.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
 
 if TYPE_CHECKING:
     from torch import Tensor

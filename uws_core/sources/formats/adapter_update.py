@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from uws_core.errors import UnsupportedFormat
-from uws_core.sources.adapter_config import Settings
-from uws_core.sources.adapter_forms import MOST_ENTRIES, MOST_RANKS, Form, Shape, Sized
-from uws_core.sources.adapter_keys import Role
-from uws_core.sources.header import FLOATS, NUMBERS, TensorSpan
+from uws_core.sources.files.header import FLOATS, NUMBERS, TensorSpan
+from uws_core.sources.formats.adapter_config import Settings
+from uws_core.sources.formats.adapter_keys import Role
+from uws_core.sources.formats.adapter_methods import MOST_ENTRIES, MOST_RANKS, Form, Shape, Sized
 
 # Parts that are one number, and say how large an update is.
 _NUMBERS: Final = (Role.ALPHA, Role.SCALAR)

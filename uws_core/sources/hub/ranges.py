@@ -11,8 +11,8 @@ from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError
 
 from uws_core.errors import UnreadableFile
-from uws_core.sources.hub_client import Address, HubClient, Place, seconds_asked
-from uws_core.sources.hub_errors import PASSING
+from uws_core.sources.hub.client import Address, HubClient, Place, seconds_asked
+from uws_core.sources.hub.errors import PASSING
 
 
 @dataclass(frozen=True, slots=True)

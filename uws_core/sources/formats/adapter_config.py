@@ -10,8 +10,8 @@ from functools import cached_property
 from typing import Final
 
 from uws_core.errors import UnreadableFile, UnsupportedFormat
-from uws_core.sources.patterns import Patterns
-from uws_core.sources.tensors import CONFIG, LONGEST_CONFIG
+from uws_core.sources.files.tensors import CONFIG, LONGEST_CONFIG
+from uws_core.sources.formats.patterns import Patterns
 
 # Where diffusers keeps the configuration: JSON inside the header, keys prefixed with the component.
 NOTES: Final = "lora_adapter_metadata"

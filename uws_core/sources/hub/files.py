@@ -12,12 +12,12 @@ from huggingface_hub import try_to_load_from_cache
 
 from uws_core.errors import SourceError, UnreadableFile
 from uws_core.nouns.hub import HubModel
-from uws_core.sources.blob import Blob, FileBlob
-from uws_core.sources.header import FIRST_READ, LONGEST, PREFIX
-from uws_core.sources.hub_client import HubClient, Place
-from uws_core.sources.hub_ranges import Facts, fetch
-from uws_core.sources.shards import SUFFIX
-from uws_core.sources.slices import Slices
+from uws_core.sources.files.blob import Blob, FileBlob
+from uws_core.sources.files.header import FIRST_READ, LONGEST, PREFIX
+from uws_core.sources.files.shards import SUFFIX
+from uws_core.sources.hub.client import HubClient, Place
+from uws_core.sources.hub.range_cache import RangeCache
+from uws_core.sources.hub.ranges import Facts, fetch
 
 # A first read ends at a round number: headers of one architecture differ by the digits in their offsets.
 _ROUND: Final = 4096
@@ -27,7 +27,7 @@ _LONGEST_GUESS: Final = 2**20
 class HubFiles(Mapping[str, Blob]):
     """Every file of a model by name; nothing is asked of the Hub before a file is read."""
 
-    def __init__(self, client: HubClient, model: HubModel, slices: Slices | None = None) -> None:
+    def __init__(self, client: HubClient, model: HubModel, slices: RangeCache | None = None) -> None:
         self._client = client
         self._model = model
         self._slices = slices
@@ -62,7 +62,7 @@ class HubBlob:
     piece = 16 * 2**20
 
     def __init__(
-        self, client: HubClient, place: Place, *, slices: Slices | None = None, restricted: bool = False
+        self, client: HubClient, place: Place, *, slices: RangeCache | None = None, restricted: bool = False
     ) -> None:
         self.name = place.name
         self._client = client

@@ -11,10 +11,10 @@ from typing import Final
 
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.pickled import INDEX as PICKLED_INDEX
-from uws_core.sources.pickled import MARK
-from uws_core.sources.pickled import SUFFIXES as PICKLED
-from uws_core.sources.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered
+from uws_core.sources.files.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered
+from uws_core.sources.formats.pickled import INDEX as PICKLED_INDEX
+from uws_core.sources.formats.pickled import MARK
+from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
 
 # `runs/task/seed/checkpoint-500` is as deep as trainers go.
 DEEPEST: Final = 4

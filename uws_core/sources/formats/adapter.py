@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Final, Self
 from uws_core.errors import LayerError, UnsupportedFormat
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport, ScaleFound
 from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
-from uws_core.sources.adapter_config import Settings, settings_in_notes, settings_of
-from uws_core.sources.adapter_forms import Form, Sized, form_of
-from uws_core.sources.adapter_keys import Key, Role, is_telling, parsed
-from uws_core.sources.adapter_update import Update
 from uws_core.sources.base import Rows, within
-from uws_core.sources.header import as_layer
-from uws_core.sources.names import first_rows, shown, too_long
-from uws_core.sources.tensors import Tensors
+from uws_core.sources.files.header import as_layer
+from uws_core.sources.files.tensors import Tensors
+from uws_core.sources.formats.adapter_config import Settings, settings_in_notes, settings_of
+from uws_core.sources.formats.adapter_keys import Key, Role, is_telling, parsed
+from uws_core.sources.formats.adapter_methods import Form, Sized, form_of
+from uws_core.sources.formats.adapter_update import Update
+from uws_core.sources.formats.tensor_names import first_rows, shown, too_long
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from uws_core.sources.blob import Extent, RowReader
+    from uws_core.sources.files.blob import Extent, RowReader
 
 # Roles that are listed, not compared.
 _LISTED: Final[Mapping[Role, str]] = {
@@ -36,7 +36,7 @@ _LISTED: Final[Mapping[Role, str]] = {
 }
 
 
-class SeveralAdapters(UnsupportedFormat):
+class MultipleAdapters(UnsupportedFormat):
     """One file holds several adapters; `names` says which, and a part `file:name` or `:name` picks one."""
 
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
@@ -173,7 +173,9 @@ class Adapter:
         adapters = sorted({key.adapter for key in self._keys.values() if key and key.adapter})
         if chosen not in adapters and (chosen or len(adapters) > 1):
             found = ", ".join(adapters[:5]) or "none with a name"
-            raise SeveralAdapters(f"{len(adapters)} adapters in one file ({found}); name one as part ':name'", adapters)
+            raise MultipleAdapters(
+                f"{len(adapters)} adapters in one file ({found}); name one as part ':name'", adapters
+            )
         for name, key in self._keys.items():
             if key is None:
                 self._list(name, Fate.UNKNOWN, too_long(name) or "no trainer known here writes such a name")

@@ -37,7 +37,7 @@ class _Slice:
     path: Path
 
 
-class Slices:
+class RangeCache:
     """A folder of slices of at most `limit` bytes; the least recently used go first."""
 
     def __init__(self, folder: Path, limit: int) -> None:
