@@ -8,7 +8,7 @@ import pytest
 from tests.planted import gram_of, noise
 from uws_core.analysis.evidence import evidence
 from uws_core.nouns.claims import CLAIMS, KIN
-from uws_core.zoo import makers
+from uws_core.zoo import synthetic
 
 UP = "blocks.0.mlp.up.weight"
 # At a true rate of 5 %, one test of 200 collections alarms in fewer than 2 or more than 9 % once in 40 times, and there
@@ -35,7 +35,7 @@ def test_every_test_alarms_on_noise_about_one_time_in_twenty(spread: float) -> N
 
 def test_power_grows_with_the_strength_of_what_is_planted() -> None:
     def rate(strength: float) -> float:
-        made = (makers.spike(strength=strength, n=20, seed=seed, shapes={UP: (32, 32)}) for seed in range(12))
+        made = (synthetic.spike(strength=strength, n=20, seed=seed, shapes={UP: (32, 32)}) for seed in range(12))
         return float(
             np.mean(
                 [evidence(gram_of(one.layers[UP].reshape(20, -1)), draws=39)["components"].p <= 0.05 for one in made]

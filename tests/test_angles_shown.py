@@ -153,11 +153,11 @@ def test_halves_are_answered(array: str, says: str):
     assert frames.halves(splits, chance_band(splits[0])).height == 16
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PRINT], ids=lambda look: look.name)
-def test_the_heatmap_shows_the_table_in_its_order(look):
+@pytest.mark.parametrize("theme", [LIGHT, DARK, PRINT], ids=lambda theme: theme.name)
+def test_the_heatmap_shows_the_table_in_its_order(theme):
     table = noise_table(9)
     order = by_likeness(table.mean_degrees)
-    drawn = table_charts.heatmap(table, order, chance=72.0, chosen=(2, 5), groups=list("aabbccdde"), look=look)
+    drawn = table_charts.heatmap(table, order, chance=72.0, chosen=(2, 5), groups=list("aabbccdde"), theme=theme)
     cells = drawn.data[0]
     expected = table.mean_degrees[np.ix_(order.leaves, order.leaves)]
     np.testing.assert_allclose(cells.z[~np.eye(9, dtype=bool)], expected[~np.eye(9, dtype=bool)])

@@ -121,9 +121,9 @@ def test_a_base_of_nan_and_a_model_of_nothing_have_no_angles(tmp_path):
 def test_the_store_keeps_them_apart_from_those_without_the_base(tmp_path):
     models = written(folder(tmp_path, "models"), weights(0, n=3), torch.float32, weights(1, n=1)[0])
     store = Store(tmp_path / "store")
-    plain = run.directions(models, LAYER, kept=2, store=store)
-    based = run.directions(models, LAYER, kept=2, with_base=True, store=store)
-    again = run.directions(models, LAYER, kept=2, with_base=True, store=store)
+    plain = run.cached_factors(models, LAYER, kept=2, store=store)
+    based = run.cached_factors(models, LAYER, kept=2, with_base=True, store=store)
+    again = run.cached_factors(models, LAYER, kept=2, with_base=True, store=store)
     assert (plain.n, based.n) == (3, 4)
     assert again.labels == based.labels
     np.testing.assert_array_equal(again.left, based.left)
@@ -148,8 +148,8 @@ def test_figures_say_what_chance_is(tmp_path):
     every = base_angles(factors, side="in", kept=K)
     frame = frames.to_base(factors.labels[:-1], every, base_levels(every), {"group": ["a", "a", "b", "b"]})
     for measure, extra in (("overlap", 2), ("mean_degrees", 0), ("largest_degrees", 0)):
-        for look in (LIGHT, PRINT):
-            drawn = charts.to_base(frame, measure=measure, title=measure, look=look)
+        for theme in (LIGHT, PRINT):
+            drawn = charts.to_base(frame, measure=measure, title=measure, theme=theme)
             names = [trace.name for trace in drawn.data]
             assert names[-2:] == ["a", "b"]
             assert len(names) == extra + 3

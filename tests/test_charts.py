@@ -18,7 +18,7 @@ from uws_core.frames import spectrum as frames
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.spectrum import LayerSpectrum, Rank
 
-LOOKS = (style.LIGHT, style.DARK, style.PRINT)
+THEMES = (style.LIGHT, style.DARK, style.PRINT)
 GRAM = gram_of(spiked(12, 400, strengths=(40.0, 25.0), seed=1))
 SPECTRUM = spectrum(GRAM)
 BAND = null_band(GRAM, kind="gaussian", draws=50, seed=0)
@@ -35,13 +35,13 @@ def words(figure: go.Figure) -> str:
     return " ".join(str(each.text) for each in figure.layout.annotations)
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
-def test_a_figure_brings_its_own_template(look: style.Look, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("theme", THEMES, ids=lambda theme: theme.name)
+def test_a_figure_brings_its_own_template(theme: style.Theme, monkeypatch: pytest.MonkeyPatch) -> None:
     # Importing the web layer swaps plotly's default for one with placeholder colours.
     monkeypatch.setattr(pio.templates, "default", "plotly_dark")
-    drawn = charts.scree(SCREE, look=look)
-    assert drawn.layout.template.layout.font.color == look.ink
-    assert trace(drawn, "models").line.color == look.series[0]
+    drawn = charts.scree(SCREE, theme=theme)
+    assert drawn.layout.template.layout.font.color == theme.ink
+    assert trace(drawn, "models").line.color == theme.series[0]
 
 
 def test_a_scree_shows_the_shares_and_the_band() -> None:
@@ -147,10 +147,10 @@ def test_shares_are_written_for_people(share: float, text: str) -> None:
 
 
 def test_every_series_colour_is_seen_on_every_ground() -> None:
-    for look, ground in ((style.LIGHT, "#ffffff"), (style.DARK, "#101418")):
-        assert _contrast(look.series[0], ground) >= 4
-        assert _contrast(look.ink, ground) >= 7
-        assert len(set(look.series)) == len(look.series) == 8
+    for theme, ground in ((style.LIGHT, "#ffffff"), (style.DARK, "#101418")):
+        assert _contrast(theme.series[0], ground) >= 4
+        assert _contrast(theme.ink, ground) >= 7
+        assert len(set(theme.series)) == len(theme.series) == 8
 
 
 def _contrast(one: str, other: str) -> float:

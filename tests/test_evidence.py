@@ -16,20 +16,20 @@ from uws_core.errors import Cancelled, LayerError, NotEnoughModels
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.zoo import makers
-from uws_core.zoo.makers import Made
+from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 UP = "blocks.0.mlp.up.weight"
 TESTED = [claim for claim in CLAIMS if claim not in ("sound", *KIN.values())]
 
 
-def of(made: Made, layer: str = UP) -> Gram:
+def of(made: SyntheticCollection, layer: str = UP) -> Gram:
     rows = made.layers[layer]
     base = None if made.base is None else made.base[layer]
     return gram_of(rows.reshape(len(rows), -1), shape=rows.shape[1:], name=layer, base=base)
 
 
-def judged(made: Made, **options: object) -> Evidence:
+def judged(made: SyntheticCollection, **options: object) -> Evidence:
     return evidence(of(made), **{"draws": 59, **options})  # type: ignore[arg-type]
 
 
@@ -38,7 +38,7 @@ def says(found: Evidence, verdict: Verdict) -> set[str]:
 
 
 def test_noise_is_chance_in_every_test_and_looks_never_trained() -> None:
-    found = judged(makers.noise(seed=1), groups=[i % 8 for i in range(40)])
+    found = judged(synthetic.noise(seed=1), groups=[i % 8 for i in range(40)])
     # Twelve tests at 5 %: one or two alarms are to be expected somewhere, and none that is not weak.
     verdicts = [found[claim].verdict for claim in TESTED]
     assert verdicts.count(Verdict.CHANCE) >= 11
@@ -72,7 +72,7 @@ def test_few_strong_directions_settle_and_are_determined() -> None:
 
 
 def test_a_spike_that_theory_can_see_is_seen_and_one_it_cannot_is_not() -> None:
-    visible, hidden = judged(makers.spike(strength=4.0)), judged(makers.spike(strength=0.5))
+    visible, hidden = judged(synthetic.spike(strength=4.0)), judged(synthetic.spike(strength=0.5))
     assert visible["components"].value == 3
     assert visible["components"].p < 0.05
     assert hidden["components"].value == 0
@@ -80,15 +80,15 @@ def test_a_spike_that_theory_can_see_is_seen_and_one_it_cannot_is_not() -> None:
 
 
 def test_unequal_norms_are_named_as_the_cause_and_equal_ones_are_not() -> None:
-    found = judged(makers.unequal(spread=1.0))
+    found = judged(synthetic.unequal(spread=1.0))
     assert found["concentrated"].verdict is Verdict.CHANCE
     assert "unequal norms alone give this decay" in found["concentrated"].reason
     assert found["concentrated"].value > 0.8
-    assert "unequal" not in judged(makers.unequal(spread=0.0))["concentrated"].reason
+    assert "unequal" not in judged(synthetic.unequal(spread=0.0))["concentrated"].reason
 
 
-@pytest.mark.parametrize("make", [makers.shared_start, makers.two_lineages])
-def test_ancestry_is_told_from_shared_structure(make: Callable[..., Made]) -> None:
+@pytest.mark.parametrize("make", [synthetic.shared_start, synthetic.two_lineages])
+def test_ancestry_is_told_from_shared_structure(make: Callable[..., SyntheticCollection]) -> None:
     found = judged(make())
     assert found.grouped_by.startswith("lineage at a cosine of")
     assert {"concentrated", "unseen", "relatives"} <= says(found, Verdict.HOLDS)
@@ -101,7 +101,7 @@ def test_ancestry_is_told_from_shared_structure(make: Callable[..., Made]) -> No
 
 
 def test_growth_that_is_only_slowed_is_weak() -> None:
-    found = judged(makers.shared_start())
+    found = judged(synthetic.shared_start())
     assert 0.6 < found["saturates"].value < 0.9
     assert found["saturates"].verdict is Verdict.WEAK
 
@@ -154,9 +154,9 @@ def test_the_mean_is_about_the_base_where_there_is_one() -> None:
 
 
 def test_reinitialised_and_shuffled_members_are_named_and_controls_are_sound() -> None:
-    assert "never trained: model-" in judged(makers.reinitialised())["sound"].reason
-    assert "reordered" in judged(makers.permuted())["sound"].reason
-    for control in (makers.reinitialised(fraction=0.0), makers.permuted(fraction=0.0), makers.two_lineages()):
+    assert "never trained: model-" in judged(synthetic.reinitialised())["sound"].reason
+    assert "reordered" in judged(synthetic.permuted())["sound"].reason
+    for control in (synthetic.reinitialised(fraction=0.0), synthetic.permuted(fraction=0.0), synthetic.two_lineages()):
         assert judged(control)["sound"].verdict is Verdict.HOLDS
 
 
@@ -190,7 +190,7 @@ def test_same_seed_same_table_and_each_setting_changes_it() -> None:
 
 
 def test_layers_summed_are_judged_as_one() -> None:
-    made = makers.spike(strength=8.0)
+    made = synthetic.spike(strength=8.0)
     total = of(made) + of(made, "blocks.0.mlp.down.weight")
     assert evidence(total, draws=39)["components"].value == 3
 
@@ -284,8 +284,8 @@ def test_nearly_equal_norms_are_not_blamed() -> None:
 
 
 def test_a_profile_of_variances_in_all_models_is_named_and_even_noise_is_not() -> None:
-    found = judged(makers.profile())
+    found = judged(synthetic.profile())
     assert found["concentrated"].p <= 0.05
     assert "if all models have a profile of variances in common, noise gives" in found["concentrated"].reason
-    for control in (makers.profile(spread=0.0), makers.spike(strength=40.0), makers.two_lineages()):
+    for control in (synthetic.profile(spread=0.0), synthetic.spike(strength=40.0), synthetic.two_lineages()):
         assert "profile" not in judged(control)["concentrated"].reason

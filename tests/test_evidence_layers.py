@@ -11,7 +11,7 @@ from tests.planted import gram_of, noise, spiked
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.over_layers import corrected_p, over_layers
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
-from uws_core.zoo import makers
+from uws_core.zoo import synthetic
 
 
 def pooled(layers: Sequence[Evidence], claim: str) -> Pooled:
@@ -67,11 +67,11 @@ def test_draws_that_do_not_vary_cannot_be_corrected_and_that_is_said() -> None:
 
 def test_the_reason_is_one_of_those_with_the_verdict() -> None:
     def odd(i: int) -> Evidence:
-        made = makers.reinitialised(seed=i)
+        made = synthetic.reinitialised(seed=i)
         rows = made.layers["blocks.0.mlp.up.weight"]
         return evidence(gram_of(rows.reshape(len(rows), -1)), draws=19)
 
-    sound = evidence(gram_of(makers.two_lineages().layers["blocks.0.mlp.up.weight"].reshape(40, -1)), draws=19)
+    sound = evidence(gram_of(synthetic.two_lineages().layers["blocks.0.mlp.up.weight"].reshape(40, -1)), draws=19)
     found = pooled([sound, sound, odd(0), odd(1), odd(2)], "sound")
     assert sound["sound"].verdict is Verdict.HOLDS
     assert found.verdict is not Verdict.HOLDS

@@ -11,16 +11,16 @@ from tests.test_evidence import judged, says
 from uws_core.analysis.evidence import evidence
 from uws_core.nouns.claims import KIN
 from uws_core.nouns.evidence import Evidence, Verdict
-from uws_core.zoo import makers
-from uws_core.zoo.makers import Made
+from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 
-def by_task(made: Made, **options: object) -> Evidence:
+def by_task(made: SyntheticCollection, **options: object) -> Evidence:
     return judged(made, groups=made.table["task"], grouped_by="task", **options)
 
 
-@pytest.mark.parametrize("make", [makers.shared_start, makers.two_lineages])
-def test_a_column_that_has_nothing_to_do_with_the_weights_does_not_hide_ancestry(make: Callable[..., Made]) -> None:
+@pytest.mark.parametrize("make", [synthetic.shared_start, synthetic.two_lineages])
+def test_a_column_that_has_nothing_to_do_with_the_weights_does_not_hide_ancestry(make: Callable[..., SyntheticCollection]) -> None:
     found = by_task(make())
     assert found["within"].verdict is Verdict.HOLDS
     assert found["within-kin"].verdict is Verdict.CHANCE
@@ -30,11 +30,11 @@ def test_a_column_that_has_nothing_to_do_with_the_weights_does_not_hide_ancestry
 
 
 def test_the_lineage_is_asked_only_where_its_groups_are_others() -> None:
-    made = makers.two_lineages()
+    made = synthetic.two_lineages()
     assert not set(KIN.values()) & {one.claim for one in judged(made).findings}
     same = judged(made, groups=made.truth["lineage"], grouped_by="lineage")
     assert "within-kin" not in same
-    assert "within-kin" not in by_task(makers.spike(strength=40.0))
+    assert "within-kin" not in by_task(synthetic.spike(strength=40.0))
     assert "within-kin" in by_task(made)
 
 

@@ -15,13 +15,13 @@ from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.answers import evidence as answers
 from uws_core.charts import evidence as charts
-from uws_core.charts.strips import strip, strip_url
+from uws_core.charts.chance_range import chance_range_svg, chance_range_url
 from uws_core.frames import evidence as frames
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Determined, Evidence, SampleCurve, Verdict
 from uws_core.nouns.models import LayerKey
-from uws_core.zoo import makers
-from uws_core.zoo.makers import Made
+from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 UP = "blocks.0.mlp.up.weight"
 
@@ -36,7 +36,7 @@ def growth() -> SampleCurve:
     return sample_curve(gram_of(spiked(20, 300, strengths=[300], seed=1)), kept=1, repeats=4)
 
 
-def told(made: Made) -> str:
+def told(made: SyntheticCollection) -> str:
     rows = made.layers[UP]
     return answers.answer(evidence(gram_of(rows.reshape(len(rows), -1)), draws=39), place="`0.mlp.up`")
 
@@ -141,45 +141,47 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (makers.noise(), "these 40 models share no more than chance gives"),
-        (makers.spike(), "these 40 models share a little more than chance"),
-        (makers.two_lineages(), "Nothing of it is left without relatives"),
-        (makers.shared_start(), "Nothing of it is left without relatives"),
-        (makers.unequal(), "unequal norms alone give this decay"),
-        (makers.permuted(), "as of one model with its neurons in different orders"),
-        (makers.reinitialised(), "never trained: model-"),
+        (synthetic.noise(), "these 40 models share no more than chance gives"),
+        (synthetic.spike(), "these 40 models share a little more than chance"),
+        (synthetic.two_lineages(), "Nothing of it is left without relatives"),
+        (synthetic.shared_start(), "Nothing of it is left without relatives"),
+        (synthetic.unequal(), "unequal norms alone give this decay"),
+        (synthetic.permuted(), "as of one model with its neurons in different orders"),
+        (synthetic.reinitialised(), "never trained: model-"),
     ],
     ids=["noise", "spike", "two-lineages", "shared-init", "unequal", "permuted", "reinitialised"],
 )
-def test_the_answer_names_what_was_put_in(made: Made, words: str) -> None:
+def test_the_answer_names_what_was_put_in(made: SyntheticCollection, words: str) -> None:
     assert words in told(made)
 
 
-def by_task(made: Made) -> str:
+def by_task(made: SyntheticCollection) -> str:
     rows = made.layers[UP]
     gram = gram_of(rows.reshape(len(rows), -1))
     return answers.answer(evidence(gram, groups=made.table["task"], grouped_by="task", draws=39), place="`0.mlp.up`")
 
 
-@pytest.mark.parametrize("made", [makers.two_lineages(), makers.shared_start()], ids=["two-lineages", "shared-init"])
-def test_ancestry_is_not_denied_by_a_column_that_has_nothing_to_do_with_it(made: Made) -> None:
+@pytest.mark.parametrize(
+    "made", [synthetic.two_lineages(), synthetic.shared_start()], ids=["two-lineages", "shared-init"]
+)
+def test_ancestry_is_not_denied_by_a_column_that_has_nothing_to_do_with_it(made: SyntheticCollection) -> None:
     said = by_task(made)
     assert "It is not explained by `task`; the lineage's groups explain it: " in said
     assert "not ancestry" not in said
 
 
 def test_shared_structure_without_relatives_is_not_ancestry_by_any_column() -> None:
-    assert "It is not ancestry (groups: task)" in by_task(makers.spike(strength=100.0))
-    assert "lineage" not in by_task(makers.spike(strength=100.0))
+    assert "It is not ancestry (groups: task)" in by_task(synthetic.spike(strength=100.0))
+    assert "lineage" not in by_task(synthetic.spike(strength=100.0))
 
 
 def test_the_small_figure_of_a_claim_shows_chance_and_the_models() -> None:
     found = evidence(gram_of(spiked(20, 400, strengths=(30.0,), seed=3)), draws=39)["concentrated"]
-    drawn = strip(found, answers.among(found))
+    drawn = chance_range_svg(found, answers.among(found))
     low, seen = (float(drawn.split('<rect x="')[place].split('"')[0]) for place in (1, 2))
     assert seen > low
     assert "these models" in drawn
-    picture = b64decode(strip_url(found, answers.among(found)).split(",")[1]).decode()
+    picture = b64decode(chance_range_url(found, answers.among(found)).split(",")[1]).decode()
     assert picture.split("<rect")[1:] == drawn.split("<rect")[1:]
     nothing = unknown("halves", "layer", "too few")
-    assert strip(nothing, "") == strip_url(nothing, "") == ""
+    assert chance_range_svg(nothing, "") == chance_range_url(nothing, "") == ""

@@ -30,12 +30,12 @@ ORIGIN = export.Provenance(
     fingerprint="abc",
     models=("m0@1", "m1@2"),
     layers=("blocks.0.attn.q.weight",),
-    asked={"about": "mean"},
+    settings={"about": "mean"},
     left_out=(LeftOut("head", "other shape: 2 x 2"), LeftOut("<script>", "evil & more")),
     columns=frames.HELP,
     address="/spectrum?c=demo%3Aplanted",
 )
-DRAW = partial(lambda frame, look: charts.scree(frame, look=look), FRAME)
+DRAW = partial(lambda frame, theme: charts.scree(frame, theme=theme), FRAME)
 
 
 def test_csv_reads_back_and_says_what_was_left_out() -> None:
@@ -68,7 +68,7 @@ def test_html_is_whole_light_and_asks_nobody() -> None:
 def test_provenance_names_models_versions_and_the_choice() -> None:
     told = json.loads(ORIGIN.as_json())
     assert told["collection"]["models"] == ["m0@1", "m1@2"]
-    assert told["asked"] == {"about": "mean"}
+    assert told["settings"] == {"about": "mean"}
     assert {"python", "torch", "numpy", "polars", "plotly"} <= set(told["packages"])
     assert told["address"] == "/spectrum?c=demo%3Aplanted"
 

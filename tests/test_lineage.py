@@ -14,13 +14,13 @@ from uws_core.analysis.partitions import adjusted_rand, components, merge_cosine
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.lineage import LAYER, Lineage
-from uws_core.zoo import makers
-from uws_core.zoo.makers import Made
+from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 UP = "blocks.0.mlp.up.weight"
 
 
-def of(made: Made, layer: str = UP) -> Gram:
+def of(made: SyntheticCollection, layer: str = UP) -> Gram:
     rows = made.layers[layer]
     base = None if made.base is None else made.base[layer]
     return gram_of(rows.reshape(len(rows), -1), shape=rows.shape[1:], name=layer, base=base)
@@ -111,16 +111,16 @@ def test_neighbours_of_a_model_are_its_family() -> None:
 
 
 def test_silently_reinitialised_models_are_named_and_only_those() -> None:
-    made = makers.reinitialised(fraction=0.2)
+    made = synthetic.reinitialised(fraction=0.2)
     family = lineage(of(made))
     fresh = {f"model-{i}" for i in np.flatnonzero(made.truth["reinitialised"])}
     assert {one.model for one in family.suspects if one.kind == "never trained"} == fresh
     assert "normal random numbers" in family.suspects[0].reason
-    assert not lineage(of(makers.reinitialised(fraction=0.0))).suspects
+    assert not lineage(of(synthetic.reinitialised(fraction=0.0))).suspects
 
 
 def test_a_stranger_with_trained_entries_has_no_relative() -> None:
-    made = makers.reinitialised(fraction=0.0)
+    made = synthetic.reinitialised(fraction=0.0)
     rows = made.layers[UP].reshape(40, -1)
     rows[5] = np.random.default_rng(1).permutation(rows[5])
     odd = lineage(gram_of(rows)).suspects
@@ -128,8 +128,8 @@ def test_a_stranger_with_trained_entries_has_no_relative() -> None:
 
 
 def test_shuffled_neurons_are_guessed_from_norms_that_agree_too_well() -> None:
-    assert kinds(lineage(of(makers.permuted()))) == {"reordered"}
-    assert not kinds(lineage(of(makers.permuted(fraction=0.0))))
+    assert kinds(lineage(of(synthetic.permuted()))) == {"reordered"}
+    assert not kinds(lineage(of(synthetic.permuted(fraction=0.0))))
 
 
 @pytest.mark.parametrize("draw", ["normal", "uniform", "cut"])
@@ -164,11 +164,11 @@ def test_one_strong_model_is_named_and_a_wide_spread_is_not() -> None:
     odd = [one for one in lineage(gram_of(rows)).suspects if one.kind == "strength"]
     assert [one.model for one in odd] == ["model-4"]
     assert "times farther from the mean" in odd[0].reason
-    assert "strength" not in kinds(lineage(of(makers.unequal(spread=1.0))))
+    assert "strength" not in kinds(lineage(of(synthetic.unequal(spread=1.0))))
 
 
 def test_a_network_has_no_shape_of_entries() -> None:
-    made = makers.noise()
+    made = synthetic.noise()
     assert kinds(lineage(of(made))) == {"as if never trained"}
     assert not kinds(lineage(of(made) + of(made, "blocks.0.mlp.down.weight")))
     left, right = (gram_of(noise(20, 800, seed=seed, norms=np.ones(20))) for seed in (1, 2))
@@ -177,14 +177,14 @@ def test_a_network_has_no_shape_of_entries() -> None:
 
 
 def test_two_lineages_and_a_shared_start_read_as_they_were_made() -> None:
-    made = makers.two_lineages(fraction=0.3)
+    made = synthetic.two_lineages(fraction=0.3)
     family = lineage(of(made))
     assert adjusted_rand(family.groups, made.truth["lineage"]) == 1
-    made = makers.shared_start(fraction=0.4)
+    made = synthetic.shared_start(fraction=0.4)
     family = lineage(of(made))
     assert set(family.of_group(0)) == set(np.flatnonzero(made.truth["shares_start"]))
     assert family.sizes.tolist() == [16] + [1] * 24
-    assert lineage(of(makers.shared_start(fraction=0.0))).sizes.size == 40
+    assert lineage(of(synthetic.shared_start(fraction=0.0))).sizes.size == 40
 
 
 @pytest.mark.parametrize("models", [2, 3])

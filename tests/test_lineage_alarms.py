@@ -16,7 +16,7 @@ from uws_core.analysis.attributes import explained, overlap
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.lineage import lineage
 from uws_core.analysis.model_map import model_map
-from uws_core.zoo import makers
+from uws_core.zoo import synthetic
 
 SHAPES = {"layer": (64, 32)}
 N, D = 24, 800
@@ -57,7 +57,7 @@ def powers(collections: int, strengths: Sequence[float] = STRENGTHS) -> Mapping[
     for strength in strengths:
         seen = []
         for seed in range(collections):
-            made = makers.spike(strength=strength, count=1, shapes=SHAPES, seed=seed)
+            made = synthetic.spike(strength=strength, count=1, shapes=SHAPES, seed=seed)
             told = evidence(gram_of(made.layers["layer"].reshape(40, -1)), draws=39, seed=seed)
             seen.append([told[claim].p <= 0.05 for claim in ("components", "concentrated")])
         first, second = np.mean(seen, axis=0)

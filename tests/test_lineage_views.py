@@ -17,7 +17,7 @@ from uws_core.charts import lineage as charts
 from uws_core.frames import lineage as frames
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import Lineage
-from uws_core.zoo import makers
+from uws_core.zoo import synthetic
 
 TASKS = ["a"] * 5 + ["b"] * 3 + ["c"]
 
@@ -83,7 +83,7 @@ def test_a_model_without_direction_has_empty_cells() -> None:
 
 
 def test_suspect_and_stability_frames() -> None:
-    made = makers.reinitialised()
+    made = synthetic.reinitialised()
     family = lineage(gram_of(made.layers["blocks.0.mlp.up.weight"].reshape(40, -1)))
     assert frames.suspects(family)["kind"].to_list() == ["never trained"] * 4
     steady = frames.stability(family)
@@ -151,13 +151,13 @@ def test_the_answer_for_one_lineage_and_for_strangers() -> None:
 
 def test_the_answer_names_what_is_odd() -> None:
     for make, words in (
-        (makers.noise, "This layer looks as if never trained: entries are normal random numbers"),
-        (makers.permuted, "This layer looks reordered: norms agree to"),
-        (makers.reinitialised, "4 models to look at (never trained): `model-1`, `model-8`, `model-14` and `model-36`."),
+        (synthetic.noise, "This layer looks as if never trained: entries are normal random numbers"),
+        (synthetic.permuted, "This layer looks reordered: norms agree to"),
+        (synthetic.reinitialised, "4 models to look at (never trained): `model-1`, `model-8`, `model-14` and `model-36`."),
     ):
         assert words in said(make().layers["blocks.0.mlp.up.weight"].reshape(40, -1))
-    assert "to look at" not in said(makers.noise().layers["blocks.0.mlp.up.weight"].reshape(40, -1))
-    many = makers.reinitialised(fraction=0.2).layers["blocks.0.mlp.up.weight"].reshape(40, -1)
+    assert "to look at" not in said(synthetic.noise().layers["blocks.0.mlp.up.weight"].reshape(40, -1))
+    many = synthetic.reinitialised(fraction=0.2).layers["blocks.0.mlp.up.weight"].reshape(40, -1)
     assert "and 5 more." in said(many)
 
 
@@ -179,7 +179,7 @@ def test_centres_are_named() -> None:
 
 
 def test_likeness_figure_shows_cosines_in_the_order_of_likeness(family: Lineage) -> None:
-    drawn = charts.likeness(family, groups=[str(group) for group in family.groups])
+    drawn = charts.cosine_heatmap(family, groups=[str(group) for group in family.groups])
     cells = np.array(drawn.data[0].z, dtype=float)
     leaves = family.order.leaves
     assert cells[0, 1] == pytest.approx(family.cosines[leaves[0], leaves[1]])

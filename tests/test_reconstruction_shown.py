@@ -13,7 +13,7 @@ from tests.test_accounting import collection
 from tests.test_angles import factors_of
 from uws_core.analysis.accounting import storage
 from uws_core.analysis.heldout import held_out, project
-from uws_core.answers.reconstruction import answer, answer_newcomer
+from uws_core.answers.reconstruction import answer, answer_unseen_model
 from uws_core.charts import function as function_charts
 from uws_core.charts import reconstruction as charts
 from uws_core.charts.style import DARK, LIGHT, PRINT
@@ -56,7 +56,7 @@ def test_the_curve_is_median_and_quartiles_over_models():
 
 
 def test_at_a_k_between_two_the_smaller_stands_and_the_worst_comes_first():
-    frame = frames.at(errors_of(CALM), 5)
+    frame = frames.at_rank(errors_of(CALM), 5)
     assert set(frame["k"]) == {3}
     assert frame["subspace"].is_sorted(descending=True)
     assert frames.by_layer({"a": errors_of(CALM), "b": errors_of(PLANTED)}, 3).height == 40
@@ -64,7 +64,7 @@ def test_at_a_k_between_two_the_smaller_stands_and_the_worst_comes_first():
 
 def test_sizes_pair_integer_counts_with_errors():
     some, items = collection((20, 20), n=20), errors_of(CALM)
-    rows = [frames.Sized("models", storage(some, kept=k, axis="models"), items, place) for place, k in enumerate(KEPT)]
+    rows = [frames.StorageChoice("models", storage(some, kept=k, axis="models"), items, place) for place, k in enumerate(KEPT)]
     frame = frames.sizes(rows)
     assert frame["stored"].to_list() == [400 + k * 400 + 20 * k for k in KEPT]
     assert frame["dense"].to_list() == [8000] * 4
@@ -132,18 +132,18 @@ def test_a_newcomer_is_answered_for_itself():
     away = PLANTED[:19] - PLANTED[:19].mean(axis=0)
     new = PLANTED[19] - PLANTED[:19].mean(axis=0)
     row = Newcomer("mine", gram.layer, away @ new, 0.0, float(new @ new), float("nan"))
-    said = answer_newcomer(project(gram, row, kept=KEPT), k=3, place="x")
+    said = answer_unseen_model(project(gram, row, kept=KEPT), k=3, place="x")
     assert said.startswith("In x, 3 directions of the collection leave")
     assert "`mine`" in said
     assert "a subspace that saw it" not in said
 
 
-@pytest.mark.parametrize("look", [LIGHT, DARK, PRINT], ids=lambda look: look.name)
-def test_the_error_figure_draws_every_line_that_is_known(look):
+@pytest.mark.parametrize("theme", [LIGHT, DARK, PRINT], ids=lambda theme: theme.name)
+def test_the_error_figure_draws_every_line_that_is_known(theme):
     stack = noise(6, 400, seed=3).reshape(6, 20, 20)
     own = factors_of(stack, kept=2)
     items = held_out(gram_of(stack, shape=(20, 20)), groups=range(6), kept=KEPT, reference="zero", own=own)
-    drawn = charts.errors(frames.curve(items), frames.errors(items), k=3, ceiling=4, look=look)
+    drawn = charts.errors(frames.curve(items), frames.errors(items), k=3, ceiling=4, theme=theme)
     named = {trace.name: trace for trace in drawn.data}
     assert {line.name for line in charts.LINES.values()} <= set(named)
     assert {"one model", "half of the models"} <= set(named)
@@ -167,7 +167,7 @@ def test_the_models_figure_puts_the_worst_on_top():
 def test_the_size_figure_marks_the_chosen_k_on_every_axis():
     some, items, rows = collection((20, 20), n=20), errors_of(CALM), []
     for axis in ("models", "in"):
-        rows += [frames.Sized(axis, storage(some, kept=k, axis=axis), items, place) for place, k in enumerate(KEPT)]
+        rows += [frames.StorageChoice(axis, storage(some, kept=k, axis=axis), items, place) for place, k in enumerate(KEPT)]
     drawn = charts.sizes(frames.sizes(rows), k=3)
     marks = [trace for trace in drawn.data if trace.mode == "markers+text"]
     assert [trace.name for trace in marks] == ["models", "inputs"]

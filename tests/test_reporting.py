@@ -22,8 +22,8 @@ from uws_core.store.codec import MATH_VERSION, evidence_bytes, evidence_from
 from uws_core.errors import Cancelled, ExportError, LayerError, NotEnoughModels, StoreError
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.models import Collection
-from uws_core.reporting import judged
-from uws_core.reporting.judged import DRAWS, Asked, affordable
+from uws_core.reporting import evidence_cache
+from uws_core.reporting.evidence_cache import DRAWS, EvidenceSettings, affordable
 from uws_core.store.results import Store
 
 EVIL = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
@@ -93,7 +93,7 @@ def test_the_tables_hold_what_python_gives(made: Path, kin: Collection, store: S
     assert set(by_layer["claim"]) - set(KIN.values()) == set(table["claim"]) == set(CLAIMS) - set(KIN.values())
     told = json.loads((made / "provenance.json").read_text())
     assert told["math_version"] == MATH_VERSION
-    assert told["asked"]["seed"] == "4"
+    assert told["settings"]["seed"] == "4"
     assert told["collection"]["models"] == [str(ref) for ref in kin.refs]
 
 
@@ -135,14 +135,14 @@ def test_a_stopped_report_leaves_nothing_but_what_was_judged(kin: Collection, tm
             uws.report(kin, into=tmp_path / "report", draws=19, store=own, report=stop)
         assert {one.name for one in tmp_path.iterdir()} == {"results"}
         rows = tuple(range(12))
-        asked = Asked(rows, draws=19, whole=judged.whole_checkpoint(kin, rows))
-        assert judged.known(kin, ["blocks.0.up.weight"], asked, store=own) is not None
+        asked = EvidenceSettings(rows, draws=19, whole=evidence_cache.whole_checkpoint(kin, rows))
+        assert evidence_cache.stored_evidence(kin, ["blocks.0.up.weight"], asked, store=own) is not None
 
 
 def test_the_size_of_a_whole_checkpoint_makes_the_second_ratio(kin: Collection, made: Path) -> None:
     # Two layers of 12 x 6 are all that these models store.
-    assert judged.whole_checkpoint(kin, (0, 1)) == 144
-    assert judged.whole_checkpoint(kin, ()) is None
+    assert evidence_cache.whole_checkpoint(kin, (0, 1)) == 144
+    assert evidence_cache.whole_checkpoint(kin, ()) is None
     by_layer = pl.read_parquet(made / "tables" / "claims_by_layer.parquet")
     assert by_layer.filter(pl.col("claim") == "space")["reason"].str.contains("; whole checkpoints ").all()
 
@@ -190,7 +190,7 @@ def test_evidence_comes_back_from_bytes_bit_for_bit() -> None:
     assert again.determined is not None
     assert again.determined.k == found.determined.k
     with pytest.raises(StoreError, match="evidence"):
-        evidence_from(judged.run.gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
+        evidence_from(evidence_cache.run.gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
 
 
 def test_many_layers_get_fewer_draws_and_never_too_few() -> None:

@@ -11,7 +11,7 @@ from uws_core.answers.reconstruction import _size
 from uws_core.collection import collect
 from uws_core.nouns.evidence import Verdict
 from uws_core.passes.stored_sizes import stored_numbers
-from uws_core.reporting.judged import Asked, judged
+from uws_core.reporting.evidence_cache import EvidenceSettings, cached_evidence
 from uws_core.store.results import Store
 
 KEY = "blocks.0.attn.k.weight"
@@ -42,7 +42,7 @@ def test_the_claim_about_space_counts_factors_and_says_so(tmp_path: Path) -> Non
     store = Store(tmp_path)
     for name, says in (("demo:lora", True), ("demo:finetuned", False)):
         models = collect(name)
-        found = judged(models, [KEY], Asked(tuple(range(40)), draws=19), store=store)["space"]
+        found = cached_evidence(models, [KEY], EvidenceSettings(tuple(range(40)), draws=19), store=store)["space"]
         assert ("10,240 numbers of the stored factors" in found.reason) is says
         assert (found.value < 1) is says
         assert found.verdict is Verdict.CHANCE if says else found.value > 1

@@ -9,13 +9,13 @@ from tests.planted import gram_of, spiked
 from uws_core.analysis.lineage import lineage
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import COLLECTION, LAYER, Lineage
-from uws_core.zoo import makers
-from uws_core.zoo.makers import Made
+from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 UP = "blocks.0.mlp.up.weight"
 
 
-def of(made: Made, layer: str = UP) -> Gram:
+def of(made: SyntheticCollection, layer: str = UP) -> Gram:
     rows = made.layers[layer]
     base = None if made.base is None else made.base[layer]
     return gram_of(rows.reshape(len(rows), -1), shape=rows.shape[1:], name=layer, base=base)
@@ -37,7 +37,7 @@ def test_equal_cosines_of_fresh_numbers_are_named_and_those_of_siblings_are_not(
         odd = lineage(alike(likeness)).suspects
         assert [(one.model, one.kind) for one in odd] == [(LAYER, "equal cosines")]
     assert "all cosines are 0.3" in lineage(alike(0.359)).suspects[0].reason
-    for control in (makers.reinitialised(fraction=0.0), makers.two_lineages(fraction=0.0), makers.shared_start()):
+    for control in (synthetic.reinitialised(fraction=0.0), synthetic.two_lineages(fraction=0.0), synthetic.shared_start()):
         assert "equal cosines" not in kinds(lineage(of(control)))
     # The same likeness with what they learned in common directions: cosines differ.
     assert not kinds(lineage(gram_of(np.ones(2000) + spiked(40, 2000, strengths=[90.0, 60.0], seed=1))))
@@ -45,11 +45,11 @@ def test_equal_cosines_of_fresh_numbers_are_named_and_those_of_siblings_are_not(
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3, 0.4, 0.5, 0.6, 0.8])
 def test_strangers_are_named_for_what_they_are_at_every_fraction(fraction: float) -> None:
-    made = makers.reinitialised(fraction=fraction)
+    made = synthetic.reinitialised(fraction=fraction)
     found = lineage(of(made)).suspects
     assert {one.kind for one in found} == {"never trained"}
     assert {one.model for one in found} == {f"model-{i}" for i in np.flatnonzero(made.truth["reinitialised"])}
-    made = makers.permuted(fraction=fraction)
+    made = synthetic.permuted(fraction=fraction)
     found = lineage(of(made)).suspects
     assert {one.kind for one in found} == {"reordered" if fraction >= 0.3 else "no relative"}
     assert {one.model for one in found} == {f"model-{i}" for i in np.flatnonzero(made.truth["permuted"])}
@@ -57,29 +57,29 @@ def test_strangers_are_named_for_what_they_are_at_every_fraction(fraction: float
 
 @pytest.mark.parametrize("fraction", [0.2, 0.3, 0.5])
 def test_a_small_lineage_is_not_odd_for_being_far_from_the_others_mean(fraction: float) -> None:
-    assert not lineage(of(makers.two_lineages(fraction=fraction))).suspects
+    assert not lineage(of(synthetic.two_lineages(fraction=fraction))).suspects
 
 
 def test_several_layers_say_what_each_of_them_says() -> None:
-    def both(made: Made) -> Lineage:
+    def both(made: SyntheticCollection) -> Lineage:
         layers = [of(made, name) for name in made.layers]
         return lineage(sum(layers[1:], layers[0]), layers=layers)
 
-    for made, kind in ((makers.noise(), "as if never trained"), (makers.permuted(), "reordered")):
+    for made, kind in ((synthetic.noise(), "as if never trained"), (synthetic.permuted(), "reordered")):
         odd = both(made).suspects
         assert [(one.model, one.kind) for one in odd] == [(COLLECTION, kind)]
         assert "of 4 layers" in odd[0].reason
-    made = makers.reinitialised(fraction=0.1)
+    made = synthetic.reinitialised(fraction=0.1)
     names = [f"model-{i}" for i in np.flatnonzero(made.truth["reinitialised"])]
     assert sorted((one.model, one.kind) for one in both(made).suspects) == [
         (one, "never trained") for one in sorted(names)
     ]
-    for control in (makers.reinitialised(fraction=0.0), makers.permuted(fraction=0.0), makers.two_lineages()):
+    for control in (synthetic.reinitialised(fraction=0.0), synthetic.permuted(fraction=0.0), synthetic.two_lineages()):
         assert not both(control).suspects
 
 
 def test_one_fresh_layer_of_several_is_not_the_whole_collection() -> None:
-    trained, fresh = makers.two_lineages(), makers.noise()
+    trained, fresh = synthetic.two_lineages(), synthetic.noise()
     layers = [of(trained), of(trained, "blocks.0.mlp.down.weight"), of(fresh, "blocks.1.mlp.up.weight")]
     (odd,) = lineage(sum(layers[1:], layers[0]), layers=layers).suspects
     assert (odd.kind, odd.model) == ("as if never trained", "1 of 3 layers (all models)")

@@ -25,13 +25,13 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from uws_core.charts.style import PRINT, PRINT_MM, Look
-from uws_core.store.codec import MATH_VERSION
+from uws_core.charts.style import PRINT, PRINT_MM, Theme
 from uws_core.errors import ExportError
 from uws_core.nouns.models import LeftOut
+from uws_core.store.codec import MATH_VERSION
 
 # Builds the same figure for any ground; an export is always light.
-Draw = Callable[[Look], go.Figure]
+Draw = Callable[[Theme], go.Figure]
 
 # Without the first, a click on the figure's own button would send its data to a server of plotly's maker.
 PLOTLY_CONFIG: Mapping[str, object] = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
@@ -46,7 +46,7 @@ _lock = threading.Lock()
 class Provenance:
     """Where a figure comes from: enough to make it again, and to see what is not in it.
 
-    `name` begins the file names; `asked` is what was chosen, as plain text; `models` are the references with commits;
+    `name` begins the file names; `settings` is what was chosen, as plain text; `models` are the references with commits;
     `columns` explains the columns of the data; `address` is the page's own, without secrets.
     """
 
@@ -56,7 +56,7 @@ class Provenance:
     fingerprint: str
     models: tuple[str, ...]
     layers: tuple[str, ...]
-    asked: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     address: str = ""
@@ -72,7 +72,7 @@ class Provenance:
             "caption": self.caption,
             "collection": {"name": self.collection, "fingerprint": self.fingerprint, "models": list(self.models)},
             "layers": list(self.layers),
-            "asked": dict(self.asked),
+            "settings": dict(self.settings),
             "left_out": [{"what": one.what, "reason": one.reason} for one in self.left_out],
             "columns": dict(self.columns),
             "address": self.address,

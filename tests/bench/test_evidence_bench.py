@@ -23,7 +23,7 @@ from uws_core.answers import lineage as lineage_answers
 from uws_core.charts import evidence as evidence_charts
 from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import lineage as lineage_charts
-from uws_core.charts import strengths as strength_charts
+from uws_core.charts import norms as norm_charts
 from uws_core.collection import collect
 from uws_core.frames import evidence as evidence_frames
 from uws_core.frames import lineage as lineage_frames
@@ -96,11 +96,11 @@ def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
     told = [explained(points, column, name=name) for name, column in columns.items()]
     lineage_answers.answer(family, place="the layer", overlaps=agree)
     models = lineage_frames.models(family, gram.entry_stats)
-    lineage_charts.likeness(family, groups=[str(one) for one in columns["task"]])
+    lineage_charts.cosine_heatmap(family, groups=[str(one) for one in columns["task"]])
     lineage_charts.stability(lineage_frames.stability(family), threshold=family.threshold, chance=family.chance)
     lineage_charts.model_map(lineage_frames.points(points, columns), shares=points.shares.tolist(), colour="task")
     lineage_charts.explained(lineage_frames.explained(told))
-    strength_charts.strengths(models)
+    norm_charts.norms(models)
     for frame in (lineage_frames.groups, lineage_frames.cosines, lineage_frames.duplicates, lineage_frames.suspects):
         frame(family)
     lineage_frames.overlaps(agree)

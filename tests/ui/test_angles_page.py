@@ -210,7 +210,7 @@ def test_fitted_colours_are_in_the_address_of_an_export(open_page: Open, monkeyp
     mine = [source for source in sources if source.address.startswith("/angles")]
     assert len(mine) == 3
     for source in mine:
-        assert source.asked["colours"] == "fitted"
+        assert source.settings["colours"] == "fitted"
         assert "colours=fitted" in source.address
 
 

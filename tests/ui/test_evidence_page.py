@@ -15,7 +15,7 @@ from tests.ui.conftest import Open
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import grams
-from uws_core.zoo import makers
+from uws_core.zoo import synthetic
 
 LAYER = "blocks.0.up.weight"
 WITHIN_KIN = CLAIMS["within-kin"].title
@@ -107,7 +107,7 @@ def test_a_claim_that_was_not_asked_is_not_offered_and_does_no_harm(open_page: O
 
 
 def test_a_profile_that_all_models_have_is_named(open_page: Open, tmp_path: Path) -> None:
-    rows = makers.profile(n=20, shapes={LAYER: (20, 40)}).layers[LAYER].reshape(20, -1)
+    rows = synthetic.profile(n=20, shapes={LAYER: (20, 40)}).layers[LAYER].reshape(20, -1)
     app = kept(open_page, tmp_path / "profile", rows)
     assert "if all models have a profile of variances in common, noise gives" in answer(app)
 

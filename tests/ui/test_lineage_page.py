@@ -172,7 +172,7 @@ def test_an_export_says_how_to_see_the_same_again(open_page: Open, monkeypatch: 
     monkeypatch.setattr(figures, "figure", noted)
     before = answer(open_page("lineage", c="demo:finetuned", likeness="about base", threshold="0.4"))
     assert len({source.stem for source in sources.values() if source.stem.startswith("lineage")}) == 5
-    assert sources["map"].asked["likeness"] == "about base"
+    assert sources["map"].settings["likeness"] == "about base"
     assert "kind" not in sources["map"].columns
     query = {key: values[0] for key, values in parse_qs(urlsplit(sources["map"].address).query).items()}
     assert query["threshold"] == "0.4"

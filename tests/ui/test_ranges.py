@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from tests.ui.conftest import Open
-from uws_core.charts.style import PRINT, Look
+from uws_core.charts.style import PRINT, Theme
 from uws_core.ui.panels import ranges
 
 LAYER = "blocks.1.attn.q.weight"
@@ -49,7 +49,7 @@ def test_what_is_typed_is_drawn_and_stands_in_the_address_until_it_is_cleared(op
     assert field(app, "Across to").value is None
 
 
-def drawn_for(look: Look, *, log: bool) -> go.Figure:
+def drawn_for(theme: Theme, *, log: bool) -> go.Figure:
     figure = go.Figure(go.Scatter(x=[1, 2], y=[0.1, 0.01]))
     return figure.update_yaxes(type="log") if log else figure.update_yaxes(range=[0, 1])
 

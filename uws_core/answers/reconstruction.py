@@ -34,7 +34,7 @@ def answer(items: Sequence[HeldOut], *, k: int, place: str, by: str = "", storag
     return f"{head}; {_companions(known, at, mean)}: {_verdict(found, luck)}.{_size(storage)}"
 
 
-def answer_newcomer(one: HeldOut, *, k: int, place: str) -> str:
+def answer_unseen_model(one: HeldOut, *, k: int, place: str) -> str:
     """The answer for a model that is not in the collection."""
     at = _at(one, k)
     if np.isnan(one.nothing):

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.angles import AngleTable, Order
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.lineage import Lineage
@@ -59,28 +59,28 @@ def heatmap(
     chosen: tuple[int, int] | None = None,
     groups: Sequence[str] | None = None,
     fit: bool = False,
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """Every pair of the table as a cell, in this order, with its tree above and the chance level on the colour bar.
 
-    `groups` (one a row of the table) is drawn as a strip of colours. `chosen` gets a frame. `fit` ends the colours
+    `groups` (one a row of the table) is figure as a strip of colours. `chosen` gets a frame. `fit` ends the colours
     where the numbers end, to see small differences. Beyond 512 a side, cells are pooled. Up to 500 rows every cell
     names its two rows and can be clicked; `clicked` tells which they were.
     """
     leaves, step = _shown(order.leaves)
     values = _pooled(_matrix(table, measure)[np.ix_(order.leaves, order.leaves)], step)
     clickable = step == 1 and len(leaves) <= MOST_TARGETS
-    drawn = style.figure(look, height=560)
+    figure = style.figure(theme, height=560)
     least, most = _scale(values, measure, fit=fit)
     names = [table.labels[k] for k in leaves]
-    drawn.add_heatmap(
+    figure.add_heatmap(
         z=values if len(leaves) <= MOST_SENTENCES else values.astype(np.float32),
         x=np.arange(len(leaves)),
         y=np.arange(len(leaves)),
         zmin=least,
         zmax=most,
         colorscale=measure.scale,
-        colorbar=_bar(measure, least, most, chance, look),
+        colorbar=_bar(measure, least, most, chance, theme),
         hoverongaps=False,
         xgap=1 if len(leaves) <= MOST_GAPS else 0,
         ygap=1 if len(leaves) <= MOST_GAPS else 0,
@@ -88,14 +88,14 @@ def heatmap(
         hoverinfo="skip" if clickable else "z",
     )
     if len(leaves) <= MOST_NUMBERS:
-        drawn.data[-1].texttemplate = f"%{{z:{measure.form}}}"
-    _tree(drawn, order, look, pooled=step > 1)
-    _strip(drawn, [groups[k] for k in leaves] if groups is not None else [], look)
+        figure.data[-1].texttemplate = f"%{{z:{measure.form}}}"
+    _tree(figure, order, theme, pooled=step > 1)
+    _strip(figure, [groups[k] for k in leaves] if groups is not None else [], theme)
     if clickable:
-        _targets(drawn, table, leaves, values, measure)
-    _frame(drawn, leaves, chosen if step == 1 else None, look)
-    _names(drawn, names if clickable else [], len(leaves))
-    return drawn
+        _targets(figure, table, leaves, values, measure)
+    _frame(figure, leaves, chosen if step == 1 else None, theme)
+    _names(figure, names if clickable else [], len(leaves))
+    return figure
 
 
 def clicked(point: Mapping[str, object], leaves: Indices) -> tuple[int, int] | None:
@@ -150,7 +150,7 @@ def _scale(values: Floats, measure: Measure, *, fit: bool) -> tuple[float, float
     return least, most if most > least else least + 1.0
 
 
-def _bar(measure: Measure, least: float, most: float, chance: float, look: Look) -> dict[str, object]:
+def _bar(measure: Measure, least: float, most: float, chance: float, theme: Theme) -> dict[str, object]:
     """The colour bar with the chance level as a tick of its own."""
     span, form = most - least, ".0f" if measure.most and most - least > 9 else ".2g"
     marks = {float(tick): f"{tick:{form}}" for tick in np.linspace(least, most, 4)}
@@ -164,36 +164,36 @@ def _bar(measure: Measure, least: float, most: float, chance: float, look: Look)
         "tickmode": "array",
         "tickvals": list(marks),
         "ticktext": list(marks.values()),
-        "tickcolor": look.quiet,
+        "tickcolor": theme.quiet,
         "y": 0,
         "yanchor": "bottom",
         "len": 0.84,
     }
 
 
-def _tree(drawn: go.Figure, order: Order, look: Look, *, pooled: bool) -> None:
+def _tree(figure: go.Figure, order: Order, theme: Theme, *, pooled: bool) -> None:
     """The tree that made the order, above the cells."""
     if pooled or not len(order.along):
         return
     gaps = np.full((len(order.along), 1), np.nan)
     x, y = np.hstack([order.along, gaps]), np.hstack([order.heights, gaps])
-    line = {"color": look.quiet, "width": 1}
+    line = {"color": theme.quiet, "width": 1}
     # The stems are cut below the first merge: from 0 up, all merges would lie on one line.
     low, high = float(order.heights[:, 1].min()), float(order.heights[:, 1].max())
     span = high - low + 1e-9
-    drawn.update_layout(yaxis2={"range": [low - 0.25 * span, high + 0.02 * span]})
-    drawn.add_scatter(
+    figure.update_layout(yaxis2={"range": [low - 0.25 * span, high + 0.02 * span]})
+    figure.add_scatter(
         x=x.ravel(), y=y.ravel(), yaxis="y2", mode="lines", line=line, hoverinfo="skip", showlegend=False, name="tree"
     )
 
 
-def _strip(drawn: go.Figure, groups: Sequence[str], look: Look) -> None:
+def _strip(figure: go.Figure, groups: Sequence[str], theme: Theme) -> None:
     """One colour a group above the cells; the group's name is in the hover text, since colours repeat."""
     if not groups:
         return
     kinds = list(dict.fromkeys(sorted(groups)))
-    colours = [style.colour_of(kinds.index(name), look) for name in groups]
-    drawn.add_bar(
+    colours = [style.colour_of(kinds.index(name), theme) for name in groups]
+    figure.add_bar(
         x=np.arange(len(groups)),
         y=np.ones(len(groups)),
         yaxis="y3",
@@ -207,19 +207,19 @@ def _strip(drawn: go.Figure, groups: Sequence[str], look: Look) -> None:
     )
 
 
-def _targets(drawn: go.Figure, table: AngleTable | Lineage, leaves: Indices, values: Floats, measure: Measure) -> None:
+def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, values: Floats, measure: Measure) -> None:
     """Invisible marks on the cells of different pairs: a heatmap itself cannot be selected."""
     y, x = (part.ravel() for part in np.indices(values.shape, dtype=np.uint16))
     there = ~np.isnan(values.ravel())
     if len(leaves) > MOST_SENTENCES:
-        _plain_targets(drawn, x[there], y[there], values.ravel()[there], measure)
+        _plain_targets(figure, x[there], y[there], values.ravel()[there], measure)
         return
     rows, columns = leaves[y[there]], leaves[x[there]]
     words = [
         f"{table.labels[i]}, {table.labels[j]}<br>{measure.title}: {value:{measure.form}}"
         for i, j, value in zip(rows, columns, values.ravel()[there], strict=True)
     ]
-    scatter = drawn.add_scattergl if len(words) > 900 else drawn.add_scatter
+    scatter = figure.add_scattergl if len(words) > 900 else figure.add_scatter
     scatter(
         x=x[there],
         y=y[there],
@@ -232,12 +232,12 @@ def _targets(drawn: go.Figure, table: AngleTable | Lineage, leaves: Indices, val
         showlegend=False,
         name="cells",
     )
-    drawn.update_layout(clickmode="event+select", dragmode=False)
+    figure.update_layout(clickmode="event+select", dragmode=False)
 
 
-def _plain_targets(drawn: go.Figure, x: Places, y: Places, values: Floats, measure: Measure) -> None:
+def _plain_targets(figure: go.Figure, x: Places, y: Places, values: Floats, measure: Measure) -> None:
     """Marks in binary only: names come from the axes' own texts, and a click is known by its place."""
-    drawn.add_scattergl(
+    figure.add_scattergl(
         x=x,
         y=y,
         mode="markers",
@@ -247,10 +247,10 @@ def _plain_targets(drawn: go.Figure, x: Places, y: Places, values: Floats, measu
         showlegend=False,
         name="cells",
     )
-    drawn.update_layout(clickmode="event+select", dragmode=False)
+    figure.update_layout(clickmode="event+select", dragmode=False)
 
 
-def _frame(drawn: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, look: Look) -> None:
+def _frame(figure: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, theme: Theme) -> None:
     """A frame around the chosen pair's two cells."""
     places = {int(row): place for place, row in enumerate(leaves)}
     if chosen is None or any(row not in places for row in chosen):
@@ -258,15 +258,15 @@ def _frame(drawn: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, lo
     first, second = (places[row] for row in chosen)
     for x, y in {(first, second), (second, first)}:
         corners = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
-        drawn.add_shape(type="rect", line={"color": look.series[5], "width": 3}, **corners)
+        figure.add_shape(type="rect", line={"color": theme.series[5], "width": 3}, **corners)
 
 
-def _names(drawn: go.Figure, names: Sequence[str], g: int) -> None:
+def _names(figure: go.Figure, names: Sequence[str], g: int) -> None:
     """The axes: names where they fit and for hover texts, the tree and the strip on scales of their own."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
     plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **ticks}
     small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
-    drawn.update_layout(
+    figure.update_layout(
         # Columns are the rows over again; where names get small, once is enough.
         xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
         yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},

@@ -8,88 +8,88 @@ import polars as pl
 from numpy.typing import NDArray
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 
 # Beyond these, names run into each other on a narrow screen.
 MOST_NAMES = 24
 _FORMS = ("circle", "diamond", "square", "triangle-up")
 
 
-def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, look: Look = LIGHT) -> go.Figure:
+def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, theme: Theme = LIGHT) -> go.Figure:
     """The angles of one pair, ascending, over the band of random subspaces; `frame` is `frames.angles.pair`."""
-    drawn = style.figure(look, height=300)
+    figure = style.figure(theme, height=300)
     x = frame["angle"].to_numpy()
-    _band(drawn, frame, look)
+    _band(figure, frame, theme)
     degrees = frame["degrees"].to_numpy()
     told = degrees > floor_degrees
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=degrees,
         mode="lines+markers",
         name="this pair",
-        line={"color": look.series[0], "width": 2},
+        line={"color": theme.series[0], "width": 2},
         # What is rounding is grey and hollow: form as well as colour says it.
         marker={
             "size": 7,
-            "color": np.where(told, look.series[0], look.quiet),
+            "color": np.where(told, theme.series[0], theme.quiet),
             "symbol": np.where(told, "circle", "circle-open"),
         },
         text=np.where(told, "", f", below the floor of {floor_degrees:.2g}°"),
         hovertemplate="angle %{x}: %{y:.4~g}°%{text}<extra></extra>",
     )
     if floor_degrees > 0.5:
-        style.stripe(drawn, look, y=(0, floor_degrees))
-    return _angle_axes(drawn, x)
+        style.stripe(figure, theme, y=(0, floor_degrees))
+    return _angle_axes(figure, x)
 
 
-def halves(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
+def halves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     """The angles of every random split as faint lines, their median strong, over the band of random subspaces."""
-    drawn = style.figure(look, height=420)
+    figure = style.figure(theme, height=420)
     first = frame.filter(pl.col("repeat") == 1)
-    _band(drawn, first, look)
+    _band(figure, first, theme)
     for index, (_, part) in enumerate(frame.group_by("repeat", maintain_order=True)):
-        drawn.add_scatter(
+        figure.add_scatter(
             x=part["angle"].to_numpy(),
             y=part["degrees"].to_numpy(),
             mode="lines",
             name="one split",
             showlegend=index == 0,
-            line={"color": look.quiet, "width": 0.7},
+            line={"color": theme.quiet, "width": 0.7},
             opacity=0.5,
             hoverinfo="skip",
         )
     middle = frame.group_by("angle").agg(pl.col("degrees").median()).sort("angle")
-    drawn.add_scatter(
+    figure.add_scatter(
         x=middle["angle"].to_numpy(),
         y=middle["degrees"].to_numpy(),
         mode="lines+markers",
         name="median of the splits",
-        line={"color": look.series[0], "width": 2.2},
+        line={"color": theme.series[0], "width": 2.2},
         hovertemplate="angle %{x}: %{y:.3~g}°<extra></extra>",
     )
-    return _angle_axes(drawn, middle["angle"].to_numpy())
+    return _angle_axes(figure, middle["angle"].to_numpy())
 
 
-def to_base(frame: pl.DataFrame, *, measure: str, title: str, look: Look = LIGHT) -> go.Figure:
+def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIGHT) -> go.Figure:
     """Each model's angle to, or overlap with, the base as a dot, in the frame's order, and what chance gives.
 
     `frame` is `frames.angles.to_base`, a column `group` in it colours the dots; `measure` is a column of it. A dot's
     custom data is the model's name.
     """
-    drawn = style.figure(look, height=420)
+    figure = style.figure(theme, height=420)
     places = np.arange(frame.height)
-    _chance_steps(drawn, frame, places, measure, look)
+    _chance_steps(figure, frame, places, measure, theme)
     groups = frame["group"].to_list() if "group" in frame.columns else [""] * frame.height
     for index, group in enumerate(sorted(set(groups))):
         rows = np.array([row for row, name in enumerate(groups) if name == group])
         names = frame["name"].gather(rows).to_list()
-        drawn.add_scatter(
+        figure.add_scatter(
             x=places[rows],
             y=frame[measure].gather(rows).to_numpy(),
             mode="markers",
             name=group or "a model",
             # Colours repeat after eight; the form then tells them apart.
-            marker={"size": 8, "color": style.colour_of(index, look), "symbol": _FORMS[index // 8 % len(_FORMS)]},
+            marker={"size": 8, "color": style.colour_of(index, theme), "symbol": _FORMS[index // 8 % len(_FORMS)]},
             customdata=names,
             hovertemplate=f"%{{customdata}}<br>{title}: %{{y:.3~g}}<extra>{group}</extra>",
         )
@@ -100,34 +100,36 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, look: Look = LIGHT
     )
     ticks = {"tickvals": places, "ticktext": frame["name"].to_list(), "tickangle": -90}
     named = ticks if frame.height <= MOST_NAMES else {"showticklabels": False}
-    drawn.update_xaxes(title_text="model", showgrid=False, range=[-0.6, frame.height - 0.4], **named)
-    drawn.update_yaxes(title_text=f"{title}, with the base", range=[0, most])
-    drawn.update_layout(clickmode="event+select", dragmode=False)
-    style.long_legend(drawn)
-    return drawn
+    figure.update_xaxes(title_text="model", showgrid=False, range=[-0.6, frame.height - 0.4], **named)
+    figure.update_yaxes(title_text=f"{title}, with the base", range=[0, most])
+    figure.update_layout(clickmode="event+select", dragmode=False)
+    style.long_legend(figure)
+    return figure
 
 
-def _chance_steps(drawn: go.Figure, frame: pl.DataFrame, places: NDArray[np.int64], measure: str, look: Look) -> None:
+def _chance_steps(
+    figure: go.Figure, frame: pl.DataFrame, places: NDArray[np.int64], measure: str, theme: Theme
+) -> None:
     """What random directions of each model's number show: a dashed line, and for the overlap where 95 % of them lie."""
     column = {"overlap": "chance"}.get(measure, f"chance_{measure}")
     if measure == "overlap":
-        edge = {"color": look.band, "width": 0.5, "shape": "hvh"}
+        edge = {"color": theme.band, "width": 0.5, "shape": "hvh"}
         low, high = frame["low"].to_numpy(), frame["high"].to_numpy()
-        drawn.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-        told = {"fill": "tonexty", "fillcolor": look.band, "name": "random, 95 %", "hoverinfo": "skip"}
-        drawn.add_scatter(x=places, y=low, mode="lines", line=edge, **told)
-    line = {"color": look.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
-    drawn.add_scatter(
+        figure.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        told = {"fill": "tonexty", "fillcolor": theme.band, "name": "random, 95 %", "hoverinfo": "skip"}
+        figure.add_scatter(x=places, y=low, mode="lines", line=edge, **told)
+    line = {"color": theme.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
+    figure.add_scatter(
         x=places, y=frame[column].to_numpy(), mode="lines", line=line, name="random, on average", hoverinfo="skip"
     )
 
 
-def cosines(frame: pl.DataFrame, *, names: tuple[str, str], look: Look = LIGHT) -> go.Figure:
+def cosines(frame: pl.DataFrame, *, names: tuple[str, str], theme: Theme = LIGHT) -> go.Figure:
     """The squared cosine of every direction of one with every one of the other; `frame` is `frames.angles.cosines`."""
-    drawn = style.figure(look, height=300)
+    figure = style.figure(theme, height=300)
     rows, columns = frame["left_direction"].n_unique(), frame["right_direction"].n_unique()
     values = frame["cosine"].to_numpy().reshape(rows, columns) ** 2
-    drawn.add_heatmap(
+    figure.add_heatmap(
         z=values,
         x=np.arange(1, columns + 1),
         y=np.arange(1, rows + 1),
@@ -137,34 +139,34 @@ def cosines(frame: pl.DataFrame, *, names: tuple[str, str], look: Look = LIGHT) 
         colorbar={"title": {"text": "squared cosine", "side": "right"}, "thickness": 12, "outlinewidth": 0},
         hovertemplate=f"{names[0]} %{{y}}, {names[1]} %{{x}}: %{{z:.3f}}<extra></extra>",
     )
-    drawn.update_xaxes(title_text=f"direction of {names[1]}", showgrid=False, **_whole(columns))
-    drawn.update_yaxes(title_text=f"direction of {names[0]}", autorange="reversed", showgrid=False, **_whole(rows))
-    return drawn
+    figure.update_xaxes(title_text=f"direction of {names[1]}", showgrid=False, **_whole(columns))
+    figure.update_yaxes(title_text=f"direction of {names[0]}", autorange="reversed", showgrid=False, **_whole(rows))
+    return figure
 
 
-def _band(drawn: go.Figure, frame: pl.DataFrame, look: Look) -> None:
+def _band(figure: go.Figure, frame: pl.DataFrame, theme: Theme) -> None:
     part = frame.filter(pl.col("middle").is_not_null())
     if part.is_empty():
         return
     x, low, middle, high = (part[name].to_numpy() for name in ("angle", "low", "middle", "high"))
-    edge = {"color": look.band, "width": 0.5}
-    drawn.add_scatter(x=x, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-    drawn.add_scatter(
-        x=x, y=low, mode="lines", line=edge, fill="tonexty", fillcolor=look.band, name="random, 95 %", hoverinfo="skip"
+    edge = {"color": theme.band, "width": 0.5}
+    figure.add_scatter(x=x, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(
+        x=x, y=low, mode="lines", line=edge, fill="tonexty", fillcolor=theme.band, name="random, 95 %", hoverinfo="skip"
     )
-    line = {"color": look.quiet, "width": 1.2, "dash": "dash"}
-    drawn.add_scatter(
+    line = {"color": theme.quiet, "width": 1.2, "dash": "dash"}
+    figure.add_scatter(
         x=x, y=middle, mode="lines", line=line, name="random, median", hovertemplate="random: %{y:.3~g}°<extra></extra>"
     )
 
 
-def _angle_axes(drawn: go.Figure, x: NDArray[np.int64]) -> go.Figure:
+def _angle_axes(figure: go.Figure, x: NDArray[np.int64]) -> go.Figure:
     last = int(x.max()) if x.size else 1
-    drawn.update_xaxes(title_text="principal angle", range=[0.5, last + 0.5], dtick=max(1, last // 10))
-    drawn.update_yaxes(title_text="degrees", range=[0, 93], tickvals=[0, 15, 30, 45, 60, 75, 90])
+    figure.update_xaxes(title_text="principal angle", range=[0.5, last + 0.5], dtick=max(1, last // 10))
+    figure.update_yaxes(title_text="degrees", range=[0, 93], tickvals=[0, 15, 30, 45, 60, 75, 90])
     # Low figures need more room, in shares of their height, between the axis and the legend.
-    drawn.update_layout(legend={"y": -90 / drawn.layout.height})
-    return drawn
+    figure.update_layout(legend={"y": -90 / figure.layout.height})
+    return figure
 
 
 def _whole(count: int) -> dict[str, object]:

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Verdict
 
-# Symbol and place among the look's colours; -2 is the ink.
+# Symbol and place among the theme's colours; -2 is the ink.
 _SYMBOLS = {
     Verdict.HOLDS: ("circle", 0),
     Verdict.WEAK: ("circle-open", 0),
@@ -25,19 +25,19 @@ _SYMBOLS = {
 MOST_NAMES = 60
 
 
-def layers(frame: pl.DataFrame, claim: str, *, look: Look = LIGHT) -> go.Figure:
+def layers(frame: pl.DataFrame, claim: str, *, theme: Theme = LIGHT) -> go.Figure:
     """The claim's number in every layer over the range of 95 % of the draws there.
 
     `frame` is that of `frames.evidence.by_layer`; layers without a number have no mark.
     """
     part, about = frame.filter(pl.col("claim") == claim), CLAIMS[claim]
-    drawn = style.figure(look, height=360)
+    figure = style.figure(theme, height=360)
     form = ".3~%" if about.form == "share" else ".3~g"
-    _chance(drawn, part, look)
-    _seen(drawn, part, form, look)
+    _chance(figure, part, theme)
+    _seen(figure, part, form, theme)
     step = 1 + (part.height - 1) // MOST_NAMES
     shown = range(0, part.height, step)
-    drawn.update_xaxes(
+    figure.update_xaxes(
         tickvals=list(shown),
         ticktext=[escape(part["short"][place]) for place in shown],
         tickangle=-90 if part.height > 4 else 0,
@@ -45,30 +45,30 @@ def layers(frame: pl.DataFrame, claim: str, *, look: Look = LIGHT) -> go.Figure:
         showgrid=False,
     )
     title = "<br>".join(wrap(about.statistic, 38))
-    drawn.update_yaxes(title_text=title, tickformat=form, rangemode="tozero", title_font_size=12)
+    figure.update_yaxes(title_text=title, tickformat=form, rangemode="tozero", title_font_size=12)
     # Above the figure: below it stand the names of the layers, of any length.
-    drawn.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}, margin_t=44)
-    return drawn
+    figure.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}, margin_t=44)
+    return figure
 
 
-def _seen(drawn: go.Figure, part: pl.DataFrame, form: str, look: Look) -> None:
+def _seen(figure: go.Figure, part: pl.DataFrame, form: str, theme: Theme) -> None:
     for verdict, (symbol, series) in _SYMBOLS.items():
         judged = (part["verdict"] == verdict.value).to_numpy() & part["value"].is_not_null().to_numpy()
         rows = np.flatnonzero(judged)
         if not rows.size:
             continue
-        drawn.add_scatter(
+        figure.add_scatter(
             x=rows,
             y=part["value"].to_numpy()[rows],
             mode="markers",
             name=verdict.value,
-            marker={"symbol": symbol, "size": 9, "color": look.series[series], "line": {"width": 2}},
+            marker={"symbol": symbol, "size": 9, "color": theme.series[series], "line": {"width": 2}},
             customdata=[escape(part["short"][int(row)]) for row in rows],
             hovertemplate=f"%{{customdata}}: %{{y:{form}}}<extra>{verdict.value}</extra>",
         )
 
 
-def _chance(drawn: go.Figure, part: pl.DataFrame, look: Look) -> None:
+def _chance(figure: go.Figure, part: pl.DataFrame, theme: Theme) -> None:
     known = part["chance"].is_not_null().to_numpy()
     if not known.any():
         return
@@ -78,16 +78,16 @@ def _chance(drawn: go.Figure, part: pl.DataFrame, look: Look) -> None:
         "symmetric": False,
         "array": high - middle,
         "arrayminus": middle - low,
-        "color": look.quiet,
+        "color": theme.quiet,
         "thickness": 4,
         "width": 0,
     }
-    drawn.add_scatter(
+    figure.add_scatter(
         x=np.flatnonzero(known),
         y=middle,
         mode="markers",
         name="chance, 95 %",
-        marker={"symbol": "line-ew-open", "size": 11, "color": look.quiet, "line": {"width": 2}},
+        marker={"symbol": "line-ew-open", "size": 11, "color": theme.quiet, "line": {"width": 2}},
         error_y=bar,
         hoverinfo="skip",
     )

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 
 _WAYS = {"held out": "unseen models", "in sample": "in sample (saw the model)"}
 
@@ -17,7 +17,7 @@ def scores(
     against: str = "k",
     relative: bool = True,
     untrained: float | None = None,
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """The score of rebuilt networks against k or against the error of their weights; medians strong, networks faint.
 
@@ -25,35 +25,35 @@ def scores(
     originals, the mean alone (k = 0) and the reference are lines; `untrained` is the score of networks that never
     learned.
     """
-    drawn = style.figure(look, height=380)
+    figure = style.figure(theme, height=380)
     column = "kept_score" if relative else "score"
     known = frame.filter(pl.col(column).is_not_null())
     for way, colour, symbol in (("held out", 0, "circle"), ("in sample", 1, "square")):
         part = known.filter(pl.col("way") == way)
         if not part.is_empty():
-            _scores(drawn, part, against, column, _WAYS[way], style.colour_of(colour, look), symbol)
+            _scores(figure, part, against, column, _WAYS[way], style.colour_of(colour, theme), symbol)
     for way, name, dash in (("original", "originals", "dash"), ("reference", "the reference itself", "dot")):
-        _level(drawn, known.filter(pl.col("way") == way)[column], name, dash, look)
+        _level(figure, known.filter(pl.col("way") == way)[column], name, dash, theme)
     mean = known.filter((pl.col("way") == "held out") & (pl.col("k") == 0))[column]
-    _level(drawn, mean, "mean only", "dashdot", look)
+    _level(figure, mean, "mean only", "dashdot", theme)
     if untrained is not None:
-        _level(drawn, pl.Series([untrained]), "untrained", "longdash", look)
-    drawn.update_xaxes(title_text="directions kept" if against == "k" else "squared error of the weights, relative")
+        _level(figure, pl.Series([untrained]), "untrained", "longdash", theme)
+    figure.update_xaxes(title_text="directions kept" if against == "k" else "squared error of the weights, relative")
     if against != "k":
-        drawn.update_xaxes(tickformat=".0%")
-    drawn.update_yaxes(title_text="score kept" if relative else "score", tickformat=".0%" if relative else "")
+        figure.update_xaxes(tickformat=".0%")
+    figure.update_yaxes(title_text="score kept" if relative else "score", tickformat=".0%" if relative else "")
     # One network that fails badly (R2 has no lower end) must not flatten all others.
     shown = known.filter(pl.col("way") != "reference")[column]
     low = float(shown.quantile(0.05) or 0.0)
-    drawn.update_yaxes(range=[max(min(low, 0.0), -0.3) - 0.03, max(float(shown.max() or 1.0), 1.0) + 0.06])  # type: ignore[arg-type]
-    return drawn
+    figure.update_yaxes(range=[max(min(low, 0.0), -0.3) - 0.03, max(float(shown.max() or 1.0), 1.0) + 0.06])  # type: ignore[arg-type]
+    return figure
 
 
 def _scores(
-    drawn: go.Figure, part: pl.DataFrame, against: str, column: str, name: str, colour: str, symbol: str
+    figure: go.Figure, part: pl.DataFrame, against: str, column: str, name: str, colour: str, symbol: str
 ) -> None:
     """Every network as a faint mark, and the median of each k."""
-    drawn.add_scatter(
+    figure.add_scatter(
         x=part[against].to_numpy(),
         y=part[column].to_numpy(),
         mode="markers",
@@ -64,7 +64,7 @@ def _scores(
         name=f"{name}, single",
     )
     middle = part.group_by("k").agg(pl.col(against if against != "k" else "weight_error", column).median()).sort("k")
-    drawn.add_scatter(
+    figure.add_scatter(
         x=middle[against].to_numpy(),
         y=middle[column].to_numpy(),
         mode="lines+markers",
@@ -76,14 +76,14 @@ def _scores(
     )
 
 
-def _level(drawn: go.Figure, scores: pl.Series, name: str, dash: str, look: Look) -> None:
+def _level(figure: go.Figure, scores: pl.Series, name: str, dash: str, theme: Theme) -> None:
     """A median as a line across, named in the legend."""
     middle = scores.median()
     if not isinstance(middle, float):
         return
-    drawn.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=middle, y1=middle, line=_quiet(dash, look))
-    drawn.add_scatter(x=[None], y=[None], mode="lines", line=_quiet(dash, look), name=f"{name}, {middle:.2g}")
+    figure.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=middle, y1=middle, line=_quiet(dash, theme))
+    figure.add_scatter(x=[None], y=[None], mode="lines", line=_quiet(dash, theme), name=f"{name}, {middle:.2g}")
 
 
-def _quiet(dash: str, look: Look) -> dict[str, object]:
-    return {"color": look.quiet, "width": 1.4, "dash": dash}
+def _quiet(dash: str, theme: Theme) -> dict[str, object]:
+    return {"color": theme.quiet, "width": 1.4, "dash": dash}

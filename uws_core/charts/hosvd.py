@@ -6,23 +6,23 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Look
+from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Theme
 
 
-def curves(frame: pl.DataFrame, *, share: float, look: Look = LIGHT) -> go.Figure:
+def curves(frame: pl.DataFrame, *, share: float, theme: Theme = LIGHT) -> go.Figure:
     """The share carried by the first directions of each axis; `frame` is that of `frames.hosvd.curves`."""
-    drawn = style.figure(look)
+    figure = style.figure(theme)
     for index, axis in enumerate(frame["axis"].unique(maintain_order=True)):
         line = frame.filter(pl.col("axis") == axis)
-        drawn.add_scatter(
+        figure.add_scatter(
             x=line["direction"].to_numpy(),
             y=line["cumulative"].to_numpy(),
             mode="lines+markers",
             name=axis,
-            line={"color": style.colour_of(index, look), "dash": DASHES[index]},
+            line={"color": style.colour_of(index, theme), "dash": DASHES[index]},
             marker={"symbol": SYMBOLS[index], "size": 5},
         )
-    style.rule(drawn, {"color": look.quiet, "dash": "dot", "width": 1}, y=share)
-    drawn.update_xaxes(title="directions kept on the axis")
-    drawn.update_yaxes(title="share of the variance carried", range=[0, 1.02], tickformat=".0%")
-    return drawn
+    style.rule(figure, {"color": theme.quiet, "dash": "dot", "width": 1}, y=share)
+    figure.update_xaxes(title="directions kept on the axis")
+    figure.update_yaxes(title="share of the variance carried", range=[0, 1.02], tickformat=".0%")
+    return figure

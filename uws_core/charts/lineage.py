@@ -10,7 +10,7 @@ import polars as pl
 
 from uws_core.charts import angle_tables, style
 from uws_core.charts.angle_tables import Measure
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.lineage import Lineage
 
 COSINE = Measure("cosines", "cosine", ".2f", 1.0)
@@ -19,20 +19,20 @@ MOST_COLOURS = 24
 MOST_NAMES = 30
 
 
-def likeness(
+def cosine_heatmap(
     family: Lineage,
     *,
     groups: Sequence[str] | None = None,
     chosen: tuple[int, int] | None = None,
     fit: bool = False,
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """The cosine of every pair, like beside like under its tree, with chance on the colour bar.
 
-    `groups` (one a model) is drawn as a strip of colours; `fit` ends the colours where the numbers end.
+    `groups` (one a model) is figure as a strip of colours; `fit` ends the colours where the numbers end.
     """
     return angle_tables.heatmap(
-        family, family.order, measure=COSINE, chance=family.chance, groups=groups, chosen=chosen, fit=fit, look=look
+        family, family.order, measure=COSINE, chance=family.chance, groups=groups, chosen=chosen, fit=fit, theme=theme
     )
 
 
@@ -44,43 +44,43 @@ def model_map(
     up: int = 2,
     colour: str | None = None,
     chosen: str | None = None,
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """Models as points along two components; `frame` is that of `frames.lineage.points`.
 
     `shares` are the components' shares of the variance. `colour` is a column of the frame: names get a colour and a
     mark each, many numbers a scale. `chosen` is the model that gets a ring. A point carries its model as custom data.
     """
-    drawn = style.figure(look, height=460)
+    figure = style.figure(theme, height=460)
     x, y = f"component_{across}", f"component_{up}"
     if y not in frame.columns:
         # Models along a single direction lie on a line.
         frame = frame.with_columns(pl.lit(0.0).alias(y))
     if colour is None or colour not in frame.columns:
-        _points(drawn, frame, x, y, name="models", marker={"color": look.series[0]})
+        _points(figure, frame, x, y, name="models", marker={"color": theme.series[0]})
     elif frame[colour].n_unique() > MOST_COLOURS and frame[colour].dtype.is_numeric():
         bar = {"title": {"text": colour, "side": "right"}, "thickness": 12, "outlinewidth": 0}
         scale = {"color": frame[colour].to_list(), "colorscale": style.SEQUENTIAL, "colorbar": bar}
-        _points(drawn, frame, x, y, name=colour, marker=scale)
+        _points(figure, frame, x, y, name=colour, marker=scale)
     else:
-        _by_value(drawn, frame, x, y, colour, look)
+        _by_value(figure, frame, x, y, colour, theme)
     if chosen is not None:
-        _ring(drawn, frame.filter(pl.col("model") == chosen), x, y, look)
-    drawn.update_xaxes(title_text=_axis(across, shares), zeroline=False)
-    drawn.update_yaxes(title_text=_axis(up, shares), zeroline=False)
-    drawn.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
-    return drawn
+        _ring(figure, frame.filter(pl.col("model") == chosen), x, y, theme)
+    figure.update_xaxes(title_text=_axis(across, shares), zeroline=False)
+    figure.update_yaxes(title_text=_axis(up, shares), zeroline=False)
+    figure.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
+    return figure
 
 
-def stability(frame: pl.DataFrame, *, threshold: float, chance: float, look: Look = LIGHT) -> go.Figure:
+def stability(frame: pl.DataFrame, *, threshold: float, chance: float, theme: Theme = LIGHT) -> go.Figure:
     """The number of groups against the threshold, and how far they agree with those at the chosen one.
 
     `frame` is that of `frames.lineage.stability`. Left of `chance`, cosines of independent models join groups.
     """
-    drawn = style.figure(look, height=320)
+    figure = style.figure(theme, height=320)
     x = frame["threshold"].to_list()
-    line = {"color": look.series[0], "width": 2, "shape": "hv"}
-    drawn.add_scatter(
+    line = {"color": theme.series[0], "width": 2, "shape": "hv"}
+    figure.add_scatter(
         x=x,
         y=frame["groups"].to_list(),
         name="groups",
@@ -88,26 +88,26 @@ def stability(frame: pl.DataFrame, *, threshold: float, chance: float, look: Loo
         line=line,
         hovertemplate="at %{x:.2f}: %{y} groups<extra></extra>",
     )
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=frame["agreement"].to_list(),
         name="agreement with the chosen groups",
         yaxis="y2",
         mode="lines",
-        line={"color": look.series[1], "width": 1.5, "dash": "dash"},
+        line={"color": theme.series[1], "width": 1.5, "dash": "dash"},
         hovertemplate="at %{x:.2f}: agreement %{y:.2f}<extra></extra>",
     )
     if chance > min(x, default=0.0):
-        style.stripe(drawn, look, x=(min(x), chance))
-    style.rule(drawn, {"color": look.ink, "width": 1.2, "dash": "dot"}, x=threshold)
-    drawn.update_xaxes(title_text="threshold, cosine")
-    drawn.update_yaxes(title_text="groups", rangemode="tozero")
+        style.stripe(figure, theme, x=(min(x), chance))
+    style.rule(figure, {"color": theme.ink, "width": 1.2, "dash": "dot"}, x=threshold)
+    figure.update_xaxes(title_text="threshold, cosine")
+    figure.update_yaxes(title_text="groups", rangemode="tozero")
     right = {"overlaying": "y", "side": "right", "showgrid": False, "range": [-0.05, 1.05], "tickvals": [0, 0.5, 1]}
-    drawn.update_layout(yaxis2={**right, "title": {"text": "agreement"}}, hovermode="x unified")
-    return drawn
+    figure.update_layout(yaxis2={**right, "title": {"text": "agreement"}}, hovermode="x unified")
+    return figure
 
 
-def explained(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
+def explained(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     """What share of each component every column of the table explains; `frame` is `frames.lineage.explained`."""
     known = frame.filter(pl.col("explained").is_not_null())
     columns = known["column"].unique(maintain_order=True).to_list()[:MOST_NAMES]
@@ -119,8 +119,8 @@ def explained(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
             place = columns.index(row["column"]), row["component"] - 1
             values[place] = row["explained"]
             words[place] = f"chance {row['chance']:.2f}, p {row['p']:.2g}"
-    drawn = style.figure(look, height=140 + 28 * len(columns))
-    drawn.add_heatmap(
+    figure = style.figure(theme, height=140 + 28 * len(columns))
+    figure.add_heatmap(
         z=values,
         x=[str(k + 1) for k in range(count)],
         y=columns,
@@ -134,26 +134,26 @@ def explained(frame: pl.DataFrame, *, look: Look = LIGHT) -> go.Figure:
         customdata=words,
         hovertemplate="%{y}, component %{x}: %{z:.2f}<br>%{customdata}<extra></extra>",
     )
-    drawn.update_xaxes(title_text="component", type="category", showgrid=False, ticks="")
-    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
-    return drawn
+    figure.update_xaxes(title_text="component", type="category", showgrid=False, ticks="")
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    return figure
 
 
-def _by_value(drawn: go.Figure, frame: pl.DataFrame, x: str, y: str, colour: str, look: Look) -> None:
+def _by_value(figure: go.Figure, frame: pl.DataFrame, x: str, y: str, colour: str, theme: Theme) -> None:
     """One trace a value, in the order of the table, so that a value keeps its colour; missing ones are hollow."""
     values = frame[colour].unique(maintain_order=True).to_list()
     for place, value in enumerate(value for value in values if value is not None):
-        symbol = style.SYMBOLS[(place // len(look.series)) % len(style.SYMBOLS)]
-        marker = {"color": style.colour_of(place, look), "symbol": symbol}
-        _points(drawn, frame.filter(pl.col(colour) == value), x, y, name=str(value), marker=marker)
+        symbol = style.SYMBOLS[(place // len(theme.series)) % len(style.SYMBOLS)]
+        marker = {"color": style.colour_of(place, theme), "symbol": symbol}
+        _points(figure, frame.filter(pl.col(colour) == value), x, y, name=str(value), marker=marker)
     missing = frame.filter(pl.col(colour).is_null())
     if missing.height:
-        _points(drawn, missing, x, y, name="not known", marker={"color": look.quiet, "symbol": "circle-open"})
-    drawn.update_layout(legend={"title": {"text": colour, "side": "top"}})
+        _points(figure, missing, x, y, name="not known", marker={"color": theme.quiet, "symbol": "circle-open"})
+    figure.update_layout(legend={"title": {"text": colour, "side": "top"}})
 
 
-def _points(drawn: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str, marker: Mapping[str, object]) -> None:
-    drawn.add_scatter(
+def _points(figure: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str, marker: Mapping[str, object]) -> None:
+    figure.add_scatter(
         x=frame[x].to_list(),
         y=frame[y].to_list(),
         mode="markers",
@@ -164,10 +164,10 @@ def _points(drawn: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str,
     )
 
 
-def _ring(drawn: go.Figure, one: pl.DataFrame, x: str, y: str, look: Look) -> None:
+def _ring(figure: go.Figure, one: pl.DataFrame, x: str, y: str, theme: Theme) -> None:
     """A ring around the chosen model."""
-    marker = {"size": 16, "symbol": "circle-open", "color": look.ink, "line": {"width": 2}}
-    drawn.add_scatter(
+    marker = {"size": 16, "symbol": "circle-open", "color": theme.ink, "line": {"width": 2}}
+    figure.add_scatter(
         x=one[x].to_list(),
         y=one[y].to_list(),
         mode="markers",

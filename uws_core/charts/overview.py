@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.arrays import Floats
 
 # More cells than this have no room for their number.
@@ -35,7 +35,7 @@ Z = Measure("z", "z against noise", ".0f", diverging=True)
 
 
 def overview(
-    frame: pl.DataFrame, *, measure: Measure = RANK, chosen: str | None = None, look: Look = LIGHT
+    frame: pl.DataFrame, *, measure: Measure = RANK, chosen: str | None = None, theme: Theme = LIGHT
 ) -> go.Figure:
     """A heatmap of layers, blocks from left to right; layers outside any block stand in a column of their own.
 
@@ -50,16 +50,16 @@ def overview(
     values = np.full((len(up), len(across)), np.nan)
     for (x, y), value in zip(cells, frame[measure.column], strict=True):
         values[y, x] = np.nan if value is None else value
-    drawn = style.figure(look, height=120 + 30 * len(up))
-    drawn.add_heatmap(z=values, x=across, y=up, xgap=2, ygap=2, hoverinfo="skip", **_colours(values, measure, look))
+    figure = style.figure(theme, height=120 + 30 * len(up))
+    figure.add_heatmap(z=values, x=across, y=up, xgap=2, ygap=2, hoverinfo="skip", **_colours(values, measure, theme))
     if values.size <= MOST_NUMBERS:
-        drawn.data[-1].texttemplate = f"%{{z:{measure.form}}}"
-    _targets(drawn, frame, [(across[x], up[y]) for x, y in cells], measure, look)
-    _chosen(drawn, dict(zip(frame["layer"], cells, strict=True)).get(chosen or ""), look)
-    drawn.update_xaxes(title_text="block", type="category", showgrid=False, ticks="", categoryarray=across)
-    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", categoryarray=up)
-    drawn.update_layout(showlegend=False, clickmode="event+select", dragmode=False)
-    return drawn
+        figure.data[-1].texttemplate = f"%{{z:{measure.form}}}"
+    _targets(figure, frame, [(across[x], up[y]) for x, y in cells], measure, theme)
+    _chosen(figure, dict(zip(frame["layer"], cells, strict=True)).get(chosen or ""), theme)
+    figure.update_xaxes(title_text="block", type="category", showgrid=False, ticks="", categoryarray=across)
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", categoryarray=up)
+    figure.update_layout(showlegend=False, clickmode="event+select", dragmode=False)
+    return figure
 
 
 def _rows(frame: pl.DataFrame) -> list[str]:
@@ -77,12 +77,12 @@ def _columns(frame: pl.DataFrame) -> list[int | None]:
     return [*sorted(depth for depth in depths if depth is not None), *([None] if None in depths else [])]
 
 
-def _colours(values: Floats, measure: Measure, look: Look) -> dict[str, object]:
+def _colours(values: Floats, measure: Measure, theme: Theme) -> dict[str, object]:
     bar = {
         "title": {"text": measure.title, "side": "right"},
         "thickness": 12,
         "outlinewidth": 0,
-        "tickcolor": look.quiet,
+        "tickcolor": theme.quiet,
     }
     if not measure.diverging:
         return {"colorscale": style.SEQUENTIAL, "colorbar": bar}
@@ -91,28 +91,28 @@ def _colours(values: Floats, measure: Measure, look: Look) -> dict[str, object]:
 
 
 def _targets(
-    drawn: go.Figure, frame: pl.DataFrame, cells: Sequence[tuple[str, str]], measure: Measure, look: Look
+    figure: go.Figure, frame: pl.DataFrame, cells: Sequence[tuple[str, str]], measure: Measure, theme: Theme
 ) -> None:
     """Invisible marks on the cells: a heatmap itself cannot be selected."""
     words = [
         f"{short}<br>{measure.title}: " + ("not computed" if value is None else format(value, measure.form))
         for short, value in zip(frame["short"], frame[measure.column], strict=True)
     ]
-    drawn.add_scatter(
+    figure.add_scatter(
         x=[x for x, _ in cells],
         y=[y for _, y in cells],
         mode="markers",
-        marker={"symbol": "square", "size": 24, "opacity": 0, "color": look.quiet},
+        marker={"symbol": "square", "size": 24, "opacity": 0, "color": theme.quiet},
         customdata=frame["layer"].to_list(),
         text=words,
         hovertemplate="%{text}<extra></extra>",
     )
 
 
-def _chosen(drawn: go.Figure, cell: tuple[int, int] | None, look: Look) -> None:
+def _chosen(figure: go.Figure, cell: tuple[int, int] | None, theme: Theme) -> None:
     """A frame around the chosen layer's cell."""
     if cell is None:
         return
     x, y = cell
-    line = {"color": look.ink, "width": 2.5}
-    drawn.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line=line)
+    line = {"color": theme.ink, "width": 2.5}
+    figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line=line)

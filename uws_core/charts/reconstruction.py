@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 
 # More faint lines than this are a grey area.
 MOST_LINES = 100
@@ -21,7 +21,7 @@ MOST_MARKS = 7
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How one way of rebuilding is drawn: its name, its place among the colours, its dash."""
+    """How one way of rebuilding is figure: its name, its place among the colours, its dash."""
 
     name: str
     colour: int
@@ -53,32 +53,32 @@ def errors(
     ceiling: int | None = None,
     log: bool = False,
     axis_name: str = "directions kept",
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """The error against k: every model faint, median and quartiles strong, and what it must be read against.
 
     `curve` is `frames.reconstruction.curve`, `models` is `errors`. `k` is marked, `ceiling` is where nothing is
     left to add.
     """
-    drawn = style.figure(look, height=440)
-    _faint(drawn, models, look)
+    figure = style.figure(theme, height=440)
+    _faint(figure, models, theme)
     present = set(curve["line"])
     for name, line in LINES.items():
         if name in present:
-            _line(drawn, curve.filter(pl.col("line") == name), line, look, band=name == "subspace")
+            _line(figure, curve.filter(pl.col("line") == name), line, theme, band=name == "subspace")
     if k is not None:
-        style.rule(drawn, {"color": look.series[0], "width": 1.2, "dash": "dot"}, x=k)
+        style.rule(figure, {"color": theme.series[0], "width": 1.2, "dash": "dot"}, x=k)
     if ceiling:
-        style.ceiling(drawn, look, ceiling, x=ceiling)
-    drawn.update_xaxes(title_text=axis_name)
-    drawn.update_yaxes(title_text="squared error, relative", type="log" if log else "linear")
+        style.ceiling(figure, theme, ceiling, x=ceiling)
+    figure.update_xaxes(title_text=axis_name)
+    figure.update_yaxes(title_text="squared error, relative", type="log" if log else "linear")
     if not log:
-        drawn.update_yaxes(rangemode="tozero", tickformat=".0%")
-    drawn.update_layout(hovermode="x", legend={"y": -0.26, "traceorder": "normal"})
-    return drawn
+        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    figure.update_layout(hovermode="x", legend={"y": -0.26, "traceorder": "normal"})
+    return figure
 
 
-def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, look: Look = LIGHT) -> go.Figure:
+def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, theme: Theme = LIGHT) -> go.Figure:
     """The error of every model at every k (or in every layer, `by` "layer"), the worst on top.
 
     `frame` is `frames.reconstruction.errors` or `by_layer`.
@@ -93,8 +93,8 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, look: Lo
     for name, column, error in frame.select("model", by, "subspace").iter_rows():
         values[rows[name], places[column]] = np.nan if error is None else error
     across = [str(column) for column in columns]
-    drawn = style.figure(look, height=min(170 + 14 * len(names), 900))
-    drawn.add_heatmap(
+    figure = style.figure(theme, height=min(170 + 14 * len(names), 900))
+    figure.add_heatmap(
         z=values,
         x=across,
         y=names,
@@ -105,20 +105,20 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, look: Lo
         hovertemplate=f"%{{y}}, {by} %{{x}}: %{{z:.1%}}<extra></extra>",
     )
     if by == "k" and k in columns:
-        style.rule(drawn, {"color": look.series[5], "width": 2, "dash": "dot"}, x=columns.index(k))
+        style.rule(figure, {"color": theme.series[5], "width": 2, "dash": "dot"}, x=columns.index(k))
     title = "directions kept" if by == "k" else ""
-    drawn.update_xaxes(type="category", title_text=title, showgrid=False, ticks="")
-    drawn.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
-    drawn.update_yaxes(showticklabels=len(names) <= MOST_NAMES, tickfont={"size": 10 if len(names) > 24 else 12})
-    return drawn
+    figure.update_xaxes(type="category", title_text=title, showgrid=False, ticks="")
+    figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
+    figure.update_yaxes(showticklabels=len(names) <= MOST_NAMES, tickfont={"size": 10 if len(names) > 24 else 12})
+    return figure
 
 
-def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, look: Look = LIGHT) -> go.Figure:
+def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, theme: Theme = LIGHT) -> go.Figure:
     """The error of unseen models against how many times smaller the weights become, one line an axis, k as labels.
 
     `frame` is `frames.reconstruction.sizes`; `whole` counts whole checkpoints. Down and right is better.
     """
-    drawn = style.figure(look, height=400)
+    figure = style.figure(theme, height=400)
     column = "ratio_whole" if whole else "ratio"
     # No direction about zero stores nothing: there is no ratio to draw.
     frame = frame.filter(pl.col(column).is_not_null())
@@ -126,31 +126,31 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, loo
         part = frame.filter((pl.col("axis") == axis) & pl.col("middle").is_not_null()).sort("k")
         if part.is_empty():
             continue
-        colours = {"color": style.colour_of(colour, look), "dash": style.DASHES[colour]}
+        colours = {"color": style.colour_of(colour, theme), "dash": style.DASHES[colour]}
         x = part[column].to_numpy()
-        drawn.add_scatter(
+        figure.add_scatter(
             x=x, y=part["middle"].to_numpy(), mode="lines", line=colours, showlegend=False, hoverinfo="skip", name=name
         )
-        _marks(drawn, part.filter(_spread(part, column, k)), column, name, symbol, colours["color"], k, look)
-    _own(drawn, frame, column, look)
+        _marks(figure, part.filter(_spread(part, column, k)), column, name, symbol, colours["color"], k, theme)
+    _own(figure, frame, column, theme)
     ends = frame[column].drop_nulls()
     if ends.len():
         low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
-        drawn.update_xaxes(type="log", range=[np.log10(low), np.log10(high)], **_times(low, high))
-    style.rule(drawn, {"color": look.quiet, "width": 1, "dash": "longdash"}, x=1)
+        figure.update_xaxes(type="log", range=[np.log10(low), np.log10(high)], **_times(low, high))
+    style.rule(figure, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=1)
     what = "whole checkpoints" if whole else "these layers"
-    drawn.update_xaxes(title_text=f"{what}, times smaller")
-    drawn.update_yaxes(title_text="squared error, relative", rangemode="tozero", tickformat=".0%")
-    return drawn
+    figure.update_xaxes(title_text=f"{what}, times smaller")
+    figure.update_yaxes(title_text="squared error, relative", rangemode="tozero", tickformat=".0%")
+    return figure
 
 
-def _own(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> None:
+def _own(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
     """What the models' own SVDs leave at the same numbers: what sharing has to beat."""
     own = frame.filter(pl.col("own_svd").is_not_null()).sort(column)
     if own.is_empty():
         return
-    line = {"color": look.ink, "width": 1.2, "dash": "dot"}
-    drawn.add_scatter(
+    line = {"color": theme.ink, "width": 1.2, "dash": "dot"}
+    figure.add_scatter(
         x=own[column].to_numpy(),
         y=own["own_svd"].to_numpy(),
         mode="lines",
@@ -160,27 +160,27 @@ def _own(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> None
     )
 
 
-def _faint(drawn: go.Figure, models: pl.DataFrame, look: Look) -> None:
+def _faint(figure: go.Figure, models: pl.DataFrame, theme: Theme) -> None:
     """Every model's own curve, up to `MOST_LINES` of them, as one trace with gaps."""
     parts = [part for _, part in models.group_by("model", maintain_order=True)][:MOST_LINES]
     if len(parts) < 2:
         return
     x = np.concatenate([np.append(part["k"].to_numpy().astype(float), np.nan) for part in parts])
     y = np.concatenate([np.append(part["subspace"].to_numpy().astype(float), np.nan) for part in parts])
-    line = {"color": look.series[0], "width": 0.6}
-    drawn.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.3, name="one model", hoverinfo="skip")
+    line = {"color": theme.series[0], "width": 0.6}
+    figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.3, name="one model", hoverinfo="skip")
 
 
-def _line(drawn: go.Figure, part: pl.DataFrame, line: Line, look: Look, *, band: bool) -> None:
-    x, colour = part["k"].to_numpy(), style.colour_of(line.colour, look)
+def _line(figure: go.Figure, part: pl.DataFrame, line: Line, theme: Theme, *, band: bool) -> None:
+    x, colour = part["k"].to_numpy(), style.colour_of(line.colour, theme)
     if band and (part["high"] > part["low"]).any():
         edge = {"color": colour, "width": 0}
-        drawn.add_scatter(x=x, y=part["high"].to_numpy(), mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-        drawn.add_scatter(
-            x=x, y=part["low"].to_numpy(), mode="lines", line=edge, fill="tonexty", fillcolor=look.band,
+        figure.add_scatter(x=x, y=part["high"].to_numpy(), mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        figure.add_scatter(
+            x=x, y=part["low"].to_numpy(), mode="lines", line=edge, fill="tonexty", fillcolor=theme.band,
             name="half of the models", hoverinfo="skip",
         )  # fmt: skip
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=part["middle"].to_numpy(),
         mode="lines",
@@ -191,32 +191,32 @@ def _line(drawn: go.Figure, part: pl.DataFrame, line: Line, look: Look, *, band:
 
 
 def _marks(
-    drawn: go.Figure,
+    figure: go.Figure,
     part: pl.DataFrame,
     column: str,
     name: str,
     symbol: str,
     colour: str,
     k: int | None,
-    look: Look,
+    theme: Theme,
 ) -> None:
     """Some of an axis' ks as marks with their number and the quartiles of the models."""
     middle = part["middle"].to_numpy()
-    drawn.add_scatter(
+    figure.add_scatter(
         x=part[column].to_numpy(),
         y=middle,
         mode="markers+text",
         name=name,
         text=[str(one) for one in part["k"]],
         textposition="top center",
-        textfont={"color": look.quiet},
+        textfont={"color": theme.quiet},
         marker={"symbol": symbol, "size": np.where(part["k"].to_numpy() == k, 12, 7), "color": colour},
         error_y={
             "array": part["high"].to_numpy() - middle,
             "arrayminus": middle - part["low"].to_numpy(),
             "thickness": 0.8,
             "width": 0,
-            "color": look.quiet,
+            "color": theme.quiet,
         },
         customdata=part.select("k", "stored").to_numpy(),
         hovertemplate="k %{customdata[0]}: %{y:.1%}, %{x:.3~g} times smaller"

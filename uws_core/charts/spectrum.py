@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts import style
-from uws_core.charts.style import LIGHT, Look
+from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.spectrum import Rank
 
@@ -26,29 +26,29 @@ def scree(
     edge: float = float("nan"),
     log: bool = True,
     axis_name: str = "direction",
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """The share of the variance that each direction carries, over the band of what noise carries.
 
     `frame` is that of `frames.spectrum.scree` or `pooled`. `floor` is the share below which a variance is rounding,
     `ceiling` the most directions there can be, `edge` the analytic end of the noise where there is one.
     """
-    drawn = style.figure(look)
-    _band(drawn, frame, ("low", "middle", "high"), look)
-    _deviation(drawn, frame, "share", look)
-    _seen(drawn, frame, "share", look)
+    figure = style.figure(theme)
+    _band(figure, frame, ("low", "middle", "high"), theme)
+    _deviation(figure, frame, "share", theme)
+    _seen(figure, frame, "share", theme)
     if isfinite(edge):
-        _level(drawn, frame, edge, f"edge of noise, {style.percent(edge)}", look)
+        _level(figure, frame, edge, f"edge of noise, {style.percent(edge)}", theme)
     if floor > 0:
-        _rounding(drawn, floor, look)
+        _rounding(figure, floor, theme)
     if ceiling:
-        style.ceiling(drawn, look, ceiling, x=ceiling + 0.5, top=True)
-    _axes(drawn, frame, axis_name, "share of the variance")
+        style.ceiling(figure, theme, ceiling, x=ceiling + 0.5, top=True)
+    _axes(figure, frame, axis_name, "share of the variance")
     if log:
-        _logarithmic(drawn, _ends(frame), floor)
+        _logarithmic(figure, _ends(frame), floor)
     else:
-        drawn.update_yaxes(rangemode="tozero", tickformat=".3~%")
-    return drawn
+        figure.update_yaxes(rangemode="tozero", tickformat=".3~%")
+    return figure
 
 
 def cumulative(
@@ -59,19 +59,19 @@ def cumulative(
     noise_rank: float | None = None,
     ceiling: int | None = None,
     axis_name: str = "directions kept",
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """How much of the variance the strongest directions carry together; the share asked for reads out its rank."""
-    drawn = style.figure(look)
-    _band(drawn, frame, ("cumulative_low", "cumulative_middle", "cumulative_high"), look)
-    _deviation(drawn, frame, "cumulative", look)
-    _seen(drawn, frame, "cumulative", look)
-    _read_out(drawn, share, rank, noise_rank, look)
+    figure = style.figure(theme)
+    _band(figure, frame, ("cumulative_low", "cumulative_middle", "cumulative_high"), theme)
+    _deviation(figure, frame, "cumulative", theme)
+    _seen(figure, frame, "cumulative", theme)
+    _read_out(figure, share, rank, noise_rank, theme)
     if ceiling:
-        style.ceiling(drawn, look, ceiling, x=ceiling + 0.5)
-    _axes(drawn, frame, axis_name, "share carried together")
-    drawn.update_yaxes(range=[0, 1.06], tickformat=".0%")
-    return drawn
+        style.ceiling(figure, theme, ceiling, x=ceiling + 0.5)
+    _axes(figure, frame, axis_name, "share carried together")
+    figure.update_yaxes(range=[0, 1.06], tickformat=".0%")
+    return figure
 
 
 def several(
@@ -82,29 +82,29 @@ def several(
     share: float | None = None,
     log: bool = True,
     axis_name: str = "direction",
-    look: Look = LIGHT,
+    theme: Theme = LIGHT,
 ) -> go.Figure:
     """One line a layer, at most `MOST_LINES`: colour is the module, the dash its depth, the name stands in the legend.
 
     `frames` maps short names to scree frames, `modules` short names to modules; `running` draws the running sums.
     """
-    drawn = style.figure(look)
+    figure = style.figure(theme)
     shown = dict(list(frames.items())[:MOST_LINES])
-    _lines(drawn, shown, modules, "cumulative" if running else "share", look)
+    _lines(figure, shown, modules, "cumulative" if running else "share", theme)
     longest = max(shown.values(), key=len)
     if running and share is not None:
-        _level(drawn, longest, share, style.percent(share), look)
-    _axes(drawn, longest, axis_name, "share carried together" if running else "share of the variance")
+        _level(figure, longest, share, style.percent(share), theme)
+    _axes(figure, longest, axis_name, "share carried together" if running else "share of the variance")
     if log and not running:
-        _logarithmic(drawn, [frame["share"].to_numpy() for frame in shown.values()], 0.0)
+        _logarithmic(figure, [frame["share"].to_numpy() for frame in shown.values()], 0.0)
     else:
-        drawn.update_yaxes(rangemode="tozero", tickformat=".0%")
-    style.long_legend(drawn)
-    return drawn
+        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    style.long_legend(figure)
+    return figure
 
 
 def _lines(
-    drawn: go.Figure, frames: Mapping[str, pl.DataFrame], modules: Mapping[str, str], column: str, look: Look
+    figure: go.Figure, frames: Mapping[str, pl.DataFrame], modules: Mapping[str, str], column: str, theme: Theme
 ) -> None:
     """A line for each frame; the colour says the module, the dash which of its layers."""
     kinds = list(dict.fromkeys(modules[name] for name in frames))
@@ -112,8 +112,8 @@ def _lines(
     for name, frame in frames.items():
         module = modules[name]
         turn = turns[module] = turns.get(module, -1) + 1
-        colour, dash = style.colour_of(kinds.index(module), look), style.DASHES[turn % len(style.DASHES)]
-        drawn.add_scatter(
+        colour, dash = style.colour_of(kinds.index(module), theme), style.DASHES[turn % len(style.DASHES)]
+        figure.add_scatter(
             x=frame["component"].to_numpy(),
             y=frame[column].to_numpy(),
             name=name,
@@ -123,52 +123,52 @@ def _lines(
         )
 
 
-def _band(drawn: go.Figure, frame: pl.DataFrame, names: tuple[str, str, str], look: Look) -> None:
+def _band(figure: go.Figure, frame: pl.DataFrame, names: tuple[str, str, str], theme: Theme) -> None:
     """The shaded range of 95 % of the noise draws and their median."""
     part = frame.filter(pl.col(names[1]).is_not_null())
     if part.is_empty():
         return
     x, low, middle, high = (part[name].to_numpy() for name in ("component", *names))
-    edge = {"color": look.band, "width": 0.5}
-    drawn.add_scatter(x=x, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-    drawn.add_scatter(
+    edge = {"color": theme.band, "width": 0.5}
+    figure.add_scatter(x=x, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(
         x=x,
         y=low,
         mode="lines",
         line=edge,
         fill="tonexty",
-        fillcolor=look.band,
+        fillcolor=theme.band,
         name="noise, 95 %",
         hoverinfo="skip",
     )
-    drawn.add_scatter(
-        x=x, y=middle, mode="lines", line={"color": look.quiet, "width": 1.2, "dash": "dash"}, name="noise, median",
+    figure.add_scatter(
+        x=x, y=middle, mode="lines", line={"color": theme.quiet, "width": 1.2, "dash": "dash"}, name="noise, median",
         customdata=np.stack([low, high], axis=1),
         hovertemplate="noise: %{y:.2~%} (%{customdata[0]:.2~%} to %{customdata[1]:.2~%})<extra></extra>",
     )  # fmt: skip
 
 
-def _deviation(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> None:
+def _deviation(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
     """One standard deviation over layers on both sides of the mean, where the frame has one."""
     if f"{column}_std" not in frame.columns:
         return
     x, mean, std = (frame[name].to_numpy() for name in ("component", column, f"{column}_std"))
     lower = np.maximum(mean - std, np.min(mean[mean > 0], initial=1.0) / 10)
-    thin = {"color": look.series[0], "width": 0.6}
-    drawn.add_scatter(x=x, y=np.minimum(mean + std, 1.0), mode="lines", line=thin, showlegend=False, hoverinfo="skip")
-    drawn.add_scatter(
+    thin = {"color": theme.series[0], "width": 0.6}
+    figure.add_scatter(x=x, y=np.minimum(mean + std, 1.0), mode="lines", line=thin, showlegend=False, hoverinfo="skip")
+    figure.add_scatter(
         x=x, y=lower, mode="lines", line=thin, fill="tonexty", name="standard deviation over layers", hoverinfo="skip",
-        fillcolor=_faint(look.series[0]),
+        fillcolor=_faint(theme.series[0]),
     )  # fmt: skip
 
 
-def _seen(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> None:
+def _seen(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
     """What these models show; in a scree with a band, marks are filled above it and open inside."""
-    x, y, accent = frame["component"].to_numpy(), frame[column].to_numpy(), look.series[0]
+    x, y, accent = frame["component"].to_numpy(), frame[column].to_numpy(), theme.series[0]
     judged = column == "share" and frame["above_band"].null_count() == 0
     above = frame["above_band"].to_numpy() if judged else np.ones(len(x), dtype=np.bool_)
     scores = [f"<br>z {z:.1f}" if judged and z is not None and isfinite(z) else "" for z in frame["z"]]
-    drawn.add_scatter(
+    figure.add_scatter(
         x=x,
         y=np.where(y > 0, y, np.nan),
         # Beyond that many, marks cover the line.
@@ -181,15 +181,15 @@ def _seen(drawn: go.Figure, frame: pl.DataFrame, column: str, look: Look) -> Non
     )
 
 
-def _read_out(drawn: go.Figure, share: float, rank: Rank, noise_rank: float | None, look: Look) -> None:
+def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | None, theme: Theme) -> None:
     """The share asked for as a line across, and the rank it reads out as a line down."""
     thin = {"width": 1.2, "dash": "dot"}
     across = {"x0": 0, "x1": 1, "xref": "x domain", "y0": share, "y1": share}
-    drawn.add_shape(type="line", line={"color": look.quiet, **thin}, **across)
+    figure.add_shape(type="line", line={"color": theme.quiet, **thin}, **across)
     if rank.k and not rank.censored:
-        drawn.add_shape(type="line", x0=rank.k, x1=rank.k, y0=0, y1=share, line={"color": look.series[0], **thin})
+        figure.add_shape(type="line", x0=rank.k, x1=rank.k, y0=0, y1=share, line={"color": theme.series[0], **thin})
     noise = "" if noise_rank is None else f"<br>noise needs {noise_rank:.0f}"
-    drawn.add_annotation(
+    figure.add_annotation(
         text=f"<b>{rank}</b> carry {100 * share:g} %{noise}",
         x=0.92,
         xref="x domain",
@@ -201,32 +201,32 @@ def _read_out(drawn: go.Figure, share: float, rank: Rank, noise_rank: float | No
     )
 
 
-def _level(drawn: go.Figure, frame: pl.DataFrame, height: float, text: str, look: Look) -> None:
+def _level(figure: go.Figure, frame: pl.DataFrame, height: float, text: str, theme: Theme) -> None:
     """A line across whose meaning stands in the legend."""
     ends = [0, len(frame) + 2]
-    line = {"color": look.quiet, "width": 1.2, "dash": "dashdot"}
-    drawn.add_scatter(x=ends, y=[height, height], mode="lines", line=line, name=text, hoverinfo="skip")
+    line = {"color": theme.quiet, "width": 1.2, "dash": "dashdot"}
+    figure.add_scatter(x=ends, y=[height, height], mode="lines", line=line, name=text, hoverinfo="skip")
 
 
-def _rounding(drawn: go.Figure, floor: float, look: Look) -> None:
+def _rounding(figure: go.Figure, floor: float, theme: Theme) -> None:
     """Everything at or below the floor, greyed: no number there means anything."""
-    style.stripe(drawn, look, y=(floor / 1e12, floor))
+    style.stripe(figure, theme, y=(floor / 1e12, floor))
 
 
-def _axes(drawn: go.Figure, frame: pl.DataFrame, across: str, up: str) -> None:
+def _axes(figure: go.Figure, frame: pl.DataFrame, across: str, up: str) -> None:
     last = len(frame)
-    drawn.update_xaxes(title_text=across, range=[0.4, last + 1.2], rangemode="tozero")
-    drawn.update_yaxes(title_text=up)
-    drawn.update_layout(hovermode="x" if last <= 200 else "closest")
+    figure.update_xaxes(title_text=across, range=[0.4, last + 1.2], rangemode="tozero")
+    figure.update_yaxes(title_text=up)
+    figure.update_layout(hovermode="x" if last <= 200 else "closest")
 
 
-def _logarithmic(drawn: go.Figure, shares: Iterable[Floats], floor: float) -> None:
+def _logarithmic(figure: go.Figure, shares: Iterable[Floats], floor: float) -> None:
     """A logarithmic scale that spans what is there, not the rounding far below it."""
     every = np.concatenate([np.asarray(part, dtype=np.float64) for part in shares])
     real = every[every > max(floor, 1e-12)]
     low, high = (float(real.min()) * 0.6, float(real.max()) * 1.4) if real.size else (1e-3, 1.0)
     ticks, texts = style.log_ticks(low, high)
-    drawn.update_yaxes(type="log", range=[np.log10(low), np.log10(high)], tickvals=ticks, ticktext=texts)
+    figure.update_yaxes(type="log", range=[np.log10(low), np.log10(high)], tickvals=ticks, ticktext=texts)
 
 
 def _ends(frame: pl.DataFrame) -> list[Floats]:

@@ -1,6 +1,6 @@
 """How every figure looks: on a light page, on a dark page, and in print.
 
-A chart function takes a `Look` and builds the figure with it; nothing is patched afterwards. The colours are
+A chart function takes a `Theme` and builds the figure with it; nothing is patched afterwards. The colours are
 those of Okabe and Ito (2008), which stay apart for every kind of colour vision; colour is never the only channel.
 """
 
@@ -27,7 +27,7 @@ PRINT_PIXELS = 7 / 72 * 96
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Theme:
     """Colours and layout for one ground: `series` begins with the accent, `ink` is text, `quiet` helping lines."""
 
     name: str
@@ -74,55 +74,55 @@ def _template(
     )
 
 
-def _look(name: str, *, ink: str, quiet: str, grid: str, band: str, accent: str, ground: str, size: float) -> Look:
+def _theme(name: str, *, ink: str, quiet: str, grid: str, band: str, accent: str, ground: str, size: float) -> Theme:
     # Yellow hardly shows on white, so the ink, the palette's eighth colour, goes before it.
     # The accent changes places with the first, so that every other colour means the same on either ground.
     swapped = {accent: OKABE_ITO[0], OKABE_ITO[0]: accent}
     series = (*(swapped.get(colour, colour) for colour in OKABE_ITO[:-1]), ink, OKABE_ITO[-1])
     template = _template(ink=ink, quiet=quiet, grid=grid, series=series, ground=ground, size=size)
-    return Look(name=name, series=series, ink=ink, quiet=quiet, grid=grid, band=band, template=template)
+    return Theme(name=name, series=series, ink=ink, quiet=quiet, grid=grid, band=band, template=template)
 
 
 _CLEAR = "rgba(0,0,0,0)"
-LIGHT = _look(
+LIGHT = _theme(
     "light", ink="#1b2126", quiet="#7b858e", grid="#e8ecef", band="rgba(123,133,142,0.25)", accent=OKABE_ITO[0],
     ground=_CLEAR, size=13,
 )  # fmt: skip
-DARK = _look(
+DARK = _theme(
     "dark", ink="#e7ebee", quiet="#8d979f", grid="#242b32", band="rgba(150,160,170,0.28)", accent=OKABE_ITO[4],
     ground=_CLEAR, size=13,
 )  # fmt: skip
-PRINT = _look(
+PRINT = _theme(
     "print", ink="#000000", quiet="#666666", grid="#e6e6e6", band="rgba(110,110,110,0.25)", accent=OKABE_ITO[0],
     ground="#ffffff", size=PRINT_PIXELS,
 )  # fmt: skip
 
 
-def figure(look: Look, *, height: int = 380) -> go.Figure:
+def figure(theme: Theme, *, height: int = 380) -> go.Figure:
     """An empty figure with the template set: without one, plotly's default depends on what else was imported."""
-    return go.Figure(layout={"template": look.template, "height": height})
+    return go.Figure(layout={"template": theme.template, "height": height})
 
 
 def stripe(
-    drawn: go.Figure, look: Look, *, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None
+    figure: go.Figure, theme: Theme, *, x: tuple[float, float] | None = None, y: tuple[float, float] | None = None
 ) -> None:
     """Grey from one place to another along one axis, over all of the other.
 
-    plotly's `add_hrect` and its like look for subplots and take a twentieth of a second.
+    plotly's `add_hrect` and its like theme for subplots and take a twentieth of a second.
     """
-    drawn.add_shape(type="rect", fillcolor=look.band, line={"width": 0}, layer="below", **_span(x, y))
+    figure.add_shape(type="rect", fillcolor=theme.band, line={"width": 0}, layer="below", **_span(x, y))
 
 
-def rule(drawn: go.Figure, line: Mapping[str, object], *, x: float | None = None, y: float | None = None) -> None:
+def rule(figure: go.Figure, line: Mapping[str, object], *, x: float | None = None, y: float | None = None) -> None:
     """A line at one place of one axis, over all of the other."""
-    drawn.add_shape(type="line", line=line, **_span(None if x is None else (x, x), None if y is None else (y, y)))
+    figure.add_shape(type="line", line=line, **_span(None if x is None else (x, x), None if y is None else (y, y)))
 
 
-def ceiling(drawn: go.Figure, look: Look, most: int, *, x: float, top: bool = False) -> None:
+def ceiling(figure: go.Figure, theme: Theme, most: int, *, x: float, top: bool = False) -> None:
     """The most directions these models can have, as a line down with its number along it."""
-    rule(drawn, {"color": look.quiet, "width": 1, "dash": "longdash"}, x=x)
+    rule(figure, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=x)
     y, end = (1, "top") if top else (0, "bottom")
-    drawn.add_annotation(
+    figure.add_annotation(
         text=f"at most {most}", textangle=-90, showarrow=False, x=x, xanchor="right", y=y, yref="y domain", yanchor=end
     )
 
@@ -134,21 +134,21 @@ def _span(x: tuple[float, float] | None, y: tuple[float, float] | None) -> dict[
     return {"x0": x0, "x1": x1, "y0": y0, "y1": y1, **refs}
 
 
-def long_legend(drawn: go.Figure) -> None:
+def long_legend(figure: go.Figure) -> None:
     """Make room below the axes for a legend of many entries, two in a row on the narrowest screen."""
-    entries = sum(trace.showlegend is not False for trace in drawn.data)
-    size = drawn.layout.template.layout.font.size
+    entries = sum(trace.showlegend is not False for trace in figure.data)
+    size = figure.layout.template.layout.font.size
     below = 5 * size + 1.5 * size * ceil(entries / 2)
-    drawn.update_layout(
+    figure.update_layout(
         height=20 * size + below,
         margin={"b": below},
         legend={"yref": "container", "y": 0, "yanchor": "bottom"},
     )
 
 
-def colour_of(index: int, look: Look = LIGHT) -> str:
+def colour_of(index: int, theme: Theme = LIGHT) -> str:
     """The colour of a model, group or module by its place in the collection: the same on every page."""
-    return look.series[index % len(look.series)]
+    return theme.series[index % len(theme.series)]
 
 
 def log_ticks(low: float, high: float) -> tuple[list[float], list[str]]:

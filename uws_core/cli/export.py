@@ -17,7 +17,7 @@ from uws_core import export as exporting
 from uws_core import run
 from uws_core.charts import overview as overview_charts
 from uws_core.charts import spectrum as spectrum_charts
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.cli import arguments
 from uws_core.cli.compute import add_compute_options
 from uws_core.cli.output import print_json, print_note
@@ -117,11 +117,11 @@ def _noted(every: Iterator[Gram], names: list[str]) -> Iterator[Gram]:
 def _scree(one: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
     frame = frames.scree(one.spectrum, one.band)
 
-    def draw(look: Look) -> go.Figure:
+    def draw(theme: Theme) -> go.Figure:
         seen = one.spectrum
         floor = seen.floor / seen.total if seen.total > 0 and isfinite(seen.floor) else 0.0
         edge = one.band.edge if one.band is not None else float("nan")
-        return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, look=look)
+        return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, theme=theme)
 
     return frame, draw
 
@@ -129,8 +129,8 @@ def _scree(one: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
 def _overview(items: list[LayerSpectrum], share: float) -> tuple[pl.DataFrame, Draw]:
     frame = frames.overview(items, share=share)
 
-    def draw(look: Look) -> go.Figure:
-        return overview_charts.overview(frame, look=look)
+    def draw(theme: Theme) -> go.Figure:
+        return overview_charts.overview(frame, theme=theme)
 
     return frame, draw
 
@@ -164,7 +164,7 @@ def _origin(
         fingerprint=collection.fingerprint,
         models=tuple(str(ref) for ref in collection.refs),
         layers=tuple(names),
-        asked={
+        settings={
             "where": " ".join(options.where),
             "axis": options.axis,
             "draws": str(options.draws),

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.hosvd import Kept, TuckerBounds
 from uws_core.nouns.spectrum import Spectrum
-from uws_core.nouns.storage import Storage
 
 HELP: Mapping[str, str] = {
     "axis": "What the points are: whole models, all their columns (out), or all their rows (in).",
@@ -47,14 +45,3 @@ def modes(spectra: Mapping[Axis, Spectrum], shape: tuple[int, int], share: float
         for axis, one in spectra.items()
     ]
     return pl.DataFrame(rows)
-
-
-def sentence(bounds: TuckerBounds, exact: float, size: Storage) -> str:
-    """What keeping these directions on all three axes costs and leaves, in words."""
-    kept: Kept = bounds.kept
-    return (
-        f"With {kept.models} directions of models, {kept.out} of outputs and {kept.into} of inputs the error is "
-        f"{exact:.1%} (the spectra alone say between {bounds.low:.1%} and {bounds.high:.1%}). A basis on both sides at "
-        f"{kept.out} x {kept.into} stores {size.shared:,} numbers instead of {sum(size.dense):,}: "
-        f"{size.ratio:.2f} times fewer."
-    )

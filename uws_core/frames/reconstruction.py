@@ -48,7 +48,7 @@ LINES = ("subspace", "in_sample", "own_svd", "random", "mean_only", "nothing")
 
 
 @dataclass(frozen=True, slots=True)
-class Sized:
+class StorageChoice:
     """One way of storing a collection, with the errors it leaves: of unseen models where they were held out."""
 
     axis: str
@@ -76,7 +76,7 @@ def curve(items: Sequence[HeldOut]) -> pl.DataFrame:
     )
 
 
-def at(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
+def at_rank(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
     """One row a model at the largest computed number of directions up to `k`, the worst first."""
     if not items:
         return pl.DataFrame(schema=_ERRORS)
@@ -85,7 +85,7 @@ def at(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
     return every.filter(pl.col("k") == nearest).sort("subspace", descending=True, nulls_last=True)
 
 
-def sizes(rows: Sequence[Sized]) -> pl.DataFrame:
+def sizes(rows: Sequence[StorageChoice]) -> pl.DataFrame:
     """One row for each way of storing: numbers, both ratios, and the error over models."""
     found = []
     for row in rows:
@@ -113,7 +113,7 @@ def sizes(rows: Sequence[Sized]) -> pl.DataFrame:
 
 def by_layer(layers: Mapping[str, Sequence[HeldOut]], k: int) -> pl.DataFrame:
     """One row for each layer and model: the error at `k`."""
-    parts = [at(items, k).select(pl.lit(name).alias("layer"), pl.all()) for name, items in layers.items() if items]
+    parts = [at_rank(items, k).select(pl.lit(name).alias("layer"), pl.all()) for name, items in layers.items() if items]
     return pl.concat(parts) if parts else pl.DataFrame(schema={"layer": pl.String} | dict(_ERRORS))
 
 

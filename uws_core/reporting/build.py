@@ -1,4 +1,4 @@
-"""The report as one call: judge, assemble, and put it where it was asked for when it is whole."""
+"""The report as one call: judge, assemble, and put it where it was settings for when it is whole."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from uws_core.errors import ExportError, NotEnoughModels
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection
 from uws_core.reporting import sections, tables
-from uws_core.reporting.judged import USUAL_DRAWS, Asked
-from uws_core.reporting.matter import gathered
+from uws_core.reporting.evidence_cache import USUAL_DRAWS, EvidenceSettings
+from uws_core.reporting.report_data import gather
 from uws_core.store.results import Store
 
 PAGE = "report.html"
@@ -52,12 +52,12 @@ def report(
     _free(place)
     labels, said = _groups(collection, groups)
     rows = _rows(collection, members)
-    asked = Asked(rows, labels, said, kept=kept, share=share, draws=draws, seed=seed)
-    matter = gathered(collection, layers, asked, store=store, report=report)
-    source = tables.origin(matter, sections.answer(matter))
-    files = {PAGE: sections.page(matter, source).encode()}
+    settings = EvidenceSettings(rows, labels, said, kept=kept, share=share, draws=draws, seed=seed)
+    data = gather(collection, layers, settings, store=store, report=report)
+    source = tables.origin(data, sections.answer(data))
+    files = {PAGE: sections.page(data, source).encode()}
     if place.suffix != ".html":
-        files |= tables.files(matter, source)
+        files |= tables.files(data, source)
     try:
         _write(place, files)
     except OSError as error:

@@ -8,11 +8,12 @@ from pathlib import Path
 from uws_core.errors import SourceError
 from uws_core.nouns.loader import LoaderReport, Located
 from uws_core.nouns.models import Collection, ModelRef
+from uws_core.sources.base import on_hub
+from uws_core.sources.formats.adapter import MultipleAdapters
+from uws_core.sources.formats.pickled import MARK
+from uws_core.sources.listing import all_inside, in_folder, listed
+from uws_core.sources.opening import adapters_of, open_source
 from uws_core.store.saved_collections import SUFFIX, read_saved
-from uws_core.sources import adapters_of, on_hub, open_source
-from uws_core.sources.adapter import SeveralAdapters
-from uws_core.sources.asked import all_inside, in_folder, listed
-from uws_core.sources.pickled import MARK
 
 Where = Path | Sequence[str | Path] | None
 
@@ -43,7 +44,7 @@ def report_of(model: Located, *, roots: Sequence[Path] | None = None) -> LoaderR
         all_inside(Path(ref.repo), tuple(roots))
     try:
         return open_source(ref).report()
-    except SeveralAdapters as several:
+    except MultipleAdapters as several:
         for _, one in adapters_of(ref, several.names):
             if not isinstance(one, SourceError):
                 # Each of them tells of all keys of their file.

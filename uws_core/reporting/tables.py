@@ -13,7 +13,7 @@ from uws_core.frames import evidence as frames
 from uws_core.frames import lineage as lineage_frames
 from uws_core.frames import spectrum as spectrum_frames
 from uws_core.nouns.claims import CLAIMS
-from uws_core.reporting.matter import Matter
+from uws_core.reporting.report_data import ReportData
 
 COLUMNS: Mapping[str, str] = {
     **collection_frames.HELP,
@@ -23,27 +23,27 @@ COLUMNS: Mapping[str, str] = {
 }
 
 
-def tables(matter: Matter) -> dict[str, pl.DataFrame]:
+def tables(data: ReportData) -> dict[str, pl.DataFrame]:
     """Every table of the report under the name of its file."""
-    family = matter.family
+    family = data.family
     found = {
-        "claims": frames.claims(matter.whole),
-        "claims_over_layers": frames.pooled(matter.pooled),
-        "claims_by_layer": frames.by_layer(matter.layers),
+        "claims": frames.claims(data.whole),
+        "claims_over_layers": frames.pooled(data.pooled),
+        "claims_by_layer": frames.by_layer(data.layers),
         "definitions": definitions(),
-        "models": collection_frames.models(matter.collection, matter.asked.members),
-        "lineage": lineage_frames.models(family, matter.gram.entry_stats),
+        "models": collection_frames.models(data.collection, data.settings.members),
+        "lineage": lineage_frames.models(family, data.gram.entry_stats),
         "groups": lineage_frames.groups(family),
         "cosines": lineage_frames.cosines(family),
         "near_copies": lineage_frames.duplicates(family),
         "suspects": lineage_frames.suspects(family),
-        "spectrum": spectrum_frames.scree(matter.seen.spectrum, matter.seen.band),
-        "left_out": collection_frames.left_out(matter.left_out),
+        "spectrum": spectrum_frames.scree(data.seen.spectrum, data.seen.band),
+        "left_out": collection_frames.left_out(data.left_out),
     }
-    if matter.whole.determined is not None:
-        found["determined"] = frames.determined(matter.whole.determined)
-    if matter.curve is not None:
-        found["sample_sizes"] = frames.curve(matter.curve)
+    if data.whole.determined is not None:
+        found["determined"] = frames.determined(data.whole.determined)
+    if data.curve is not None:
+        found["sample_sizes"] = frames.curve(data.curve)
     return found
 
 
@@ -63,31 +63,31 @@ def definitions() -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def origin(matter: Matter, caption: str) -> Provenance:
+def origin(data: ReportData, caption: str) -> Provenance:
     """Where the report comes from: contents, settings, versions."""
-    asked, collection = matter.asked, matter.collection
+    settings, collection = data.settings, data.collection
     return Provenance(
         name=f"report {collection.name}",
         caption=caption,
         collection=collection.name,
         fingerprint=collection.fingerprint,
-        models=tuple(str(collection.refs[row]) for row in asked.members),
-        layers=tuple(key.name for key in matter.keys),
-        asked={
-            "groups": matter.whole.grouped_by or "not known",
-            "directions": str(matter.whole.kept),
-            "share": f"{asked.share:g}",
-            "draws": str(asked.draws),
-            "draws a layer": str(matter.draws),
-            "seed": str(asked.seed),
+        models=tuple(str(collection.refs[row]) for row in settings.members),
+        layers=tuple(key.name for key in data.keys),
+        settings={
+            "groups": data.whole.grouped_by or "not known",
+            "directions": str(data.whole.kept),
+            "share": f"{settings.share:g}",
+            "draws": str(settings.draws),
+            "draws a layer": str(data.draws),
+            "seed": str(settings.seed),
             "base": str(collection.base) if collection.base is not None else "none",
         },
-        left_out=matter.left_out,
+        left_out=data.left_out,
         columns=COLUMNS,
     )
 
 
-def files(matter: Matter, source: Provenance) -> dict[str, bytes]:
+def files(data: ReportData, source: Provenance) -> dict[str, bytes]:
     """The tables as Parquet and where they are from, by path inside the report's folder."""
-    packed = {f"tables/{name}.parquet": export.parquet_bytes(frame, source) for name, frame in tables(matter).items()}
+    packed = {f"tables/{name}.parquet": export.parquet_bytes(frame, source) for name, frame in tables(data).items()}
     return {**packed, "provenance.json": source.as_json().encode()}

@@ -1,1 +1,1 @@
-"""The built-in collections: a tiny vision transformer, ten tasks on handwritten digits, and what training made."""
+"""The built-in collections: tiny vision transformers trained on ten digit tasks, and synthetic collections."""

@@ -1,4 +1,4 @@
-"""The built-in collections by name: what each one is and where it lies. Light to import: no torch."""
+"""The built-in collections by name, with description and folder. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ PREFIX = "demo:"
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """A built-in collection: `folder` holds a model a file (or adapter folder) and `models.csv`.
+    """A built-in collection: `folder` holds one file or adapter folder a model, and `models.csv`.
 
-    `base` is the network all of them started from, where there is one. `scored` says whether the table has a test
-    score that `zoo.evaluate` can compute again. One that is `made` on demand has relative paths, and nothing lies
-    there before `ready`.
+    `base` is the network that all models started from, where there is one. `scored` is true where the table has a test
+    score that `zoo.evaluate` can recompute. A `generated` collection has relative paths until `prepare` builds it.
     """
 
     name: str
@@ -27,29 +26,29 @@ class Demo:
     folder: Path
     base: Path | None = None
     scored: bool = False
-    made: bool = False
+    generated: bool = False
 
 
 def demo(name: str) -> Demo:
     """The built-in collection called `name`, with or without `demo:` in front.
 
     Raises:
-        CollectionError: there is none of that name; the message lists those there are.
+        CollectionError: there is none of that name; the message lists all names.
     """
-    found = DEMOS.get(name.removeprefix(PREFIX))
-    if found is None:
+    entry = DEMOS.get(name.removeprefix(PREFIX))
+    if entry is None:
         known = ", ".join(PREFIX + other for other in DEMOS)
         raise CollectionError(f"No built-in collection is called {name!r}. There are: {known}.")
-    return found
+    return entry
 
 
-def ready(entry: Demo, cache: Path) -> Demo:
-    """The collection with its files on disk: as it is when it is shipped, else built inside the folder `cache`.
+def prepare(entry: Demo, cache: Path) -> Demo:
+    """The collection with its files on disk: a shipped one unchanged, a generated one built inside `cache`.
 
     Raises:
         CollectionError: `cache` cannot be written.
     """
-    if not entry.made:
+    if not entry.generated:
         return entry
     try:
         folders.build(entry.name, cache)
@@ -65,10 +64,10 @@ def _shipped(name: str, title: str, about: str, *, based: bool = False, scored: 
     return Demo(name, title, about, DATA / name, DATA / "base.safetensors" if based else None, scored)
 
 
-def _made(name: str, title: str, about: str, *, based: bool = False) -> Demo:
-    place = folders.place(name)
-    base = place / folders.BASE_FILE if based else None
-    return Demo(name, title, about, place / folders.MODELS_FOLDER, base, made=True)
+def _generated(name: str, title: str, about: str, *, based: bool = False) -> Demo:
+    folder = Path(folders.folder_name(name))
+    base = folder / folders.BASE_FILE if based else None
+    return Demo(name, title, about, folder / folders.MODELS_FOLDER, base, generated=True)
 
 
 _TRAINED = (
@@ -86,12 +85,12 @@ _TRAINED = (
     _shipped(
         "untrained",
         "40 never trained",
-        "Where the 40 networks trained from scratch started: random weights, and nothing else.",
+        "The random weights that the 40 networks trained from scratch started from.",
     ),
     _shipped(
         "lora",
         "40 rank-4 LoRA adapters",
-        "Adapters of the same base on the ten tasks; twenty began from one shared A, twenty each from its own.",
+        "Adapters of the same base on the ten tasks; twenty start from one shared A, twenty from their own.",
         based=True,
     ),
 )
@@ -99,59 +98,63 @@ _SYNTHETIC = (
     _shipped(
         "planted",
         "40 with six planted directions",
-        "Synthetic weights: a common mean, six known shared directions, and noise; the truth lies beside them.",
+        "Synthetic weights: a common mean, six known shared directions, and noise. The truth is stored beside them.",
         scored=False,
     ),
-    _made("noise", "40 of pure noise", "Independent random weights: whatever looks shared here is chance."),
-    _made(
+    _generated("noise", "40 of pure noise", "Independent random weights: anything that looks shared is chance."),
+    _generated(
         "spike",
         "40 with three faint directions",
-        "Noise and three shared directions at four times the visible strength.",
+        "Noise and three shared directions at four times the detection threshold.",
     ),
-    _made(
+    _generated(
         "faint-spike",
-        "40 with directions nobody can see",
-        "Three shared directions at half the strength that theory needs to tell them from noise.",
+        "40 with undetectable directions",
+        "Three shared directions at half the detection threshold.",
     ),
-    _made(
+    _generated(
         "shared-init",
         "40, half from one random start",
-        "Random starts and random updates; half of the models have the start in common, and nothing else.",
+        "Random starts and random updates; half of the models share only their start.",
     ),
-    _made(
+    _generated(
         "unequal",
         "40 of unequal strength",
         "Independent directions with very unequal norms: a few strong models alone make the spectrum decay.",
     ),
-    _made(
+    _generated(
         "two-lineages", "40 from two bases", "Two unrelated bases; each model is one of them and a small random update."
     ),
-    _made(
+    _generated(
         "permuted",
         "40 with shuffled neurons",
-        "Siblings of one base that compute nearly the same, each with its hidden neurons in an order of its own.",
+        "Siblings of one base that compute nearly the same, each with its hidden neurons in another order.",
         based=True,
     ),
-    _made(
+    _generated(
         "reinitialised",
         "40, four never loaded",
-        "Siblings of one base, of which four silently hold fresh random weights.",
+        "Siblings of one base; four of them silently hold fresh random weights.",
         based=True,
     ),
-    _made(
+    _generated(
         "equal-cosines", "40 with one cosine", "A common part and fresh random weights: all pairs have the cosine .359."
     ),
-    _made("mean-only", "40 about one mean", "Independent weights about a strong common mean, and no common direction."),
-    _made(
+    _generated(
+        "mean-only", "40 about one mean", "Independent weights about a strong common mean, and no common direction."
+    ),
+    _generated(
         "one-author",
         "40, most by one author",
-        "Three directions that only the models of one author share; she has 24 of the 40.",
+        "Three directions that only the models of one author share; that author made 24 of the 40.",
     ),
-    _made("slow-decay", "40 that hardly compress", "Real common directions, so many of them that little is saved."),
-    _made(
+    _generated(
+        "slow-decay", "40 that hardly compress", "Real common directions, but so many that sharing saves little space."
+    ),
+    _generated(
         "regauged",
-        "40 adapters in gauges of their own",
-        "Adapters from one random A, each written as other factors of the same update.",
+        "40 adapters in different gauges",
+        "Adapters from one random A, each stored as different factors of its update.",
     ),
 )
 DEMOS: dict[str, Demo] = {entry.name: entry for entry in (*_TRAINED, *_SYNTHETIC)}

@@ -1,4 +1,4 @@
-"""Made collections as folders on disk, so that they are read the way every other collection is."""
+"""Synthetic collections as folders on disk, read like any other collection."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from uws_core.nouns.models import Value
-from uws_core.zoo.made import Made
-from uws_core.zoo.makers import MAKERS
+from uws_core.zoo.synthetic import GENERATORS, SyntheticCollection
 
-# Part of every place's name: raise it when a maker changes, so that an old folder is not taken for the new one.
+# Part of every folder's name: raise it when a generator changes, so that old folders are not reused.
 VERSION = 1
 MODELS_FOLDER = "models"
 BASE_FILE = "base.safetensors"
@@ -23,31 +22,31 @@ TABLE_FILE = "models.csv"
 TRUTH_FILE = "truth.csv"
 
 
-def place(name: str) -> Path:
-    """Where the made collection `name` lies, relative to the cache folder."""
-    return Path(f"{name}-{VERSION}")
+def folder_name(name: str) -> str:
+    """Name of the folder of the synthetic collection `name` inside the cache folder."""
+    return f"{name}-{VERSION}"
 
 
 def build(name: str, cache: Path) -> Path:
-    """The place of the made collection `name` inside `cache`, built first if it is not there (0.1 s, 2 MB).
+    """The folder of the synthetic collection `name` inside `cache`; built if it is missing (0.1 s, 2 MB).
 
-    The place appears by rename when it is whole, so that a killed process leaves none that is half full, and of two
-    processes that build at once one is used.
+    A complete folder appears by rename: a killed process leaves no partial folder, and of two processes that build at
+    the same time one is used.
 
     Raises:
-        KeyError: there is no maker of that name.
+        KeyError: there is no generator of that name.
         OSError: the cache folder cannot be written.
     """
-    maker, ready = MAKERS[name], cache / place(name)
+    generate, ready = GENERATORS[name], cache / folder_name(name)
     if ready.is_dir():
         return ready
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
     try:
-        write(maker(), draft)
+        write(generate(), draft)
         draft.rename(ready)
     except OSError:
-        # Somebody else was faster; any other failure leaves no place behind, and is raised.
+        # Another process was faster. Any other failure leaves no folder and is raised.
         if not ready.is_dir():
             raise
     finally:
@@ -55,17 +54,17 @@ def build(name: str, cache: Path) -> Path:
     return ready
 
 
-def write(made: Made, into: Path) -> Path:
+def write(collection: SyntheticCollection, into: Path) -> Path:
     """The folder `into/models` with a float32 file a model and `models.csv`; `truth.csv` and the base lie beside it."""
     folder = into / MODELS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    for i, label in enumerate(made.table["model"]):
-        model = {name: np.ascontiguousarray(stack[i], dtype=np.float32) for name, stack in made.layers.items()}
+    for i, label in enumerate(collection.table["model"]):
+        model = {name: np.ascontiguousarray(stack[i], dtype=np.float32) for name, stack in collection.layers.items()}
         save_file(model, folder / f"{label}.safetensors")
-    if made.base is not None:
-        save_file({name: weights.astype(np.float32) for name, weights in made.base.items()}, into / BASE_FILE)
-    write_table(folder / TABLE_FILE, made.table)
-    write_table(into / TRUTH_FILE, {"model": made.table["model"], **made.truth})
+    if collection.base is not None:
+        save_file({name: weights.astype(np.float32) for name, weights in collection.base.items()}, into / BASE_FILE)
+    write_table(folder / TABLE_FILE, collection.table)
+    write_table(into / TRUTH_FILE, {"model": collection.table["model"], **collection.truth})
     return folder
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 from uws_core.charts import angle_tables as table_charts
 from uws_core.charts import angles as charts
 from uws_core.charts.angle_tables import Measure
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames import angles as frames
@@ -276,20 +276,20 @@ def _heatmap(
     chosen: tuple[int, int],
     groups: Sequence[str] | None,
     fit: bool,
-    look: Look,
+    theme: Theme,
 ) -> go.Figure:
     return table_charts.heatmap(
-        table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, fit=fit, look=look
+        table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, fit=fit, theme=theme
     )
 
 
-def _halves(frame: pl.DataFrame, look: Look) -> go.Figure:
-    return charts.halves(frame, look=look)
+def _halves(frame: pl.DataFrame, theme: Theme) -> go.Figure:
+    return charts.halves(frame, theme=theme)
 
 
-def _pair(frame: pl.DataFrame, floor: float, look: Look) -> go.Figure:
-    return charts.pair(frame, floor_degrees=floor, look=look)
+def _pair(frame: pl.DataFrame, floor: float, theme: Theme) -> go.Figure:
+    return charts.pair(frame, floor_degrees=floor, theme=theme)
 
 
-def _cosines(frame: pl.DataFrame, names: tuple[str, str], look: Look) -> go.Figure:
-    return charts.cosines(frame, names=names, look=look)
+def _cosines(frame: pl.DataFrame, names: tuple[str, str], theme: Theme) -> go.Figure:
+    return charts.cosines(frame, names=names, theme=theme)

@@ -10,7 +10,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.charts import angles as charts
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames.angles import HELP
 from uws_core.nouns.factors import BASE
@@ -135,5 +135,5 @@ def _row(names: tuple[str, ...]) -> None:
         pick.look_at(names[rows[0]], BASE)
 
 
-def _dots(frame: pl.DataFrame, measure: str, title: str, look: Look) -> go.Figure:
-    return charts.to_base(frame, measure=measure, title=title, look=look)
+def _dots(frame: pl.DataFrame, measure: str, title: str, theme: Theme) -> go.Figure:
+    return charts.to_base(frame, measure=measure, title=title, theme=theme)

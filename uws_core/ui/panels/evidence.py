@@ -17,8 +17,8 @@ from uws_core.charts import evidence as charts
 from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import overview as overview_charts
 from uws_core.charts.overview import Measure
-from uws_core.charts.strips import strip_url
-from uws_core.charts.style import Look
+from uws_core.charts.chance_range import chance_range_url
+from uws_core.charts.style import Theme
 from uws_core.errors import NotEnoughModels
 from uws_core.export import Provenance
 from uws_core.frames import evidence as frames
@@ -75,7 +75,7 @@ def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
         tests = [("" if p is None else f"{p:.2g}") for p in frame["p"]]
         shown = shown.with_columns(pl.Series("p", tests), pl.col("effect") * 100)
     if findings:
-        shown = shown.with_columns(pl.Series("strip", [strip_url(one, answers.among(one)) for one in findings]))
+        shown = shown.with_columns(pl.Series("strip", [chance_range_url(one, answers.among(one)) for one in findings]))
     passed = "discoveries" in frame.columns
     if passed:
         said = [f"{d} of {t}" if t else "" for d, t in frame.select("discoveries", "tested").iter_rows()]
@@ -248,20 +248,20 @@ def _choose_cell() -> None:
         state.steer(layer=name)
 
 
-def _draws(finding: Finding, look: Look) -> go.Figure:
-    return charts.draws(finding, look=look)
+def _draws(finding: Finding, theme: Theme) -> go.Figure:
+    return charts.draws(finding, theme=theme)
 
 
-def _determined(frame: pl.DataFrame, look: Look) -> go.Figure:
-    return charts.determined(frame, look=look)
+def _determined(frame: pl.DataFrame, theme: Theme) -> go.Figure:
+    return charts.determined(frame, theme=theme)
 
 
-def _curve(frame: pl.DataFrame, statistic: str, look: Look) -> go.Figure:
-    return charts.curve(frame, statistic=statistic, look=look)
+def _curve(frame: pl.DataFrame, statistic: str, theme: Theme) -> go.Figure:
+    return charts.curve(frame, statistic=statistic, theme=theme)
 
 
-def _verdicts(frame: pl.DataFrame, look: Look) -> go.Figure:
-    drawn = charts.verdicts(frame, look=look)
+def _verdicts(frame: pl.DataFrame, theme: Theme) -> go.Figure:
+    drawn = charts.verdicts(frame, theme=theme)
     titles = [CLAIMS[key].title for key in CLAIMS if key in set(frame["claim"])]
     # Whole titles would leave no room for the cells on a narrow screen.
     words = ["<br>".join(wrap(title, 30)) for title in titles]
@@ -270,9 +270,9 @@ def _verdicts(frame: pl.DataFrame, look: Look) -> go.Figure:
     return drawn
 
 
-def _overview(frame: pl.DataFrame, chosen: str, look: Look) -> go.Figure:
-    return overview_charts.overview(frame, measure=_Z, chosen=chosen, look=look)
+def _overview(frame: pl.DataFrame, chosen: str, theme: Theme) -> go.Figure:
+    return overview_charts.overview(frame, measure=_Z, chosen=chosen, theme=theme)
 
 
-def _layers(frame: pl.DataFrame, key: str, look: Look) -> go.Figure:
-    return layer_charts.layers(frame, key, look=look)
+def _layers(frame: pl.DataFrame, key: str, theme: Theme) -> go.Figure:
+    return layer_charts.layers(frame, key, theme=theme)

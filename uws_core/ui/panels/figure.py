@@ -14,7 +14,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core import export
-from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Look
+from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Theme
 from uws_core.export import Draw, Provenance
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.ui.panels import page, ranges
@@ -23,7 +23,7 @@ from uws_core.ui.selection import Selection
 _MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 
 
-def look() -> Look:
+def look() -> Theme:
     """The look for the reader's ground, as far as the browser has told it."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
@@ -48,7 +48,7 @@ def origin(
         fingerprint=collection.fingerprint,
         models=tuple(str(collection.refs[i]) for i in selection.members_in(collection)),
         layers=tuple(layers),
-        asked={key: value if isinstance(value, str) else ", ".join(value) for key, value in params.items()},
+        settings={key: value if isinstance(value, str) else ", ".join(value) for key, value in params.items()},
         left_out=(*collection.left_out, *left_out),
         columns=columns or {},
         address=f"/{page}?{urlencode(params, doseq=True)}",
@@ -61,7 +61,9 @@ def viewed(source: Provenance, views: Mapping[str, str | list[str]]) -> Provenan
     mark = "&" if source.address.split("?", 1)[-1] else ""
     more = urlencode({key: value for key, value in views.items() if value}, doseq=True)
     return replace(
-        source, asked={**source.asked, **told}, address=f"{source.address}{mark}{more}" if more else source.address
+        source,
+        settings={**source.settings, **told},
+        address=f"{source.address}{mark}{more}" if more else source.address,
     )
 
 

@@ -10,7 +10,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.charts import function as charts
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import reconstruction as frames
 from uws_core.frames.reconstruction import HELP
@@ -86,5 +86,5 @@ def _problems(frame: pl.DataFrame) -> None:
         )
 
 
-def _scores(frame: pl.DataFrame, against: str, untrained: float | None, look: Look) -> go.Figure:
-    return charts.scores(frame, against=against, untrained=untrained, look=look)
+def _scores(frame: pl.DataFrame, against: str, untrained: float | None, theme: Theme) -> go.Figure:
+    return charts.scores(frame, against=against, untrained=untrained, theme=theme)

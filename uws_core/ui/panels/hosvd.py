@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from uws_core.charts import hosvd as charts
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames.hosvd import HELP
@@ -62,10 +62,10 @@ def _source(source: Provenance, query: Query, collection: Collection, seen: serv
         name=f"hosvd {collection.name} {collection.by_name[query.layers[0]].short}",
         caption=seen.sentence,
         layers=query.layers,
-        asked={key: value for key, value in source.asked.items() if key not in ("unit", "null")} | own,
+        settings={key: value for key, value in source.settings.items() if key not in ("unit", "null")} | own,
         columns=HELP,
     )
 
 
-def _curves(seen: serve.Seen, share: float, look: Look) -> go.Figure:
-    return charts.curves(seen.curves, share=share, look=look)
+def _curves(seen: serve.Seen, share: float, theme: Theme) -> go.Figure:
+    return charts.curves(seen.curves, share=share, theme=theme)

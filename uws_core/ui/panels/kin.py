@@ -12,7 +12,7 @@ import streamlit as st
 
 from uws_core.analysis.model_map import neighbours
 from uws_core.charts import lineage as charts
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
 from uws_core.nouns.models import Collection, Value
@@ -176,9 +176,9 @@ def _colours(values: list[Value]) -> bool:
     return bool(known) and (numbers or len(Counter(known)) <= _MOST_VALUES)
 
 
-def _model_map(frame: pl.DataFrame, shares: tuple[float, ...], colour: str, chosen: str, look: Look) -> go.Figure:
-    return charts.model_map(frame, shares=shares, colour=colour, chosen=chosen, look=look)
+def _model_map(frame: pl.DataFrame, shares: tuple[float, ...], colour: str, chosen: str, theme: Theme) -> go.Figure:
+    return charts.model_map(frame, shares=shares, colour=colour, chosen=chosen, theme=theme)
 
 
-def _explained(frame: pl.DataFrame, look: Look) -> go.Figure:
-    return charts.explained(frame, look=look)
+def _explained(frame: pl.DataFrame, theme: Theme) -> go.Figure:
+    return charts.explained(frame, theme=theme)

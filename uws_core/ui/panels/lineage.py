@@ -13,8 +13,8 @@ import polars as pl
 
 from uws_core.answers import lineage as answers
 from uws_core.charts import lineage as charts
-from uws_core.charts import strengths as strength_charts
-from uws_core.charts.style import Look
+from uws_core.charts import norms as norm_charts
+from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
 from uws_core.nouns.lineage import KINDS
@@ -118,7 +118,7 @@ def source(
     )
     joint = "&" if "?" in found.address else "?"
     address = f"{found.address}{joint}{urlencode(views)}" if views else found.address
-    return replace(found, asked={**found.asked, **views}, address=address)
+    return replace(found, settings={**found.settings, **views}, address=address)
 
 
 def place(query: Query, collection: Collection) -> str:
@@ -128,13 +128,13 @@ def place(query: Query, collection: Collection) -> str:
     return f"the A factors of {where}" if keys[0].factor == "A" else where
 
 
-def _likeness(seen: Seen, strip: list[str] | None, fit: bool, look: Look) -> go.Figure:
-    return charts.likeness(seen.family, groups=strip, fit=fit, look=look)
+def _likeness(seen: Seen, strip: list[str] | None, fit: bool, theme: Theme) -> go.Figure:
+    return charts.cosine_heatmap(seen.family, groups=strip, fit=fit, theme=theme)
 
 
-def _stability(frame: pl.DataFrame, threshold: float, chance: float, look: Look) -> go.Figure:
-    return charts.stability(frame, threshold=threshold, chance=chance, look=look)
+def _stability(frame: pl.DataFrame, threshold: float, chance: float, theme: Theme) -> go.Figure:
+    return charts.stability(frame, threshold=threshold, chance=chance, theme=theme)
 
 
-def _strengths(frame: pl.DataFrame, axis_name: str, look: Look) -> go.Figure:
-    return strength_charts.strengths(frame, axis_name=axis_name, look=look)
+def _strengths(frame: pl.DataFrame, axis_name: str, theme: Theme) -> go.Figure:
+    return norm_charts.norms(frame, axis_name=axis_name, theme=theme)

@@ -55,7 +55,7 @@ def _show(
     if k > most:
         st.caption(f":material/info: {k} directions were asked for, the {n} models give {most}; that many are shown.")
     k = min(k, most)
-    caption = answers.answer_newcomer(found.together, k=k, place=panels.place(query, collection))
+    caption = answers.answer_unseen_model(found.together, k=k, place=panels.place(query, collection))
     st.markdown(caption)
     panels.newcomer_curve(found.together, query, _source(source, found, ref, caption), k=k)
     by_layer = frames.by_layer({collection.by_name[name].short: [one] for name, one in found.layers.items()}, k)
@@ -75,7 +75,7 @@ def _source(source: Provenance, found: serve.Projected, ref: ModelRef, caption: 
         panels.figure_source(source, f"projected {found.together.model}", caption),
         models=(*source.models, str(ref)),
         layers=tuple(found.layers),
-        asked={**source.asked, "projected": found.together.model},
+        settings={**source.settings, "projected": found.together.model},
         left_out=(*source.left_out, *found.left_out),
     )
 

@@ -9,7 +9,7 @@ from math import isfinite, log10
 import plotly.graph_objects as go
 import streamlit as st
 
-from uws_core.charts.style import Look
+from uws_core.charts.style import Theme
 from uws_core.export import Draw
 
 # The word in the address; each value is `figure:axis:from:to`, an end that is left to the data empty.
@@ -63,8 +63,8 @@ def fields(key: str) -> None:
         st.button("Show all", key=f"range.{key}.all", on_click=_clear, args=(key,))
 
 
-def _drawn(draw: Draw, ends: Mapping[str, Ends], look: Look) -> go.Figure:
-    drawn = draw(look)
+def _drawn(draw: Draw, ends: Mapping[str, Ends], theme: Theme) -> go.Figure:
+    drawn = draw(theme)
     for axis, (low, high) in ends.items():
         own = drawn.layout[f"{axis}axis"]
         if own.type == "log":

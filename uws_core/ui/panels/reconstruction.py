@@ -12,7 +12,7 @@ import streamlit as st
 
 from uws_core.analysis.accounting import storage
 from uws_core.charts import reconstruction as charts
-from uws_core.charts.style import Look, percent
+from uws_core.charts.style import Theme, percent
 from uws_core.errors import LayerError
 from uws_core.export import Provenance
 from uws_core.frames import reconstruction as frames
@@ -68,7 +68,7 @@ def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
 
 def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
     """The numbers beside the answer, each with its formula and what it must be read against."""
-    row = frames.at(found.together, k)
+    row = frames.at_rank(found.together, k)
     middle = {name: row[name].median() for name in frames.LINES}
 
     def shown(name: str) -> str:
@@ -114,7 +114,7 @@ def models_figure(found: Rebuilt, collection: Collection, source: Provenance, *,
     else:
         named = {collection.by_name[name].short: items for name, items in found.layers.items()}
         frame, by, title = frames.by_layer(named, k), "layer", f"Model by model and layer by layer, at k = {k}"
-    worst = frames.at(found.together, k).head(WORST)
+    worst = frames.at_rank(found.together, k).head(WORST)
     what = f"Squared error of every model by {'directions kept' if by == 'k' else f'layer at k = {k}'}"
     figures.figure(
         title,
@@ -155,7 +155,11 @@ def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance
 def tables(found: Rebuilt, k: int) -> None:
     """The models at k, the worst first, and the curves."""
     page.table(
-        frames.at(found.together, k), HELP, label=f"Models at k = {k}, the worst first", percent=PERCENT, key="worst"
+        frames.at_rank(found.together, k),
+        HELP,
+        label=f"Models at k = {k}, the worst first",
+        percent=PERCENT,
+        key="worst",
     )
     page.table(frames.curve(found.together), HELP, label="Curves", percent=PERCENT)
 
@@ -192,14 +196,14 @@ def _axis_name(query: RebuildQuery) -> str:
 
 
 def _errors(
-    curve: pl.DataFrame, models: pl.DataFrame, k: int, ceiling: int, log: bool, axis_name: str, look: Look
+    curve: pl.DataFrame, models: pl.DataFrame, k: int, ceiling: int, log: bool, axis_name: str, theme: Theme
 ) -> go.Figure:
-    return charts.errors(curve, models, k=k, ceiling=ceiling, log=log, axis_name=axis_name, look=look)
+    return charts.errors(curve, models, k=k, ceiling=ceiling, log=log, axis_name=axis_name, theme=theme)
 
 
-def _models(frame: pl.DataFrame, by: str, k: int, look: Look) -> go.Figure:
-    return charts.models(frame, by=by, k=k, look=look)
+def _models(frame: pl.DataFrame, by: str, k: int, theme: Theme) -> go.Figure:
+    return charts.models(frame, by=by, k=k, theme=theme)
 
 
-def _sizes(frame: pl.DataFrame, whole: bool, k: int, look: Look) -> go.Figure:
-    return charts.sizes(frame, whole=whole, k=k, look=look)
+def _sizes(frame: pl.DataFrame, whole: bool, k: int, theme: Theme) -> go.Figure:
+    return charts.sizes(frame, whole=whole, k=k, theme=theme)

@@ -13,7 +13,7 @@ import streamlit as st
 
 from uws_core.charts import overview as overview_charts
 from uws_core.charts import spectrum as charts
-from uws_core.charts.style import Look, percent
+from uws_core.charts.style import Theme, percent
 from uws_core.export import Provenance
 from uws_core.frames.spectrum import HELP
 from uws_core.nouns.models import Collection
@@ -159,19 +159,19 @@ def in_double(seen: Seen) -> None:
         st.button("Compute in double precision", on_click=pick.choose_double, key="double")
 
 
-def _scree(seen: Seen, log: bool, axis_name: str, look: Look) -> go.Figure:
+def _scree(seen: Seen, log: bool, axis_name: str, theme: Theme) -> go.Figure:
     if seen.lines:
-        return charts.several(seen.lines, modules=_modules(seen), log=log, axis_name=axis_name, look=look)
+        return charts.several(seen.lines, modules=_modules(seen), log=log, axis_name=axis_name, theme=theme)
     edge = seen.band.edge if seen.band is not None else float("nan")
     return charts.scree(
-        seen.frame, floor=seen.floor, ceiling=seen.ceiling, edge=edge, log=log, axis_name=axis_name, look=look
+        seen.frame, floor=seen.floor, ceiling=seen.ceiling, edge=edge, log=log, axis_name=axis_name, theme=theme
     )
 
 
-def _cumulative(seen: Seen, share: float, axis_name: str, look: Look) -> go.Figure:
+def _cumulative(seen: Seen, share: float, axis_name: str, theme: Theme) -> go.Figure:
     if seen.lines:
         modules = _modules(seen)
-        return charts.several(seen.lines, modules=modules, running=True, share=share, axis_name=axis_name, look=look)
+        return charts.several(seen.lines, modules=modules, running=True, share=share, axis_name=axis_name, theme=theme)
     noise_rank = None if seen.band is None else seen.band.rank(share).middle
     return charts.cumulative(
         seen.frame,
@@ -180,12 +180,12 @@ def _cumulative(seen: Seen, share: float, axis_name: str, look: Look) -> go.Figu
         noise_rank=noise_rank,
         ceiling=seen.ceiling,
         axis_name=axis_name,
-        look=look,
+        theme=theme,
     )
 
 
-def _overview(frame: pl.DataFrame, measure: str, chosen: str, look: Look) -> go.Figure:
-    return overview_charts.overview(frame, measure=MEASURES[measure], chosen=chosen, look=look)
+def _overview(frame: pl.DataFrame, measure: str, chosen: str, theme: Theme) -> go.Figure:
+    return overview_charts.overview(frame, measure=MEASURES[measure], chosen=chosen, theme=theme)
 
 
 def _choose_cell() -> None:

@@ -20,10 +20,10 @@ from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import EvidenceQuery
-from uws_core.reporting import judged
+from uws_core.reporting import evidence_cache
 from uws_core.reporting.build import report
-from uws_core.reporting.judged import Asked
-from uws_core.reporting.matter import LAYERS_SECONDS
+from uws_core.reporting.evidence_cache import EvidenceSettings
+from uws_core.reporting.report_data import LAYERS_SECONDS
 from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
@@ -41,12 +41,12 @@ class Network:
     draws: int
 
 
-def asked(query: EvidenceQuery, collection: Collection) -> Asked:
+def asked(query: EvidenceQuery, collection: Collection) -> EvidenceSettings:
     """What the claims are judged by; many layers get fewer draws each, the same as in the report."""
     draws = query.draws
     if query.each:
-        draws = judged.affordable(len(query.members), len(query.layers), draws, within=LAYERS_SECONDS)
-    return Asked(
+        draws = evidence_cache.affordable(len(query.members), len(query.layers), draws, within=LAYERS_SECONDS)
+    return EvidenceSettings(
         members=query.members,
         groups=collection.table[query.group] if query.group else None,
         grouped_by=query.group,
@@ -67,12 +67,12 @@ def errand(query: EvidenceQuery, collection: Collection) -> errands.Errand:
     def work(report: Report) -> None:
         part = errands.in_parts(report, len(parts))
         for place, names in enumerate(parts):
-            judged.judged(collection, names, told, report=part(place))
+            evidence_cache.cached_evidence(collection, names, told, report=part(place))
 
     return errands.Errand(
         key=errands.key_of("evidence", collection.fingerprint, query, told),
         title=f"Judging {many} for {n} models",
-        seconds=judged.seconds(n, len(parts), told.draws),
+        seconds=evidence_cache.seconds(n, len(parts), told.draws),
         bytes=0,
         work=work,
     )
@@ -87,7 +87,7 @@ def one(query: EvidenceQuery) -> Evidence:
         CollectionError: the collection changed or went away meanwhile.
     """
     collection = _collection(query)
-    return judged.judged(collection, query.layers, asked(query, collection))
+    return evidence_cache.cached_evidence(collection, query.layers, asked(query, collection))
 
 
 @st.cache_data(max_entries=64, max_size="256mb", show_spinner=False)
@@ -100,7 +100,7 @@ def network(query: EvidenceQuery) -> Network:
     """
     collection = _collection(query)
     told = asked(query, collection)
-    found = tuple((collection.by_name[name], judged.judged(collection, [name], told)) for name in query.layers)
+    found = tuple((collection.by_name[name], evidence_cache.cached_evidence(collection, [name], told)) for name in query.layers)
     return Network(found, over_layers([each for _, each in found]), told.draws)
 
 
@@ -183,7 +183,7 @@ def report_bytes(query: EvidenceQuery, collection: Collection) -> bytes:
 def _whole(collection: str, fingerprint: str, members: tuple[int, ...]) -> int | None:
     """How many weights a whole checkpoint has; None while nobody knows."""
     found = catalogue().get(collection)
-    return None if found is None or found.fingerprint != fingerprint else judged.whole_checkpoint(found, members)
+    return None if found is None or found.fingerprint != fingerprint else evidence_cache.whole_checkpoint(found, members)
 
 
 def _report_key(query: EvidenceQuery, collection: Collection) -> str:

@@ -14,7 +14,7 @@ from uws_core.analysis.accounting import two_sided
 from uws_core.analysis.hosvd import AXES, ranks_at, tucker_bounds
 from uws_core.analysis.hosvd import corners as hosvd_corners
 from uws_core.analysis.spectrum import spectrum
-from uws_core.store.codec import MATH_VERSION
+from uws_core.answers import hosvd as hosvd_answer
 from uws_core.errors import CollectionError
 from uws_core.frames import hosvd as frames
 from uws_core.jobs import Report
@@ -23,6 +23,7 @@ from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import Spectrum
+from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import errands, grams
@@ -85,7 +86,7 @@ def seen(query: Query) -> Seen:
     return Seen(
         frames.curves(spectra),
         frames.modes(spectra, collection.by_name[layer].shape, query.share),
-        frames.sentence(tucker_bounds(spectra, kept), exact[kept], size),
+        hosvd_answer.answer(tucker_bounds(spectra, kept), exact[kept], size),
     )
 
 
@@ -99,12 +100,12 @@ def _errors(query: Query, collection: Collection, report: Report | None = None) 
             # Tampered bytes are computed again.
             return {Kept(models, out, into): float(error) for models, out, into, error in json.loads(raw)}
     # torch is loaded only where weights are read.
-    from uws_core.passes.hosvd_core import core_errors
+    from uws_core.passes.hosvd_core import ModeGrams, hosvd_core_errors
 
     (models,) = grams.of(_plain(query))
     out, into = _sides(query, collection)
     corners = hosvd_corners(_spectra(query, collection), (step / SHARES for step in range(1, SHARES)))
-    errors = core_errors(
+    errors = hosvd_core_errors(
         collection,
         query.layers[0],
         corners=corners,
@@ -128,7 +129,8 @@ def _spectra(query: Query, collection: Collection) -> dict[Axis, Spectrum]:
 
 def _sides(query: Query, collection: Collection) -> tuple[Gram, Gram]:
     out, into = (
-        run.side(collection, query.layers[0], axis=axis, members=query.members) for axis in (Axis.OUT, Axis.IN)
+        run.cached_side_gram(collection, query.layers[0], axis=axis, members=query.members)
+        for axis in (Axis.OUT, Axis.IN)
     )
     return out, into
 

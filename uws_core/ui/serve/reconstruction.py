@@ -14,7 +14,7 @@ from uws_core.analysis.accounting import ceiling, storage
 from uws_core.analysis.heldout import held_out, pooled
 from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
-from uws_core.frames.reconstruction import Sized
+from uws_core.frames.reconstruction import StorageChoice
 from uws_core.jobs import Report
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis
@@ -110,7 +110,7 @@ def layer_errors(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str
     return _layer_errors(query, _collection(query), kept, None)
 
 
-def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[Sized, ...]:
+def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[StorageChoice, ...]:
     """What each k takes to store and leaves of unseen models, on these axes; axes that fail are left away.
 
     `other` counts the numbers outside the layers, see `other_numbers`.
@@ -195,14 +195,14 @@ def _side_errors(
         kept=kept,
         reference=query.reference,
         own=own,
-        total=run.side(collection, query.layers[0], axis=query.axis, members=query.members),
-        budget=budget.effort().budget,
+        total=run.cached_side_gram(collection, query.layers[0], axis=query.axis, members=query.members),
+        budget=budget.compute_options().budget,
     )
     held = folds.groups(query, collection)
     return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report)
 
 
-def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[Sized]:
+def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[StorageChoice]:
     # torch is loaded only where weights are read.
     from uws_core.passes.stored_sizes import stored_numbers
 
@@ -214,7 +214,7 @@ def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: i
             stored = storage(
                 collection, layers, kept=k, axis=query.axis, mean=mean, members=n, other=other, stored=factors
             )
-            rows.append(Sized(query.axis, stored, found.together, place))
+            rows.append(StorageChoice(query.axis, stored, found.together, place))
     return rows
 
 

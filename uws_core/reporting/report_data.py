@@ -17,7 +17,7 @@ from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import Lineage
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.spectrum import LayerSpectrum
-from uws_core.reporting.judged import Asked, affordable, judged, whole_checkpoint
+from uws_core.reporting.evidence_cache import EvidenceSettings, affordable, cached_evidence, whole_checkpoint
 from uws_core.store.results import Store
 
 Report = Callable[[float, str], None]
@@ -29,14 +29,14 @@ _READ, _LAYERS, _WHOLE = 0.3, 0.8, 0.9
 
 
 @dataclass(frozen=True)
-class Matter:
+class ReportData:
     """Everything a report tells: `whole` is the evidence of all layers as one, `layers` that of each with its key.
 
-    `asked` is what was asked, `draws` how many draws each layer had; `curve` is missing where models are too few.
+    `asked` is what was settings, `draws` how many draws each layer had; `curve` is missing where models are too few.
     """
 
     collection: Collection
-    asked: Asked
+    settings: EvidenceSettings
     draws: int
     whole: Evidence
     layers: tuple[tuple[LayerKey, Evidence], ...]
@@ -56,24 +56,24 @@ class Matter:
     def notes(self) -> tuple[str, ...]:
         """What must be known of the numbers."""
         said = []
-        if self.draws < self.asked.draws and len(self.layers) > 1:
+        if self.draws < self.settings.draws and len(self.layers) > 1:
             said.append(
                 f"Each layer was judged with {self.draws} draws of chance and all layers as one with "
-                f"{self.asked.draws}: so many layers would take too long otherwise"
+                f"{self.settings.draws}: so many layers would take too long otherwise"
             )
         if self.curve is None:
             said.append("There are too few models to see how numbers change with their number")
         return tuple(said)
 
 
-def gathered(
+def gather(
     collection: Collection,
     layers: Sequence[str] | None,
-    asked: Asked,
+    settings: EvidenceSettings,
     *,
     store: Store | None = None,
     report: Report | None = None,
-) -> Matter:
+) -> ReportData:
     """Everything a report tells, with what the store has already; `layers` None is all but factor views.
 
     Raises:
@@ -86,51 +86,61 @@ def gathered(
     names = [key.name for key in keys]
     found = {gram.layer.name: gram for gram in run.scan(collection, names, store=store, report=_part(tell, 0.0, _READ))}
     grams = [found[name] for name in names]
-    asked = _with_whole(asked, collection)
-    draws = affordable(len(asked.members), len(keys), asked.draws, within=LAYERS_SECONDS)
+    settings = _with_whole(settings, collection)
+    draws = affordable(len(settings.members), len(keys), settings.draws, within=LAYERS_SECONDS)
     each = []
     for place, (key, gram) in enumerate(zip(keys, grams, strict=True)):
         span = (_LAYERS - _READ) / len(keys)
         part = _part(tell, _READ + place * span, span, f"{key.short}: ")
-        one = judged(collection, [key.name], replace(asked, draws=draws), store=store, grams=[gram], report=part)
+        one = cached_evidence(
+            collection, [key.name], replace(settings, draws=draws), store=store, grams=[gram], report=part
+        )
         each.append((key, one))
     part = _part(tell, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
-    whole = judged(collection, names, asked, store=store, grams=grams, report=part)
+    whole = cached_evidence(collection, names, settings, store=store, grams=grams, report=part)
     gram = run.whole_network(grams)
     every = (*collection.left_out, *by_model(one for gram in grams for one in gram.left_out))
-    return Matter(
+    return ReportData(
         collection=collection,
-        asked=asked,
+        settings=settings,
         draws=draws,
         whole=whole,
         layers=tuple(each),
         pooled=over_layers([one for _, one in each]),
-        family=_family(gram, grams, asked),
+        family=_family(gram, grams, settings),
         gram=gram,
-        seen=_spectrum(gram, asked, len(keys)),
-        curve=_curve(gram, asked, whole.kept, _part(tell, _WHOLE, 1 - _WHOLE, "growth with n: ")),
+        seen=_spectrum(gram, settings, len(keys)),
+        curve=_curve(gram, settings, whole.kept, _part(tell, _WHOLE, 1 - _WHOLE, "growth with n: ")),
         left_out=tuple(dict.fromkeys(every)),
     )
 
 
-def _family(gram: Gram, grams: Sequence[Gram], asked: Asked) -> Lineage:
-    return lineage(gram, members=asked.members, about="base" if gram.base is not None else "zero", layers=grams)
+def _family(gram: Gram, grams: Sequence[Gram], settings: EvidenceSettings) -> Lineage:
+    return lineage(gram, members=settings.members, about="base" if gram.base is not None else "zero", layers=grams)
 
 
-def _with_whole(asked: Asked, collection: Collection) -> Asked:
+def _with_whole(settings: EvidenceSettings, collection: Collection) -> EvidenceSettings:
     """The question with the size of a whole checkpoint, for the second storage ratio."""
-    return asked if asked.whole is not None else replace(asked, whole=whole_checkpoint(collection, asked.members))
+    return (
+        settings
+        if settings.whole is not None
+        else replace(settings, whole=whole_checkpoint(collection, settings.members))
+    )
 
 
-def _spectrum(gram: Gram, asked: Asked, layers: int) -> LayerSpectrum:
-    seen = spectrum(gram, members=asked.members)
-    band = null_band(gram, draws=asked.draws, seed=asked.seed, members=asked.members) if seen.total > 0 else None
+def _spectrum(gram: Gram, settings: EvidenceSettings, layers: int) -> LayerSpectrum:
+    seen = spectrum(gram, members=settings.members)
+    band = (
+        null_band(gram, draws=settings.draws, seed=settings.seed, members=settings.members) if seen.total > 0 else None
+    )
     return LayerSpectrum(gram.layer, seen, band, layers)
 
 
-def _curve(gram: Gram, asked: Asked, kept: int, report: Report) -> SampleCurve | None:
+def _curve(gram: Gram, settings: EvidenceSettings, kept: int, report: Report) -> SampleCurve | None:
     try:
-        return sample_curve(gram, members=asked.members, kept=kept, share=asked.share, seed=asked.seed, report=report)
+        return sample_curve(
+            gram, members=settings.members, kept=kept, share=settings.share, seed=settings.seed, report=report
+        )
     except NotEnoughModels:
         return None
 

@@ -9,12 +9,12 @@ from hashlib import sha256
 
 from uws_core import run
 from uws_core.analysis.evidence import evidence
-from uws_core.store.codec import evidence_bytes, evidence_from
 from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection
+from uws_core.store.codec import evidence_bytes, evidence_from, gram_key
 from uws_core.store.results import Store, default_store
 
 Report = Callable[[float, str], None]
@@ -27,7 +27,7 @@ _SECONDS_A_DRAW, _SECONDS_A_STEP = 6e-3, 1.3e-8
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvidenceSettings:
     """What the claims are judged by: the models, one group label for each model of the collection, and the settings.
 
     `members` are indices. `groups` None leaves it to the lineage; `kept` None is a quarter of the directions. `whole`
@@ -44,10 +44,10 @@ class Asked:
     whole: int | None = None
 
 
-def judged(
+def cached_evidence(
     collection: Collection,
     layers: Sequence[str],
-    asked: Asked,
+    settings: EvidenceSettings,
     *,
     store: Store | None = None,
     grams: Sequence[Gram] | None = None,
@@ -62,36 +62,36 @@ def judged(
         UwsError: whatever a pass raises.
     """
     place = store if store is not None else default_store()
-    found = known(collection, layers, asked, store=place)
+    found = stored_evidence(collection, layers, settings, store=place)
     if found is not None:
         return found
     every = list(grams) if grams is not None else list(run.scan(collection, layers, store=place))
     found = evidence(
         run.whole_network(every),
-        groups=asked.groups,
-        grouped_by=asked.grouped_by,
-        members=asked.members,
-        kept=asked.kept,
-        share=asked.share,
-        draws=asked.draws,
-        seed=asked.seed,
-        whole=asked.whole,
-        stored=_stored(collection, layers, asked.members),
+        groups=settings.groups,
+        grouped_by=settings.grouped_by,
+        members=settings.members,
+        kept=settings.kept,
+        share=settings.share,
+        draws=settings.draws,
+        seed=settings.seed,
+        whole=settings.whole,
+        stored=_stored(collection, layers, settings.members),
         layers=every,
         report=report,
     )
     with suppress(StoreError):
         # A full disk costs only what is kept.
-        place.put(_key(collection, layers, asked), evidence_bytes(found))
+        place.put(_key(collection, layers, settings), evidence_bytes(found))
     return found
 
 
-def known(
-    collection: Collection, layers: Sequence[str], asked: Asked, *, store: Store | None = None
+def stored_evidence(
+    collection: Collection, layers: Sequence[str], settings: EvidenceSettings, *, store: Store | None = None
 ) -> Evidence | None:
     """The evidence if it has been judged before; reads no weights and draws nothing."""
     place = store if store is not None else default_store()
-    raw = place.get(_key(collection, layers, asked))
+    raw = place.get(_key(collection, layers, settings))
     if raw is not None:
         with suppress(StoreError):
             return evidence_from(raw)
@@ -139,8 +139,8 @@ def affordable(models: int, layers: int, draws: int, *, within: float) -> int:
     return max(fit, default=min(DRAWS[0], draws))
 
 
-def _key(collection: Collection, layers: Sequence[str], asked: Asked) -> str:
+def _key(collection: Collection, layers: Sequence[str], settings: EvidenceSettings) -> str:
     """The same for the same contents, models, groups and settings; other words of a claim are another claim."""
-    contents = [run.gram_key(collection, collection.by_name[name]) for name in layers]
-    told = repr((contents, asked, tuple(CLAIMS.values())))
+    contents = [gram_key(collection, collection.by_name[name]) for name in layers]
+    told = repr((contents, settings, tuple(CLAIMS.values())))
     return f"evidence/{contents[0].split('/')[1]}/{sha256(told.encode()).hexdigest()}"

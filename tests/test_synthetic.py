@@ -1,4 +1,4 @@
-"""The makers of misleading collections: each holds what it says, its control does not, and theory agrees."""
+"""Generators of synthetic collections: each holds its artefact, its control does not, and theory agrees."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from safetensors.numpy import load_file
 from tests.planted import gram_of
 from uws_core.analysis.nulls import null_band
 from uws_core.errors import CollectionError
-from uws_core.zoo import folders, makers
-from uws_core.zoo.demo import DEMOS, ready
-from uws_core.zoo.makers import MAKERS, Made
+from uws_core.zoo import folders, synthetic
+from uws_core.zoo.demo import DEMOS, prepare
+from uws_core.zoo.synthetic import GENERATORS, SyntheticCollection
 
 ONE = {"layer": (64, 64)}
 D = 64 * 64
@@ -25,7 +25,7 @@ D = 64 * 64
 UNRELATED = 4.5 / math.sqrt(D)
 
 
-def rows(made: Made, layer: str = "layer") -> NDArray[np.float64]:
+def rows(made: SyntheticCollection, layer: str = "layer") -> NDArray[np.float64]:
     """Flattened models (n, d)."""
     return made.layers[layer].reshape(len(made.table["model"]), -1)
 
@@ -39,13 +39,13 @@ def pairs(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix[np.triu_indices(len(matrix), 1)]
 
 
-def away(made: Made) -> NDArray[np.float64]:
+def away(made: SyntheticCollection) -> NDArray[np.float64]:
     """The models about their mean, where noise has variance 1."""
-    weights = rows(made) / makers.NOISE_STD
+    weights = rows(made) / synthetic.NOISE_STD
     return weights - weights.mean(axis=0)
 
 
-def spectrum(made: Made) -> NDArray[np.float64]:
+def spectrum(made: SyntheticCollection) -> NDArray[np.float64]:
     """Variances over d, descending: near 1 for noise."""
     return np.linalg.svd(away(made), compute_uv=False)[: len(rows(made)) - 1] ** 2 / D
 
@@ -55,12 +55,12 @@ def kurtosis(values: NDArray[np.float64]) -> float:
 
 
 def test_noise_fills_the_marchenko_pastur_law():
-    seen = spectrum(makers.noise(n=100, shapes=ONE))
+    seen = spectrum(synthetic.noise(n=100, shapes=ONE))
     gamma = 99 / D
     # Finite matrices leave the edges by a Tracy-Widom width: about 2 n^(-2/3) sqrt(gamma) = 0.015 here.
     assert seen[0] == pytest.approx((1 + math.sqrt(gamma)) ** 2, abs=0.03)
     assert seen[-1] == pytest.approx((1 - math.sqrt(gamma)) ** 2, abs=0.03)
-    assert np.abs(pairs(cosines(rows(makers.noise(n=100, shapes=ONE))))).max() < UNRELATED
+    assert np.abs(pairs(cosines(rows(synthetic.noise(n=100, shapes=ONE))))).max() < UNRELATED
 
 
 @pytest.mark.parametrize("strength", [2.0, 4.0, 8.0])
@@ -69,7 +69,7 @@ def test_a_spike_stands_where_theory_puts_it_and_points_that_way(strength: float
     excess = strength * math.sqrt(gamma)
     value, overlap = [], []
     for seed in range(6):
-        made = makers.spike(strength=strength, count=1, n=100, shapes=ONE, seed=seed)
+        made = synthetic.spike(strength=strength, count=1, n=100, shapes=ONE, seed=seed)
         left, singular, _ = np.linalg.svd(away(made), full_matrices=False)
         value.append(singular[0] ** 2 / D)
         overlap.append(float(np.dot(left[:, 0], np.asarray(made.truth["score_1"], dtype=float)) ** 2))
@@ -82,7 +82,7 @@ def test_below_the_threshold_the_spike_drowns():
     gamma = 99 / D
     top, overlap = [], []
     for seed in range(6):
-        made = makers.spike(strength=0.5, count=1, n=100, shapes=ONE, seed=seed)
+        made = synthetic.spike(strength=0.5, count=1, n=100, shapes=ONE, seed=seed)
         left, singular, _ = np.linalg.svd(away(made), full_matrices=False)
         top.append(singular[0] ** 2 / D)
         overlap.append(float(np.dot(left[:, 0], np.asarray(made.truth["score_1"], dtype=float)) ** 2))
@@ -92,14 +92,14 @@ def test_below_the_threshold_the_spike_drowns():
 
 
 def test_a_spike_of_no_strength_is_noise():
-    seen = spectrum(makers.spike(strength=0.0, n=100, shapes=ONE))
+    seen = spectrum(synthetic.spike(strength=0.0, n=100, shapes=ONE))
     assert seen[0] == pytest.approx((1 + math.sqrt(99 / D)) ** 2, abs=0.03)
 
 
 def test_the_band_sees_the_visible_spikes_and_not_the_faint_one():
     above = {}
     for name in ("spike", "faint-spike", "noise"):
-        made = MAKERS[name]()
+        made = GENERATORS[name]()
         bands = [null_band(gram_of(rows(made, layer)), draws=100, seed=1) for layer in made.layers]
         above[name] = [int((band.observed > band.samples.max(axis=0))[:4].sum()) for band in bands]
     assert above["spike"] == [3] * 4
@@ -108,7 +108,7 @@ def test_the_band_sees_the_visible_spikes_and_not_the_faint_one():
 
 
 def test_a_shared_start_is_shared_by_its_fraction_alone():
-    made = makers.shared_start(fraction=0.25, drift=0.5, n=40, shapes=ONE)
+    made = synthetic.shared_start(fraction=0.25, drift=0.5, n=40, shapes=ONE)
     shared = np.asarray(made.truth["shares_start"])
     angles = cosines(rows(made))
     assert shared.sum() == 10
@@ -117,24 +117,24 @@ def test_a_shared_start_is_shared_by_its_fraction_alone():
     # A common start s plus own updates of size drift s: cosine 1 / (1 + drift^2).
     assert pairs(angles[np.ix_(shared, shared)]) == pytest.approx(1 / 1.25, abs=UNRELATED)
     assert np.abs(angles[np.ix_(shared, ~shared)]).max() < UNRELATED
-    control = makers.shared_start(fraction=0.0, n=40, shapes=ONE)
+    control = synthetic.shared_start(fraction=0.0, n=40, shapes=ONE)
     assert np.abs(pairs(cosines(rows(control)))).max() < UNRELATED
 
 
 def test_unequal_norms_alone_look_like_structure_until_they_are_matched():
-    made = makers.unequal(spread=1.0, n=100, shapes=ONE)
+    made = synthetic.unequal(spread=1.0, n=100, shapes=ONE)
     norms = np.linalg.norm(rows(made), axis=1)
-    assert norms == pytest.approx(np.asarray(made.truth["size"]) * makers.NOISE_STD * math.sqrt(D), rel=0.06)
+    assert norms == pytest.approx(np.asarray(made.truth["size"]) * synthetic.NOISE_STD * math.sqrt(D), rel=0.06)
     assert np.abs(pairs(cosines(rows(made)))).max() < UNRELATED
     gram = gram_of(rows(made))
     assert null_band(gram, kind="gaussian", draws=50).z[0] > 20
     assert abs(null_band(gram, kind="strength", draws=50).z[0]) < 4
-    equal = np.linalg.norm(rows(makers.unequal(spread=0.0, n=100, shapes=ONE)), axis=1)
+    equal = np.linalg.norm(rows(synthetic.unequal(spread=0.0, n=100, shapes=ONE)), axis=1)
     assert equal.std() / equal.mean() == pytest.approx(1 / math.sqrt(2 * D), rel=0.3)
 
 
 def test_two_lineages_are_alike_within_and_unrelated_between():
-    made = makers.two_lineages(fraction=0.3, drift=0.2, n=40, shapes=ONE)
+    made = synthetic.two_lineages(fraction=0.3, drift=0.2, n=40, shapes=ONE)
     second = np.asarray([one == "second" for one in made.truth["lineage"]])
     angles = cosines(rows(made))
     assert second.sum() == 12
@@ -142,15 +142,15 @@ def test_two_lineages_are_alike_within_and_unrelated_between():
     assert pairs(angles[np.ix_(second, second)]) == pytest.approx(1 / 1.04, abs=0.01)
     assert pairs(angles[np.ix_(~second, ~second)]) == pytest.approx(1 / 1.04, abs=0.01)
     assert np.abs(angles[np.ix_(second, ~second)]).max() < 2 * UNRELATED
-    one = makers.two_lineages(fraction=0.0, n=40, shapes=ONE)
+    one = synthetic.two_lineages(fraction=0.0, n=40, shapes=ONE)
     assert pairs(cosines(rows(one))).min() > 0.94
 
 
 def test_permuted_copies_compute_the_same_and_look_unrelated():
-    shuffled, plain = makers.permuted(fraction=0.5), makers.permuted(fraction=0.0)
+    shuffled, plain = synthetic.permuted(fraction=0.5), synthetic.permuted(fraction=0.0)
     changed = np.asarray(shuffled.truth["permuted"])
     inputs = np.random.default_rng(5).standard_normal((32, 16))
-    for up in (name for name in makers.SHAPES if ".up." in name):
+    for up in (name for name in synthetic.SHAPES if ".up." in name):
         down = up.replace("up", "down")
         assert np.allclose(outputs(shuffled, up, down, inputs), outputs(plain, up, down, inputs), atol=1e-12)
         base = shuffled.base[up].ravel()  # type: ignore[index]
@@ -161,18 +161,18 @@ def test_permuted_copies_compute_the_same_and_look_unrelated():
     assert changed.sum() == 20
 
 
-def outputs(made: Made, up: str, down: str, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
+def outputs(made: SyntheticCollection, up: str, down: str, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
     """What each model's MLP makes of inputs (p, b): (n, m, b)."""
     return made.layers[down] @ np.maximum(made.layers[up] @ inputs, 0)
 
 
 def test_layers_without_a_partner_cannot_be_permuted():
     with pytest.raises(ValueError, match=r"pairs of layers.*layer"):
-        makers.permuted(shapes=ONE)
+        synthetic.permuted(shapes=ONE)
 
 
 def test_reinitialised_members_differ_in_tails_and_direction_but_not_in_norm():
-    made = makers.reinitialised(fraction=0.1, n=40, shapes=ONE)
+    made = synthetic.reinitialised(fraction=0.1, n=40, shapes=ONE)
     fresh = np.asarray(made.truth["reinitialised"])
     weights = rows(made)
     assert fresh.sum() == 4
@@ -186,16 +186,18 @@ def test_reinitialised_members_differ_in_tails_and_direction_but_not_in_norm():
     to_base = cosines(np.vstack([base, weights]))[0, 1:]
     assert np.abs(to_base[fresh]).max() < UNRELATED
     assert to_base[~fresh].min() > 0.99
-    assert not any(makers.reinitialised(fraction=0.0).truth["reinitialised"])
+    assert not any(synthetic.reinitialised(fraction=0.0).truth["reinitialised"])
 
 
-@pytest.mark.parametrize("maker", [makers.shared_start, makers.two_lineages, makers.permuted, makers.reinitialised])
+@pytest.mark.parametrize(
+    "maker", [synthetic.shared_start, synthetic.two_lineages, synthetic.permuted, synthetic.reinitialised]
+)
 def test_a_fraction_is_a_share(maker):
     with pytest.raises(ValueError, match=r"0 to 1; found 1\.5"):
         maker(fraction=1.5)
 
 
-@pytest.mark.parametrize("maker", [*MAKERS.values()], ids=MAKERS)
+@pytest.mark.parametrize("maker", [*GENERATORS.values()], ids=GENERATORS)
 def test_one_seed_is_one_collection(maker):
     first, second = maker(), maker()
     assert all(np.array_equal(first.layers[name], second.layers[name]) for name in first.layers)
@@ -204,13 +206,13 @@ def test_one_seed_is_one_collection(maker):
 @pytest.mark.parametrize(
     "maker",
     [
-        makers.noise,
-        makers.spike,
-        makers.shared_start,
-        makers.unequal,
-        makers.two_lineages,
-        makers.permuted,
-        makers.reinitialised,
+        synthetic.noise,
+        synthetic.spike,
+        synthetic.shared_start,
+        synthetic.unequal,
+        synthetic.two_lineages,
+        synthetic.permuted,
+        synthetic.reinitialised,
     ],
 )
 def test_size_and_seed_are_as_asked(maker):
@@ -221,15 +223,15 @@ def test_size_and_seed_are_as_asked(maker):
 
 def test_makers_of_one_seed_draw_different_numbers():
     # Both begin alike: who is changed, then the base.
-    one, other = makers.permuted(fraction=0.0), makers.reinitialised(fraction=0.0)
+    one, other = synthetic.permuted(fraction=0.0), synthetic.reinitialised(fraction=0.0)
     assert one.base is not None
     assert other.base is not None
     assert not any(np.array_equal(one.base[name], other.base[name]) for name in one.base)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", GENERATORS)
 def test_a_folder_holds_what_was_made(name: str, tmp_path: Path):
-    made, entry = MAKERS[name](), ready(DEMOS[name], tmp_path)
+    made, entry = GENERATORS[name](), prepare(DEMOS[name], tmp_path)
     with (entry.folder / "models.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["model"] for row in table] == list(made.table["model"])
@@ -247,24 +249,24 @@ def test_a_folder_holds_what_was_made(name: str, tmp_path: Path):
 
 
 def test_every_maker_has_its_entry_and_every_entry_its_maker():
-    assert {name for name, entry in DEMOS.items() if entry.made} == set(MAKERS)
+    assert {name for name, entry in DEMOS.items() if entry.generated} == set(GENERATORS)
 
 
 def test_a_shipped_collection_needs_no_cache(tmp_path: Path):
-    assert ready(DEMOS["scratch"], tmp_path / "never") is DEMOS["scratch"]
+    assert prepare(DEMOS["scratch"], tmp_path / "never") is DEMOS["scratch"]
     assert not (tmp_path / "never").exists()
 
 
 def test_a_second_call_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    first = ready(DEMOS["noise"], tmp_path)
+    first = prepare(DEMOS["noise"], tmp_path)
 
-    def again() -> Made:
+    def again() -> SyntheticCollection:
         raise AssertionError("built twice")
 
-    monkeypatch.setitem(MAKERS, "noise", again)
-    assert ready(DEMOS["noise"], tmp_path) == first
+    monkeypatch.setitem(GENERATORS, "noise", again)
+    assert prepare(DEMOS["noise"], tmp_path) == first
     with pytest.raises(AssertionError, match="built twice"):
-        ready(DEMOS["noise"], tmp_path / "elsewhere")
+        prepare(DEMOS["noise"], tmp_path / "elsewhere")
 
 
 def test_a_build_that_breaks_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -274,14 +276,14 @@ def test_a_build_that_breaks_leaves_nothing_behind(tmp_path: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         patch.setattr(folders, "write_table", full)
         with pytest.raises(CollectionError, match=r"demo:noise.*No space left"):
-            ready(DEMOS["noise"], tmp_path)
+            prepare(DEMOS["noise"], tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert len(list(ready(DEMOS["noise"], tmp_path).folder.iterdir())) == 41
+    assert len(list(prepare(DEMOS["noise"], tmp_path).folder.iterdir())) == 41
 
 
 def test_builders_at_once_agree_on_one_folder(tmp_path: Path):
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: ready(DEMOS["noise"], tmp_path), range(4)))
+        found = list(pool.map(lambda _: prepare(DEMOS["noise"], tmp_path), range(4)))
     assert len(set(found)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["noise-1"]
     assert len(list(found[0].folder.iterdir())) == 41
@@ -290,4 +292,4 @@ def test_builders_at_once_agree_on_one_folder(tmp_path: Path):
 def test_a_cache_that_is_no_folder_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CollectionError, match=r"demo:spike.*file"):
-        ready(DEMOS["spike"], tmp_path / "file")
+        prepare(DEMOS["spike"], tmp_path / "file")

@@ -9,7 +9,7 @@ from math import isfinite
 from uws_core.nouns.evidence import Finding
 
 
-def strip(finding: Finding, said: str) -> str:
+def chance_range_svg(finding: Finding, said: str) -> str:
     """SVG of what chance gives as a grey range, and what the models show as a line; `said` is the same in words.
 
     Empty without a test.
@@ -34,10 +34,12 @@ def strip(finding: Finding, said: str) -> str:
     )
 
 
-def strip_url(finding: Finding, said: str) -> str:
+def chance_range_url(finding: Finding, said: str) -> str:
     """The same as an address of a picture that needs no request; empty without a test.
 
     It is higher than the other, with nothing above and below: a cell of a table cuts off what is wider than itself.
     """
-    drawn = strip(finding, said).replace('viewBox="0 0 110 16"', 'width="110" height="32" viewBox="0 -8 110 32"')
-    return f"data:image/svg+xml;base64,{b64encode(drawn.encode()).decode()}" if drawn else ""
+    figure = chance_range_svg(finding, said).replace(
+        'viewBox="0 0 110 16"', 'width="110" height="32" viewBox="0 -8 110 32"'
+    )
+    return f"data:image/svg+xml;base64,{b64encode(figure.encode()).decode()}" if figure else ""
