@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from uws_core.nouns.models import Collection
-from uws_core.passes.blocks import block, joined, lean, row_blocks
+from uws_core.passes.blocks import block_gram, join_blocks, row_blocks, single_layer_collection
+from uws_core.passes.options import ComputeOptions
 
 LAYER = "blocks.0.mlp.up.weight"
 ROWS, WIDTH = 96, 64
@@ -44,11 +45,14 @@ def budget_of(slab_rows: int) -> int:
 @pytest.mark.parametrize("precision", ["single", "double"])
 def test_blocks_add_up_to_the_layer(collection: Collection, precision: str) -> None:
     layer = collection.by_name[LAYER]
-    options = {"precision": precision, "budget": budget_of(8) * (2 if precision == "double" else 1), "device": "cpu"}
-    whole = uws.gram(collection, layer, **options)
+    budget = budget_of(8) * (2 if precision == "double" else 1)
+    options = ComputeOptions(precision=precision, budget=budget, device="cpu")
+    whole = uws.gram(collection, layer, **options.keywords)
     ranges = row_blocks(collection, layer, budget=budget_of(8), block_bytes=7 * WIDTH * 4 * 20)
     assert ranges == [(start, start + 16) for start in range(0, ROWS, 16)], "blocks are whole slabs of 8 rows"
-    together = joined(layer, [block(lean(collection, layer), layer, rows, options) for rows in ranges])
+    together = join_blocks(
+        layer, [block_gram(single_layer_collection(collection, layer), layer, rows, options) for rows in ranges]
+    )
     assert together is not None
     assert together.layers == whole.layers
     assert together.labels == whole.labels
@@ -71,7 +75,7 @@ def test_blocks_add_up_to_the_layer(collection: Collection, precision: str) -> N
 
 def test_one_block_has_the_shape_of_its_rows(collection: Collection) -> None:
     layer = collection.by_name[LAYER]
-    part = block(collection, layer, (16, 40), {"device": "cpu"})
+    part = block_gram(collection, layer, (16, 40), ComputeOptions(device="cpu"))
     assert part.layer.shape == (24, WIDTH)
     assert part.d == part.entry_stats.count == 24 * WIDTH
 
@@ -102,14 +106,14 @@ def test_blocks_with_a_model_that_is_not_finite_do_not_add(folder: Path, tmp_pat
     ]
     found = uws.collect(models)
     layer = found.by_name[LAYER]
-    parts = [block(found, layer, rows, {"device": "cpu"}) for rows in ((0, 48), (48, 96))]
+    parts = [block_gram(found, layer, rows, ComputeOptions(device="cpu")) for rows in ((0, 48), (48, 96))]
     assert [int(part.usable.sum()) for part in parts] == [4, 3]
-    assert joined(layer, parts) is None
+    assert join_blocks(layer, parts) is None
 
 
 def test_what_is_sent_is_small(collection: Collection) -> None:
     tabled = replace(collection, table={"task": ("digits",) * 6})
-    sent = lean(tabled, collection.by_name[LAYER])
+    sent = single_layer_collection(tabled, collection.by_name[LAYER])
     assert sent.refs == collection.refs
     assert sent.fingerprint == collection.fingerprint
     assert [layer.name for layer in sent.layers] == [LAYER]

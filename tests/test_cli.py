@@ -67,8 +67,8 @@ def test_scan_fills_the_store_of_the_app_and_reads_nothing_twice(
     capsys.readouterr()
     assert main(["scan", str(folder)]) == 0
     first = capsys.readouterr()
-    assert len(run.known(uws.collect(folder), store=default_store())) == 4
-    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("weights were read again"))
+    assert len(run.stored_grams(uws.collect(folder), store=default_store())) == 4
+    monkeypatch.setattr(layer_scan, "compute_batch", lambda *given: pytest.fail("weights were read again"))
     assert main(["scan", str(folder)]) == 0
     assert capsys.readouterr().out == first.out
     head, *rows = first.out.splitlines()
@@ -84,7 +84,7 @@ def test_the_price_is_told_before_anything_is_read(folder: Path, capsys: pytest.
     # Three layers of 12 x 8 weights of five models are left, four bytes each.
     assert "4 layers of 5 models, 1 of them stored; 5.62 KiB to read" in told.err
     assert told.out == ""
-    assert len(run.known(uws.collect(folder), store=default_store())) == 1
+    assert len(run.stored_grams(uws.collect(folder), store=default_store())) == 1
 
 
 def test_results_that_the_store_cannot_keep_are_told_before_anything_is_read(
@@ -242,7 +242,7 @@ def test_results_are_carried_to_another_machine(
     capsys.readouterr()
     assert main(["store", "merge", str(tmp_path / "carried"), "--json"]) == 0
     assert json_lines(capsys.readouterr().out) == [{"merged": 4}]
-    assert len(run.known(uws.collect(folder), store=default_store())) == 4
+    assert len(run.stored_grams(uws.collect(folder), store=default_store())) == 4
     assert len(default_store().keys()) == 4, "only that collection's"
     assert main(["store", "merge", str(tmp_path / "nothing")]) == 1
 
@@ -280,7 +280,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert "goes on from there" in err
     names = {first["layer"], *(row["layer"] for row in json_lines(out))}
     collection = uws.collect(place)
-    assert names <= run.known(collection, store=Store(os.environ["UWS_CACHE"])).keys() < set(collection.by_name)
+    assert names <= run.stored_grams(collection, store=Store(os.environ["UWS_CACHE"])).keys() < set(collection.by_name)
 
 
 def test_the_module_runs_as_a_program() -> None:

@@ -8,12 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from uws_core.passes.options import ComputeOptions
 import uws_core as uws
 from uws_core import run
 from uws_core.cli.main import main
 from uws_core.errors import UwsError
 from uws_core.passes import layer_scan
-from uws_core.passes.open_models import device_of
+from uws_core.passes.open_models import torch_device
 from uws_core.store.results import default_store
 
 pytestmark = pytest.mark.usefixtures("results_folder")
@@ -34,9 +35,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_budget_is_that_of_the_environment(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
-    assert run.Effort().budget == 256 * 2**20
+    assert ComputeOptions().budget == 256 * 2**20
     monkeypatch.setenv("UWS_BUDGET", "100")
-    assert run.Effort().budget == 100
+    assert ComputeOptions().budget == 100
     assert main(["scan", str(folder)]) == 1
     assert "the memory budget is 100 bytes" in capsys.readouterr().err
     monkeypatch.setenv("UWS_BUDGET", "plenty")
@@ -48,7 +49,7 @@ def test_the_budget_is_that_of_the_environment(folder: Path, capsys, monkeypatch
 def test_what_has_no_room_is_refused_before_anything_is_read(
     folder: Path, capsys, monkeypatch: pytest.MonkeyPatch, more: list[str]
 ):
-    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("something was read"))
+    monkeypatch.setattr(layer_scan, "compute_batch", lambda *given: pytest.fail("something was read"))
     assert main(["scan", str(folder), "--budget", "1", *more]) == 1
     said = capsys.readouterr().err
     assert "narrow: one row of 4 models takes 256 bytes (twice, to read ahead), the memory budget is 1 bytes" in said
@@ -59,7 +60,7 @@ def test_layers_that_have_room_are_read_beside_those_that_have_not(folder: Path,
     assert main(["scan", str(folder), "--budget", "1KiB", "--dry-run"]) == 3
     assert main(["scan", str(folder), "--budget", "1KiB"]) == 3
     assert "wide: one row of 4 models takes 25 KiB" in capsys.readouterr().err
-    assert set(run.stored(uws.collect(folder), store=default_store())) == {"narrow"}
+    assert set(run.stored_layers(uws.collect(folder), store=default_store())) == {"narrow"}
 
 
 def test_the_price_is_what_the_headers_tell(tmp_path: Path, capsys):
@@ -88,7 +89,7 @@ def test_a_device_that_is_none_is_not_understood(folder: Path, capsys, device: s
     assert stopped.value.code == 2
     assert "a device is auto, cpu, cuda or cuda:1" in capsys.readouterr().err
     with pytest.raises(UwsError, match="A device is auto, cpu, cuda or cuda:1"):
-        device_of(device)
+        torch_device(device)
 
 
 def test_a_device_that_is_not_there_is_refused_with_nothing_to_compute(folder: Path, capsys):

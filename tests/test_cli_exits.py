@@ -17,7 +17,7 @@ import uws_core as uws
 from uws_core import run
 from uws_core.cli.main import main
 from uws_core.errors import StoreError
-from uws_core.nouns.cost import Pace
+from uws_core.nouns.cost import Throughput
 from uws_core.passes import layer_scan, options, throughput
 from uws_core.store.results import Store, default_store
 
@@ -60,7 +60,7 @@ def test_results_that_later_ones_push_out_are_told(
     assert main(["scan", str(folder), "--layers", "0.q", "--quiet"]) == 0
     one = sum(file.stat().st_size for file in default_store().path.glob("*/*/*.val"))
     monkeypatch.setenv("UWS_CACHE_LIMIT", str(one + 100))
-    monkeypatch.setattr("uws_core.cli.compute.lack_of_room", lambda *_, **__: "")
+    monkeypatch.setattr("uws_core.cli.compute.store_limit_problem", lambda *_, **__: "")
     capsys.readouterr()
     assert main(["scan", str(folder), "--quiet"]) == 3
     assert "results are not kept" in capsys.readouterr().err
@@ -140,7 +140,7 @@ def test_absurd_amounts_are_no_amounts(folder: Path, amount: str, capsys: pytest
 def test_a_budget_above_the_memory_of_the_machine_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "memory", lambda: 2**30)
+    monkeypatch.setattr(options, "machine_memory", lambda: 2**30)
     assert main(["scan", str(folder), "--budget", "2GiB"]) == 1
     assert "more than the 1 GiB of this machine; the usual one is 256 MiB" in capsys.readouterr().err
     monkeypatch.setenv("UWS_BUDGET", "2GiB")
@@ -163,16 +163,16 @@ def test_a_budget_that_is_none_spoils_only_what_needs_it(
 def test_a_system_without_memory_costs_its_layer(
     folder: Path, error: Exception, axis: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    computed, side = layer_scan.computed, "uws_core.passes.side.side_gram"
+    computed, side = layer_scan.compute_batch, "uws_core.passes.side.side_gram"
 
     def short(*given: object, **named: object) -> object:
         raise error
 
-    monkeypatch.setattr(layer_scan, "computed", short)
+    monkeypatch.setattr(layer_scan, "compute_batch", short)
     monkeypatch.setattr(side, short)
     assert main(["scan", str(folder), "--quiet", "--axis", axis]) == 1
     assert "the system has no memory left; lower the budget" in capsys.readouterr().err
-    monkeypatch.setattr(layer_scan, "computed", computed)
+    monkeypatch.setattr(layer_scan, "compute_batch", computed)
     assert main(["scan", str(folder), "--quiet"]) == 0
 
 
@@ -180,20 +180,20 @@ def test_another_error_of_torch_is_not_called_short_memory(folder: Path, monkeyp
     def broken(*given: object) -> object:
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(layer_scan, "computed", broken)
+    monkeypatch.setattr(layer_scan, "compute_batch", broken)
     with pytest.raises(RuntimeError, match="do not fit"):
         main(["scan", str(folder), "--quiet"])
 
 
 def test_no_room_for_a_measurement_leaves_the_usual_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full() -> Pace:
+    def full() -> Throughput:
         raise OSError(28, "No space left on device")
 
-    throughput.measured_pace.cache_clear()
+    throughput.measured_throughput.cache_clear()
     with monkeypatch.context() as patched:
         patched.setattr(throughput, "_measured", full)
-        assert throughput.measured_pace() == Pace()
-    throughput.measured_pace.cache_clear()
+        assert throughput.measured_throughput() == Throughput()
+    throughput.measured_throughput.cache_clear()
 
 
 def test_a_folder_without_results_is_not_taken_for_one(
@@ -233,7 +233,7 @@ def test_an_output_that_nobody_reads_is_no_success(folder: Path) -> None:
 def test_a_side_gram_that_cannot_be_kept_is_a_result_all_the_same(folder: Path, tmp_path: Path) -> None:
     collection = uws.collect(folder)
     with Store(tmp_path / "tiny", limit=10) as tiny:
-        found = run.side(collection, "blocks.0.q.weight", axis="in", store=tiny)
+        found = run.cached_side_gram(collection, "blocks.0.q.weight", axis="in", store=tiny)
         assert (found.values == uws.side_gram(collection, "blocks.0.q.weight", axis="in").values).all()
         assert tiny.keys() == ()
 

@@ -19,7 +19,8 @@ from uws_core import cluster, run
 from uws_core.errors import ClusterError, UwsError
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes import layer_scan
-from uws_core.passes.distribute import spread
+from uws_core.passes.distribute import distributed_grams
+from uws_core.passes.options import ComputeOptions
 from uws_core.store.results import Store
 
 pytest.importorskip("distributed", reason="clusters need requirements-cluster.txt")
@@ -81,7 +82,7 @@ def test_two_workers_give_the_same_labels_and_numbers(
         assert (gram.labels, gram.layers, gram.d) == (same.labels, same.layers, same.d)
         np.testing.assert_allclose(gram.values, same.values, rtol=0, atol=1e-12 * np.abs(same.values).max())
         assert gram.entry_stats.kurtosis == pytest.approx(same.entry_stats.kurtosis)
-    assert len(run.known(finetuned, store=store)) == len(finetuned.layers)
+    assert len(run.stored_grams(finetuned, store=store)) == len(finetuned.layers)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
 
@@ -89,16 +90,15 @@ def test_two_workers_give_the_same_labels_and_numbers(
 def test_blocks_of_rows_on_workers_add_up(two_workers: Cluster, finetuned: Collection) -> None:
     layer = finetuned.by_name["blocks.0.mlp.up.weight"]
     one_row = 41 * layer.shape[1] * 4
-    options = {"budget": 2 * one_row * 8, "device": "cpu", "precision": "auto"}
-    whole = uws.gram(finetuned, layer, **options)
+    options = ComputeOptions(budget=2 * one_row * 8, device="cpu")
+    whole = uws.gram(finetuned, layer, **options.keywords)
     with cluster.connected(two_workers.address) as executor:
         assert executor is not None
-        ((key, gram),) = spread(
+        ((key, gram),) = distributed_grams(
             finetuned,
             [layer],
             executor,
             options=options,
-            budget=2 * one_row * 8,
             beat=lambda entries, message: None,
             block_bytes=16 * one_row,
         )
@@ -110,7 +110,7 @@ def test_blocks_of_rows_on_workers_add_up(two_workers: Cluster, finetuned: Colle
 def test_an_error_of_a_worker_is_the_error_one_would_have_here(
     two_workers: Cluster, finetuned: Collection, store: Store
 ) -> None:
-    tight = run.Effort(budget=15_000)
+    tight = ComputeOptions(budget=15_000)
     failed: dict[str, str] = {}
 
     def note(layer: LayerKey, error: UwsError) -> None:
@@ -118,7 +118,7 @@ def test_an_error_of_a_worker_is_the_error_one_would_have_here(
 
     with cluster.connected(two_workers.address) as executor:
         done = {
-            gram.layer.name for gram in uws.scan(finetuned, store=store, executor=executor, effort=tight, failed=note)
+            gram.layer.name for gram in uws.scan(finetuned, store=store, executor=executor, options=tight, failed=note)
         }
     # Rows of 32 inputs of 41 models fit twice into this budget, rows of 64 do not.
     assert failed.keys() == {layer.name for layer in finetuned.layers if layer.shape[1] == 64}
@@ -162,13 +162,13 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(
     with cluster.connected(new_cluster.address) as executor, pytest.raises(ClusterError, match=r"kept; start the scan"):
         list(uws.scan(finetuned, store=store, executor=executor, report=at_first(part)))
     new_cluster.workers[0].send_signal(signal.SIGCONT)
-    known = run.known(finetuned, store=store)
+    known = run.stored_grams(finetuned, store=store)
     assert 1 <= len(known) < len(finetuned.layers)
     # What is left is done here, and only that.
     read: list[str] = []
-    work = layer_scan.computed
+    work = layer_scan.compute_batch
     monkeypatch.setattr(
-        layer_scan, "computed", lambda *given: read.extend(layer.name for layer in given[1]) or work(*given)
+        layer_scan, "compute_batch", lambda *given: read.extend(layer.name for layer in given[1]) or work(*given)
     )
     assert len(list(uws.scan(finetuned, store=store))) == len(finetuned.layers)
     assert sorted([*read, *known]) == sorted(finetuned.by_name)

@@ -9,9 +9,9 @@ import pytest
 
 from tests.planted import gram_of, noise
 from uws_core.analysis.heldout import held_out
-from uws_core.store.codec import heldout_bytes, heldout_from, scores_bytes, scores_from
 from uws_core.errors import StoreError
 from uws_core.nouns.function import FunctionPoint, Way
+from uws_core.store.codec import heldout_bytes, heldout_from, scores_bytes, scores_from
 
 
 def test_held_out_errors_come_back_bit_for_bit():

@@ -8,21 +8,21 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from uws_core.analysis.cost import FIXED_BYTES, NETWORK, scan_cost, side_cost
-from uws_core.store.codec import gram_bytes
 from uws_core.errors import BudgetError
-from uws_core.nouns.cost import Pace, Reading, planned, result_bytes
+from uws_core.nouns.cost import Reading, Throughput, planned, result_bytes
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
-from uws_core.passes.throughput import measured_pace
 from uws_core.passes.stored_sizes import readings
+from uws_core.passes.throughput import measured_throughput
+from uws_core.store.codec import gram_bytes
 
 LAYERS = [LayerKey("a", (10, 20)), LayerKey("b", (5, 8))]
-PACE = Pace(1000.0, 1e4, 1e3, seconds_per_open=2.0, seconds_per_read=0.5)
+THROUGHPUT = Throughput(1000.0, 1e4, 1e3, seconds_per_open=2.0, seconds_per_read=0.5)
 
 
 def test_the_formula_by_hand():
     # 3 models: reading 3 * 240 * 4 = 2880 bytes takes 2.88 s, sums 0.72 s, products 9 * 240 / 1e4 = 0.216 s.
-    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=10**6, pace=PACE)
+    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=10**6, throughput=THROUGHPUT)
     assert cost.bytes == 2880
     assert cost.seconds == pytest.approx(2.88 + 0.72 + 0.216 + 3 * 2.0 + 3 * 2 * 0.5)
     assert cost.memory == 4 * 3 * 200 + 7 * 8 * 9 + FIXED_BYTES
@@ -38,9 +38,9 @@ def test_results_take_the_square_of_the_models_in_the_store():
 
 
 def test_products_dominate_where_models_are_many():
-    slow = Pace(1e12, 1e4, 1e12, 0.0, 0.0)
+    slow = Throughput(1e12, 1e4, 1e12, 0.0, 0.0)
     for n in (10, 100, 1000):
-        cost = scan_cost(planned(LAYERS, n=n), n=n, budget=10**6, pace=slow)
+        cost = scan_cost(planned(LAYERS, n=n), n=n, budget=10**6, throughput=slow)
         assert cost.seconds == pytest.approx(n * n * 240 / 1e4)
 
 
@@ -53,7 +53,7 @@ def test_half_precision_moves_half_and_adapters_move_their_factors():
 def test_what_the_hub_must_send_takes_its_time():
     far = Reading(LAYERS[0], 3, 2400, far=int(NETWORK))
     near = Reading(LAYERS[0], 3, 2400)
-    first, second = (scan_cost([one], n=3, budget=10**6, pace=PACE) for one in (far, near))
+    first, second = (scan_cost([one], n=3, budget=10**6, throughput=THROUGHPUT) for one in (far, near))
     assert first.seconds == pytest.approx(second.seconds + 1)
     assert (first.far, second.far) == (NETWORK, 0)
 
@@ -64,12 +64,12 @@ def test_memory_is_a_slab_a_core_and_one_more_within_the_budget():
     large = planned([LayerKey("a", (10**4, 10**4))], n=10)
     slab = 32 * 2**20 // 400_000 * 400_000
     for cores, budget, count in ((1, 2**30, 2), (2, 2**30, 3), (15, 2**30, 16), (15, 2**27, 4)):
-        cost = scan_cost(large, n=10, budget=budget, pace=Pace(cores=cores))
+        cost = scan_cost(large, n=10, budget=budget, throughput=Throughput(cores=cores))
         assert cost.memory == count * slab + (cores + 5) * 8 * 100 + FIXED_BYTES
 
 
 def test_a_layer_without_room_for_one_row_is_refused_with_the_figure_and_costs_nothing():
-    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=400, pace=PACE)
+    cost = scan_cost(planned(LAYERS, n=3), n=3, budget=400, throughput=THROUGHPUT)
     assert cost.refused == (
         "a: one row of 3 models takes 480 bytes (twice, to read ahead), the memory budget is 400 bytes; "
         "raise the budget to at least that or choose fewer models",
@@ -83,7 +83,9 @@ def test_a_layer_without_room_for_one_row_is_refused_with_the_figure_and_costs_n
 
 
 def test_the_side_axes_cost_the_square_of_the_side():
-    cost = side_cost(planned(LAYERS[:1], n=3), axis=Axis.IN, budget=10**6, pace=Pace(1e12, 1e4, 1e12, 0.0, 0.0))
+    cost = side_cost(
+        planned(LAYERS[:1], n=3), axis=Axis.IN, budget=10**6, throughput=Throughput(1e12, 1e4, 1e12, 0.0, 0.0)
+    )
     assert cost.seconds == pytest.approx(3 * 200 * 20 / 1e4)
     assert cost.bytes == 2 * 2400
 
@@ -111,14 +113,17 @@ def test_adapters_cost_their_factors():
 
 
 def test_the_pace_of_this_machine_is_measured_once_and_is_possible():
-    pace = measured_pace()
-    assert pace is measured_pace()
-    assert pace.measured
+    throughput = measured_throughput()
+    assert throughput is measured_throughput()
+    assert throughput.measured
     # From a crowded single core to a machine of the next decade.
-    assert 1e6 < pace.bytes_per_second < 1e13
-    assert 1e6 < pace.steps_per_second < 1e16
-    assert 1e4 < pace.entries_per_second < 1e13
-    assert 1e-6 < pace.seconds_per_read < 1.0
-    assert 1e-6 < pace.seconds_per_open < 1.0
+    assert 1e6 < throughput.bytes_per_second < 1e13
+    assert 1e6 < throughput.steps_per_second < 1e16
+    assert 1e4 < throughput.entries_per_second < 1e13
+    assert 1e-6 < throughput.seconds_per_read < 1.0
+    assert 1e-6 < throughput.seconds_per_open < 1.0
     # What nobody measured is the same on every machine.
-    assert (pace.seconds_per_open, pace.seconds_per_read) != (Pace().seconds_per_open, Pace().seconds_per_read)
+    assert (throughput.seconds_per_open, throughput.seconds_per_read) != (
+        Throughput().seconds_per_open,
+        Throughput().seconds_per_read,
+    )

@@ -20,10 +20,11 @@ from uws_core.errors import Cancelled, ClusterError, SourceError, StoreError, Uw
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes import distribute
-from uws_core.passes.distribute import spread
+from uws_core.passes.distribute import distributed_grams
+from uws_core.passes.options import ComputeOptions
 from uws_core.store.results import Store
 
-OPTIONS = {"device": "cpu", "precision": "auto", "budget": 2 * 4 * 32 * 4 * 8}
+OPTIONS = ComputeOptions(device="cpu", budget=2 * 4 * 32 * 4 * 8)
 BLOCK = 4 * 32 * 4 * 16
 
 
@@ -49,8 +50,8 @@ def quiet(entries: int, message: str) -> None:
 
 
 def outcomes(collection: Collection, executor: Executor, **more: object) -> dict[str, Gram | UwsError]:
-    told = {"options": OPTIONS, "budget": OPTIONS["budget"], "beat": quiet, "block_bytes": BLOCK, **more}
-    return {layer.name: found for layer, found in spread(collection, collection.layers, executor, **told)}  # type: ignore[arg-type]
+    told = {"options": OPTIONS, "beat": quiet, "block_bytes": BLOCK, **more}
+    return {layer.name: found for layer, found in distributed_grams(collection, collection.layers, executor, **told)}  # type: ignore[arg-type]
 
 
 def test_blocks_of_all_layers_over_threads_are_the_layers(folder: Path) -> None:
@@ -59,7 +60,7 @@ def test_blocks_of_all_layers_over_threads_are_the_layers(folder: Path) -> None:
         found = outcomes(collection, executor)
     assert found.keys() == set(collection.by_name)
     for layer in collection.layers:
-        whole, gram = uws.gram(collection, layer, **OPTIONS), found[layer.name]  # type: ignore[arg-type]
+        whole, gram = uws.gram(collection, layer, **OPTIONS.keywords), found[layer.name]  # type: ignore[arg-type]
         assert isinstance(gram, Gram)
         assert gram.layers == (layer,)
         np.testing.assert_allclose(gram.values, whole.values, rtol=0, atol=1e-12 * np.abs(whole.values).max())
@@ -70,8 +71,8 @@ def test_progress_counts_blocks_of_unfinished_layers(folder: Path) -> None:
     (layer, *_) = collection.layers
     seen: list[int] = []
     with ThreadPoolExecutor(1) as executor:
-        told = {"options": OPTIONS, "budget": OPTIONS["budget"], "block_bytes": BLOCK}
-        for _ in spread(collection, [layer], executor, beat=lambda entries, _: seen.append(entries), **told):  # type: ignore[arg-type]
+        told = {"options": OPTIONS, "block_bytes": BLOCK}
+        for _ in distributed_grams(collection, [layer], executor, beat=lambda entries, _: seen.append(entries), **told):  # type: ignore[arg-type]
             pass
     # Four blocks of 16 rows; the whole layer is the caller's to count.
     assert set(seen) <= {0, 512, 1024, 1536}
@@ -194,7 +195,7 @@ def test_one_bad_layer_leaves_the_others(folder: Path, store: Store) -> None:
         found = list(run.scan(odd, store=place, executor=executor, failed=note))
         assert failed == [wide.name]
         assert len(found) == 5
-        assert len(run.known(odd, store=place)) == 5
+        assert len(run.stored_grams(odd, store=place)) == 5
 
 
 class Broken(ThreadPoolExecutor):
@@ -218,7 +219,7 @@ def test_an_executor_that_is_lost_is_said_and_keeps_what_is_finished(folder: Pat
     assert len(done) == 2
     assert len(failed) == 4
     assert all(isinstance(error, ClusterError) and "cannot schedule" in str(error) for error in failed.values())
-    assert len(run.known(collection, store=store)) == 2
+    assert len(run.stored_grams(collection, store=store)) == 2
 
 
 class Mortal(ThreadPoolExecutor):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from uws_core.errors import BudgetError, Cancelled, LayerError, NotEnoughModels, UwsError
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.gram import gram
-from uws_core.sources import resolved
+from uws_core.sources.opening import resolved
 
 LAYER = "blocks.0.w.weight"
 
@@ -186,7 +186,7 @@ def test_a_base_with_too_large_weights_is_not_a_row(tmp_path):
 
 def test_weights_too_large_everywhere_are_an_error_with_the_bound(tmp_path):
     arrays = [np.float32(1e30) * array for array in weights(9, n=3)]
-    with pytest.raises(NotEnoughModels, match=r"0 of 3 models.*squares pass 3\.4e\+38"):
+    with pytest.raises(NotEnoughModels, match=r"0 of 3 models.*squares exceed 3\.4e\+38"):
         gram(written(tmp_path, arrays, torch.float32), LAYER)
 
 

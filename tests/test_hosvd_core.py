@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 import torch
 from tensorly.decomposition import tucker
-from tests.test_projection import stack_of
 
 from tests.test_gram import LAYER, written
 from tests.test_hosvd import hosvd_error, spectra_of
+from tests.test_projection import stack_of
 from uws_core.analysis.hosvd import tucker_bounds
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection
 from uws_core.passes.gram import gram
-from uws_core.passes.hosvd_core import core, core_errors
+from uws_core.passes.hosvd_core import ModeGrams, hosvd_core, hosvd_core_errors
+from uws_core.passes.options import ComputeOptions
 from uws_core.passes.side import side_gram
 
 
 def core_of(collection: Collection, kept: Kept, members: list[int] | None = None) -> Core:
     sides = {side: side_gram(collection, LAYER, axis=side, members=members) for side in ("out", "in")}
     models = gram(collection, LAYER)
-    return core(collection, LAYER, kept=kept, models=models, out=sides["out"], into=sides["in"], members=members)
+    return hosvd_core(collection, LAYER, kept=kept, grams=ModeGrams(models, sides["out"], sides["in"]), members=members)
 
 
 def test_every_corner_is_the_error_of_that_truncation(tmp_path):
@@ -55,8 +56,8 @@ def test_one_pass_answers_every_truncation_whatever_is_held_of_it(tmp_path, budg
     stack, corners = stack_of(), [Kept(3, 3, 3), Kept(8, 24, 2), Kept(1, 10, 40), Kept(0, 5, 5), Kept(8, 24, 40)]
     collection = written(tmp_path, list(stack), torch.float32)
     sides = {side: side_gram(collection, LAYER, axis=side) for side in ("out", "in")}
-    told = {"models": gram(collection, LAYER), "out": sides["out"], "into": sides["in"], "budget": budget}
-    found = core_errors(collection, LAYER, corners=corners, **told)
+    grams = ModeGrams(gram(collection, LAYER), sides["out"], sides["in"])
+    found = hosvd_core_errors(collection, LAYER, corners=corners, grams=grams, options=ComputeOptions(budget=budget))
     for error, kept in zip(found, corners, strict=True):
         assert error == pytest.approx(hosvd_error(stack.astype(np.float64), kept), abs=2e-6)
 
@@ -66,8 +67,8 @@ def test_grams_of_something_else_are_refused(tmp_path):
     models, out = gram(collection, LAYER), side_gram(collection, LAYER, axis="out")
     into = side_gram(collection, LAYER, axis="in", members=[0, 1, 2])
     with pytest.raises(LayerError, match="is of 3 models, not of the 9 chosen"):
-        core(collection, LAYER, kept=Kept(1, 1, 1), models=models, out=out, into=into)
+        hosvd_core(collection, LAYER, kept=Kept(1, 1, 1), grams=ModeGrams(models, out, into))
     with pytest.raises(LayerError, match="on in was expected"):
-        core(collection, LAYER, kept=Kept(1, 1, 1), models=models, out=out, into=out)
+        hosvd_core(collection, LAYER, kept=Kept(1, 1, 1), grams=ModeGrams(models, out, out))
     with pytest.raises(NotEnoughModels, match="at least 2 usable models, 1 are chosen"):
-        core(collection, LAYER, kept=Kept(1, 1, 1), models=models, out=out, into=into, members=[3])
+        hosvd_core(collection, LAYER, kept=Kept(1, 1, 1), grams=ModeGrams(models, out, into), members=[3])

@@ -17,13 +17,14 @@ from uws_core.nouns.models import Collection, ModelRef
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
 from uws_core.passes.side import side_gram
-from uws_core.passes.stored_sizes import Stored, stored
+from uws_core.passes.stored_sizes import StoredBytes, stored_bytes
 from uws_core.run import scan
-from uws_core.sources import ahead, hub, open_source
-from uws_core.sources.ahead import fetch_ahead
-from uws_core.sources.blob import Extent, FileBlob
-from uws_core.sources.header import FIRST_READ
-from uws_core.sources.hub_files import HubBlob
+from uws_core.sources.files.blob import Extent, FileBlob
+from uws_core.sources.files.header import FIRST_READ
+from uws_core.sources.hub import hub, prefetch
+from uws_core.sources.hub.files import HubBlob
+from uws_core.sources.hub.prefetch import prefetch_layers
+from uws_core.sources.opening import open_source
 from uws_core.store.results import Store
 
 __all__ = ["standin"]
@@ -79,7 +80,7 @@ def test_a_block_of_rows_fetches_that_block(standin: HubStandIn, many: Collectio
 
 
 def test_a_large_layer_is_fetched_in_pieces(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ahead, "_PIECE", NBYTES // 3)
+    monkeypatch.setattr(prefetch, "_PIECE", NBYTES // 3)
     whole = gram(many, LAYER)
     assert len(moved(standin)) == 13 * 3
     assert sum(seen.sent for seen in moved(standin)) == 13 * NBYTES
@@ -93,7 +94,7 @@ def test_what_would_not_be_kept_is_not_fetched_ahead(
 ):
     monkeypatch.setenv("UWS_HUB_KEEP", keep)
     sources = [open_source(ref) for ref in many.refs]
-    assert fetch_ahead(sources, [many.by_name[LAYER]]) == 0
+    assert prefetch_layers(sources, [many.by_name[LAYER]]) == 0
     assert not moved(standin)
 
 
@@ -152,7 +153,7 @@ def test_what_was_fetched_is_not_held_in_memory(many: Collection, monkeypatch: p
     monkeypatch.setattr(HubBlob, "read", watched)
     held = list[int]()
     sources = [open_source(ref) for ref in many.refs]
-    fetch_ahead(
+    prefetch_layers(
         sources,
         [many.by_name[LAYER]],
         report=lambda share, text: held.append(sum(one() is not None for one in alive)) if share == 1 else None,
@@ -168,7 +169,7 @@ def test_what_was_downloaded_whole_is_not_fetched(standin: HubStandIn, monkeypat
     hub.download(refs[:2])
     found = collect([str(ref) for ref in refs])
     before = len(moved(standin))
-    assert stored(found, [LAYER]) == Stored(5 * NBYTES, 3 * NBYTES)
+    assert stored_bytes(found, [LAYER]) == StoredBytes(5 * NBYTES, 3 * NBYTES)
     gram(found, LAYER)
     assert len(moved(standin)) - before == 3
 
@@ -180,7 +181,7 @@ def test_what_was_downloaded_whole_is_not_fetched(standin: HubStandIn, monkeypat
 def test_reads_are_the_ranges_with_little_between_them(ranges: list[tuple[int, int, int]], most: int):
     blobs = [FileBlob(Path(__file__), name) for name in "ab"]
     asked = [Extent(blobs[which], start, start + count) for which, start, count in ranges]
-    reads = [part for whole in ahead._together(asked) for part in ahead._pieces(whole, most)]
+    reads = [part for whole in prefetch._together(asked) for part in prefetch._pieces(whole, most)]
     for blob in blobs:
         own, read = ([one for one in some if one.blob is blob] for some in (asked, reads))
         wanted = np.zeros(500_000, bool)
@@ -198,7 +199,7 @@ def test_reads_are_the_ranges_with_little_between_them(ranges: list[tuple[int, i
 
 
 def test_stop_is_heard_while_fetching(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ahead, "_PIECE", NBYTES // 10)
+    monkeypatch.setattr(prefetch, "_PIECE", NBYTES // 10)
 
     def stop(share: float, text: str) -> None:
         raise Cancelled(text)
@@ -219,7 +220,7 @@ def test_models_on_this_machine_are_left_alone(tmp_path: Path):
     for i in range(2):
         save_file(tensors(i), tmp_path / f"m{i}.safetensors")
     found = collect(tmp_path)
-    assert fetch_ahead([open_source(ref) for ref in found.refs], found.layers[:1]) == 0
+    assert prefetch_layers([open_source(ref) for ref in found.refs], found.layers[:1]) == 0
 
 
 # --- what a layer costs
@@ -229,27 +230,27 @@ def test_the_bytes_of_layers_are_told_before_they_are_read_and_which_the_hub_mus
     standin: HubStandIn, many: Collection
 ):
     before = len(standin.quiet())
-    assert stored(many, [LAYER]) == Stored(13 * NBYTES, 13 * NBYTES)
-    assert stored(many, [layer.name for layer in many.layers]).bytes == 3 * 13 * NBYTES
+    assert stored_bytes(many, [LAYER]) == StoredBytes(13 * NBYTES, 13 * NBYTES)
+    assert stored_bytes(many, [layer.name for layer in many.layers]).bytes == 3 * 13 * NBYTES
     assert len(standin.quiet()) == before
     gram(many, LAYER)
-    assert stored(many, [LAYER]) == Stored(13 * NBYTES, 0)
+    assert stored_bytes(many, [LAYER]) == StoredBytes(13 * NBYTES, 0)
 
 
 def test_what_made_room_must_be_sent_again(standin: HubStandIn, many: Collection, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UWS_HUB_KEEP", str(13 * NBYTES * 2 + 1_000_000))
     hub._tensors.cache_clear()
     gram(many, LAYER)
-    assert stored(many, [LAYER]).far == 0
+    assert stored_bytes(many, [LAYER]).far == 0
     for layer in many.layers:
         gram(many, layer)
-    assert stored(many, [LAYER]).far == 13 * NBYTES
+    assert stored_bytes(many, [LAYER]).far == 13 * NBYTES
     monkeypatch.setenv("UWS_HUB_KEEP", "0")
-    assert stored(many, [LAYER]).far == 13 * NBYTES
+    assert stored_bytes(many, [LAYER]).far == 13 * NBYTES
 
 
 def test_models_on_this_machine_cost_no_network(tmp_path: Path):
     for i in range(2):
         save_file(tensors(i), tmp_path / f"m{i}.safetensors")
     found = collect(tmp_path)
-    assert stored(found, [LAYER]) == Stored(2 * 24 * 16 * 4, 0)
+    assert stored_bytes(found, [LAYER]) == StoredBytes(2 * 24 * 16 * 4, 0)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from uws_core.errors import Cancelled, SourceError, UwsError
-from uws_core.jobs import JobManager, JobState, JobStatus, Pace, Report
+from uws_core.jobs import JobManager, JobState, JobStatus, ProgressRate, Report
 
 PATIENCE = 10.0
 
@@ -244,20 +244,20 @@ def test_unknown_keys_are_named(manager: JobManager) -> None:
 
 
 def test_rate_and_time_left_follow_the_recent_pace() -> None:
-    pace = Pace()
-    assert pace.per_second is None
-    pace.note(0.0, 0.0)
-    assert pace.per_second is None
+    rate = ProgressRate()
+    assert rate.per_second is None
+    rate.note(0.0, 0.0)
+    assert rate.per_second is None
     # Half of it was in the store already; after that one percent a second.
     for second in range(1, 50):
-        pace.note(float(second), 0.5 + second / 100)
-    assert pace.per_second == pytest.approx(0.01)
-    told_first = Pace()
+        rate.note(float(second), 0.5 + second / 100)
+    assert rate.per_second == pytest.approx(0.01)
+    told_first = ProgressRate()
     for second in range(20):
         told_first.note(float(second), 0.0)
     told_first.note(21.0, 0.5)
     assert told_first.per_second == pytest.approx(0.25), "from the last moment before there was any"
-    burst = Pace()
+    burst = ProgressRate()
     for step in range(100_000):
         burst.note(step / 1000, step / 100_000)
     assert len(burst._notes) < 200

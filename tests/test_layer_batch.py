@@ -21,10 +21,11 @@ from uws_core.errors import Cancelled, SourceError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes import layer_batch, layer_scan
-from uws_core.passes.blocks import bunches
-from uws_core.passes.options import Effort
+from uws_core.passes.blocks import layer_batches
+from uws_core.passes.options import ComputeOptions
 from uws_core.passes.progress import Progress
-from uws_core.store.keyed_lock import TURNS
+from uws_core.sources.base import Source
+from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import Store
 
 N, LAYERS = 6, 5
@@ -68,12 +69,12 @@ def same(one: Gram, other: Gram) -> bool:
 
 
 @pytest.mark.parametrize("name", ["demo:finetuned", "demo:lora", "folder"])
-def test_layers_of_a_bunch_are_those_of_their_own(name: str, folder: Path) -> None:
+def test_layers_of_a_batch_are_those_of_their_own(name: str, folder: Path) -> None:
     collection = uws.collect(str(folder) if name == "folder" else name)
-    together = [several for several in bunches(collection, collection.layers) if len(several) > 1]
+    together = [several for several in layer_batches(collection, collection.layers) if len(several) > 1]
     assert together
     for several in together:
-        for key, found in zip(several, layer_batch.grams(collection, several), strict=True):
+        for key, found in zip(several, layer_batch.batch_grams(collection, several, ComputeOptions()), strict=True):
             assert isinstance(found, Gram)
             assert same(found, uws.gram(collection, key)), key
 
@@ -82,17 +83,17 @@ def test_bunches_keep_the_order_and_no_layer_is_lost_or_together_with_a_large_on
     collection = uws.collect("demo:finetuned")
     shapes = [(16, 16)] * 3 + [(4096, 4096)] + [(16, 16)] * 200
     layers = tuple(LayerKey(f"l{i}", shape) for i, shape in enumerate(shapes))
-    found = list(bunches(replace(collection, layers=layers), layers))
+    found = list(layer_batches(replace(collection, layers=layers), layers))
     assert [layer for several in found for layer in several] == list(layers)
     assert [len(several) for several in found] == [3, 1, *[8] * 25]
     labels = tuple(map(str, range(100 * len(collection))))
     many = replace(collection, refs=collection.refs * 100, labels=labels, table={}, layers=layers)
-    assert all(len(several) == 1 for several in bunches(many, layers)), "results would be large"
+    assert all(len(several) == 1 for several in layer_batches(many, layers)), "results would be large"
 
 
 def test_models_are_opened_once_a_bunch(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, count = layer_batch.opened, []
-    monkeypatch.setattr(layer_batch, "opened", lambda *given: count.append(given) or opened(*given))
+    opened, count = layer_batch.open_models, []
+    monkeypatch.setattr(layer_batch, "open_models", lambda *given: count.append(given) or opened(*given))
     assert len(list(uws.scan(uws.collect(str(folder)), store=store))) == LAYERS
     assert len(count) == 1
 
@@ -108,7 +109,7 @@ def test_a_layer_that_fails_costs_no_other_of_its_bunch(folder: Path, store: Sto
     found = list(run.scan(collection, store=store, failed=lambda layer, error: failed.update({layer.name: str(error)})))
     assert list(failed) == ["blocks.2.weight"]
     assert "0 of 6 models have finite weights" in failed["blocks.2.weight"]
-    assert len(found) == len(run.known(collection, store=store)) == LAYERS - 1
+    assert len(found) == len(run.stored_grams(collection, store=store)) == LAYERS - 1
 
 
 def test_a_model_exchanged_meanwhile_leaves_no_result_of_the_bunch(folder: Path, store: Store, tmp_path: Path) -> None:
@@ -132,7 +133,7 @@ def test_a_model_exchanged_meanwhile_leaves_no_result_of_the_bunch(folder: Path,
     assert found == []
     assert failed.keys() == set(collection.by_name)
     assert all(isinstance(error, SourceError) and "changed" in str(error) for error in failed.values())
-    assert run.known(collection, store=store) == {}
+    assert run.stored_grams(collection, store=store) == {}
 
 
 def test_a_stop_inside_a_bunch_is_heard_at_the_next_layer(folder: Path, store: Store) -> None:
@@ -146,19 +147,21 @@ def test_a_stop_inside_a_bunch_is_heard_at_the_next_layer(folder: Path, store: S
     with pytest.raises(Cancelled):
         list(uws.scan(uws.collect(str(folder)), store=store, report=report))
     assert len(told) == 2
-    assert len(TURNS) == 0
+    assert len(RESULT_LOCK) == 0
 
 
-def test_a_stop_is_heard_inside_a_layer_of_a_bunch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_is_heard_inside_a_layer_of_a_batch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect(str(folder))
-    shares, of_opened = list[float](), layer_batch.of_opened
+    shares, of_sources = list[float](), layer_batch.gram_of_sources
 
-    def halfway(*given: object, **told: object) -> Gram:
-        told["report"](0.5, "half of it")  # type: ignore[operator]
-        return of_opened(*given, **told)  # type: ignore[arg-type]
+    def halfway(models: Collection, key: LayerKey, sources: list[Source], options: ComputeOptions) -> Gram:
+        options.report(0.5, "half of it")
+        return of_sources(models, key, sources, options)
 
-    monkeypatch.setattr(layer_batch, "of_opened", halfway)
-    layer_batch.grams(collection, collection.layers, report=lambda share, text: shares.append(share))
+    monkeypatch.setattr(layer_batch, "gram_of_sources", halfway)
+    layer_batch.batch_grams(
+        collection, collection.layers, ComputeOptions(report=lambda share, text: shares.append(share))
+    )
     first = collection.layers[0].entries / sum(layer.entries for layer in collection.layers)
     assert shares[0] == pytest.approx(first / 2)
     assert shares[-1] == 1
@@ -167,18 +170,18 @@ def test_a_stop_is_heard_inside_a_layer_of_a_bunch(folder: Path, monkeypatch: py
         raise Cancelled(text)
 
     with pytest.raises(Cancelled, match="half of it"):
-        layer_batch.grams(collection, collection.layers, report=stop)
+        layer_batch.batch_grams(collection, collection.layers, ComputeOptions(report=stop))
 
 
 def test_scans_side_by_side_read_every_layer_once(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    collection, computed, read = uws.collect(str(folder)), layer_scan.computed, list[str]()
+    collection, computed, read = uws.collect(str(folder)), layer_scan.compute_batch, list[str]()
 
-    def counted(asked: Collection, layers: list[LayerKey], effort: Effort, progress: Progress) -> object:
+    def counted(asked: Collection, layers: list[LayerKey], options: ComputeOptions, progress: Progress) -> object:
         read.extend(layer.name for layer in layers)
         time.sleep(0.2)
-        return computed(asked, layers, effort, progress)
+        return computed(asked, layers, options, progress)
 
-    monkeypatch.setattr(layer_scan, "computed", counted)
+    monkeypatch.setattr(layer_scan, "compute_batch", counted)
     names = [layer.name for layer in collection.layers]
     wanted = [names[:3], names[1:], names, names[::2]]
 
@@ -188,7 +191,7 @@ def test_scans_side_by_side_read_every_layer_once(folder: Path, store: Store, mo
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(names_of, wanted)) == wanted
     assert sorted(read) == sorted(names)
-    assert len(TURNS) == 0
+    assert len(RESULT_LOCK) == 0
 
 
 def test_a_scan_that_waits_for_another_hears_a_stop(
@@ -196,7 +199,7 @@ def test_a_scan_that_waits_for_another_hears_a_stop(
 ) -> None:
     collection, computed, let_go, begun = (
         uws.collect(str(folder)),
-        layer_scan.computed,
+        layer_scan.compute_batch,
         threading.Event(),
         threading.Event(),
     )
@@ -206,7 +209,7 @@ def test_a_scan_that_waits_for_another_hears_a_stop(
         assert let_go.wait(20)
         return computed(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(layer_scan, "computed", held)
+    monkeypatch.setattr(layer_scan, "compute_batch", held)
     said: list[str] = []
 
     def report(fraction: float, message: str) -> None:
@@ -235,7 +238,12 @@ def test_a_scan_whose_reader_pauses_holds_up_no_other(folder: Path, store: Store
 def test_what_another_scan_could_not_do_is_tried_here(
     folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection, computed, begun, tried = uws.collect(str(folder)), layer_scan.computed, threading.Event(), list[None]()
+    collection, computed, begun, tried = (
+        uws.collect(str(folder)),
+        layer_scan.compute_batch,
+        threading.Event(),
+        list[None](),
+    )
 
     def failing(*given: object) -> object:
         tried.append(None)
@@ -245,7 +253,7 @@ def test_what_another_scan_could_not_do_is_tried_here(
             raise SourceError("the disk was away")
         return computed(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(layer_scan, "computed", failing)
+    monkeypatch.setattr(layer_scan, "compute_batch", failing)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(lambda: list(uws.scan(collection, store=store)))
         assert begun.wait(20)

@@ -12,8 +12,8 @@ import uws_core as uws
 from uws_core.errors import BudgetError, LayerError
 from uws_core.nouns.models import LayerKey, LowRank, ModelRef
 from uws_core.passes import low_rank
-from uws_core.passes.open_models import silent
-from uws_core.sources import open_source
+from uws_core.passes.options import ComputeOptions
+from uws_core.sources.opening import open_source
 
 LAYER = LayerKey("q", (20, 30))
 
@@ -39,7 +39,7 @@ def adapters(seed: int, ranks: list[int]) -> list[LowRank]:
 
 def sums(parts: list[LowRank], *, budget: int = 2**28, kind: torch.dtype = torch.float64) -> low_rank.Moments:
     sources = [Held(part) for part in parts]
-    return low_rank.sums(sources, LAYER, kind=kind, device=torch.device("cpu"), budget=budget, report=silent)
+    return low_rank.sums(sources, LAYER, kind=kind, device=torch.device("cpu"), options=ComputeOptions(budget=budget))
 
 
 def products(parts: list[LowRank]) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_factors_are_read_only_while_they_fit():
     with pytest.raises(BudgetError, match="factors of 3 of 50 adapters"):
         low_rank.sums(
             [Counted(part) for part in adapters(5, [2] * 50)],
-            LAYER, kind=torch.float64, device=torch.device("cpu"), budget=500, report=silent,
+            LAYER, kind=torch.float64, device=torch.device("cpu"), options=ComputeOptions(budget=500),
         )  # fmt: skip
     assert len(read) == 3
 

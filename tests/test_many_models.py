@@ -16,11 +16,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import uws_core as uws
-from uws_core import sources
 from uws_core.errors import UnreadableFile
 from uws_core.passes import open_models
-from uws_core.sources.kept import MODEL_BYTES, Kept
-from uws_core.sources.tensors import Tensors
+from uws_core.sources import opening
+from uws_core.sources.files.tensors import Tensors
+from uws_core.sources.source_cache import MODEL_BYTES, SourceCache
 
 
 def many(folder: Path, *, models: int, layers: int = 1) -> Path:
@@ -41,8 +41,8 @@ def many(folder: Path, *, models: int, layers: int = 1) -> Path:
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written this minute count as written long ago."""
-    monkeypatch.setattr("uws_core.sources.folder._SETTLED_NS", 0)
-    sources._kept.clear()
+    monkeypatch.setattr("uws_core.sources.files.folder._SETTLED_NS", 0)
+    opening._source_cache.clear()
 
 
 @contextmanager
@@ -58,16 +58,16 @@ def digests(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.usefixtures("old")
 def test_the_end_of_a_layer_looks_and_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect(many(tmp_path / "models", models=4))
-    with digests(monkeypatch) as seen, open_models.opened(collection.refs):
+    with digests(monkeypatch) as seen, open_models.open_models(collection.refs):
         # Nothing kept any more: what was opened is still known.
-        sources._kept.clear()
+        opening._source_cache.clear()
         seen.clear()
     assert seen == []
     path = Path(collection.refs[1].repo)
-    with pytest.raises(UnreadableFile, match=r"m1.*changed"), open_models.opened(collection.refs):
+    with pytest.raises(UnreadableFile, match=r"m1.*changed"), open_models.open_models(collection.refs):
         path.write_bytes(path.read_bytes()[:-4] + b"else")
     with digests(monkeypatch) as seen, pytest.raises(UnreadableFile, match="changed"):
-        sources.open_source(collection.refs[1])
+        opening.open_source(collection.refs[1])
     assert seen == ["m1.safetensors"]
 
 
@@ -79,38 +79,38 @@ def test_a_file_put_in_the_place_of_another_is_noticed_whatever_its_times(tmp_pa
     other = path.with_name("other")
     other.write_bytes(path.read_bytes()[:-4] + b"else")
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(UnreadableFile, match="changed"), open_models.opened(collection.refs):
+    with pytest.raises(UnreadableFile, match="changed"), open_models.open_models(collection.refs):
         other.replace(path)
 
 
 @pytest.mark.usefixtures("old")
 def test_models_of_one_layout_share_it(tmp_path: Path) -> None:
     collection = uws.collect(many(tmp_path / "models", models=63, layers=40))
-    first, *rest = (sources.open_source(ref) for ref in collection.refs)
+    first, *rest = (opening.open_source(ref) for ref in collection.refs)
     assert all(source._tensors.spans is first._tensors.spans for source in rest)
     assert [source.ref for source in rest] == list(collection.refs[1:])
     assert rest[0].read("blocks.7.up.weight").ne(rest[1].read("blocks.7.up.weight")).all()
-    sources._kept.clear()
+    opening._source_cache.clear()
     gc.collect()
     tracemalloc.start()
     try:
         for ref in collection.refs[:3]:
-            sources.open_source(ref)
+            opening.open_source(ref)
         before, _ = tracemalloc.get_traced_memory()
         for ref in collection.refs[3:]:
-            sources.open_source(ref)
+            opening.open_source(ref)
         after, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert len(sources._kept) == 63
+    assert len(opening._source_cache) == 63
     assert (after - before) / 60 < MODEL_BYTES
 
 
 @pytest.mark.usefixtures("old")
 def test_what_is_kept_is_bounded_and_the_least_recently_used_goes(tmp_path: Path) -> None:
     collection = uws.collect(many(tmp_path / "models", models=4))
-    models = [sources.watched(ref) for ref in collection.refs]
-    kept = Kept(3 * MODEL_BYTES)
+    models = [opening.cached_source(ref) for ref in collection.refs]
+    kept = SourceCache(3 * MODEL_BYTES)
     for model in models[:3]:
         kept.keep(model)
     assert kept.get(collection.refs[0]) is models[0]
@@ -124,7 +124,7 @@ def test_threads_that_open_more_than_is_kept_all_get_their_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = uws.collect(many(tmp_path / "models", models=8))
-    monkeypatch.setattr(sources, "_kept", Kept(5 * MODEL_BYTES))
+    monkeypatch.setattr(opening, "_source_cache", SourceCache(5 * MODEL_BYTES))
     wrong: list[BaseException] = []
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -133,7 +133,7 @@ def test_threads_that_open_more_than_is_kept_all_get_their_models(
         try:
             for _ in range(60):
                 for ref in collection.refs:
-                    assert sources.open_source(ref).ref == ref
+                    assert opening.open_source(ref).ref == ref
         except BaseException as error:
             wrong.append(error)
 

@@ -14,9 +14,9 @@ from uws_core.nouns.arrays import Bools
 from uws_core.passes import factors as factor_passes
 from uws_core.passes import gram as passes
 from uws_core.passes import side as sides
-from uws_core.passes.memory import carried, chunk_bytes, where_it_fits
+from uws_core.passes.memory import chunk_bytes, on_device, where_it_fits
 from uws_core.passes.moments import Moments
-from uws_core.sources.slabs import Slab
+from uws_core.sources.files.row_slabs import Slab
 
 CUDA = torch.device("cuda")
 MIB = 2**20
@@ -77,7 +77,7 @@ def test_a_device_that_never_suffices_leaves_the_work_to_the_processor(
             super().__init__(models=models, finite=finite, kind=kind, device=device, chunk=chunk)
 
     monkeypatch.setattr(passes, "Moments", Short)
-    monkeypatch.setattr(passes, "device_of", lambda device: CUDA)
+    monkeypatch.setattr(passes, "torch_device", lambda device: CUDA)
     found = uws.gram(collection, "a.weight", report=lambda _, said: told.append(said))
     assert tried == [100 * MIB, 50 * MIB, 25 * MIB]
     np.testing.assert_array_equal(found.values, expected.values)
@@ -97,7 +97,7 @@ def test_the_size_of_chunks_is_what_is_asked_for():
 
 def test_on_the_processor_a_slab_stays_where_it_is():
     values = torch.zeros(2, 3, 4)
-    ((slab, seen),) = carried([Slab(0, 3, values)], torch.device("cpu"))
+    ((slab, seen),) = on_device([Slab(0, 3, values)], torch.device("cpu"))
     assert (slab.start, seen.shape, seen.data_ptr()) == (0, (2, 12), values.data_ptr())
 
 
@@ -114,7 +114,7 @@ def test_slabs_arrive_whole_while_products_run():
             expected.append(host[index % 2][:, :rows].clone())
             yield Slab(index * 200, index * 200 + rows, host[index % 2][:, :rows])
 
-    for _, values in carried(slabs(), CUDA):
+    for _, values in on_device(slabs(), CUDA):
         # Long enough for the next copy to begin.
         torch.cuda._sleep(10**7)
         seen.append(values.clone())
@@ -149,7 +149,7 @@ def test_side_axes_and_factors_fall_back_to_the_processor(
         return work(*given)
 
     monkeypatch.setattr(module, name, short)
-    monkeypatch.setattr(module, "device_of", lambda device: CUDA)
+    monkeypatch.setattr(module, "torch_device", lambda device: CUDA)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     told.clear()
     np.testing.assert_array_equal(asked(), expected)

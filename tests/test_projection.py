@@ -19,8 +19,9 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.factors import factors
 from uws_core.passes.gram import gram
-from uws_core.passes.per_model_svd import own_factors
-from uws_core.passes.projection import comparable, newcomer
+from uws_core.passes.options import ComputeOptions
+from uws_core.passes.per_model_svd import per_model_svds
+from uws_core.passes.projection import comparable, unseen_model_row
 from uws_core.passes.side import side_gram
 from uws_core.passes.side_heldout import SideQuestion, side_held_out, side_project
 from uws_core.sources.opening import resolved
@@ -91,7 +92,7 @@ def test_held_out_groups_use_the_side_gram_that_is_known(tmp_path):
 def test_the_own_svd_stands_beside_a_side_axis_at_the_same_numbers(tmp_path):
     stack = stack_of()
     collection = written(tmp_path, list(stack), torch.float32)
-    own = own_factors(collection, LAYER, groups=range(9))
+    own = per_model_svds(collection, LAYER, groups=range(9))
     found = side_held_out(collection, LAYER, SideQuestion(Axis.IN, (0, 4), own=own), groups=range(9))[0]
     # 4 directions take 4 x 40 / 9 + 4 x 24 = 113.8 numbers, a rank takes 64.
     singular = np.linalg.svd(np.float64(stack[0]) - stack[1:].mean(axis=0, dtype=np.float64), compute_uv=False)
@@ -153,7 +154,7 @@ def test_a_newcomer_on_the_models_axis_is_seen_as_a_member_would_be(tmp_path, di
     everyone = written(tmp_path, arrays, torch.float32, base)
     few = _without_last(everyone)
     known = gram(few, LAYER)
-    row = newcomer(few, LAYER, everyone.refs[8], gram=known, label="m8", budget=budget)
+    row = unseen_model_row(few, LAYER, everyone.refs[8], gram=known, label="m8", options=ComputeOptions(budget=budget))
     for reference in ("mean", "zero", "base"):
         found = project(known, row, kept=KEPT, reference=reference)
         inside = held_out(gram(everyone, LAYER), groups=range(9), kept=KEPT, reference=reference)[8]
@@ -176,7 +177,7 @@ def _assert_alike(found: HeldOut, inside: HeldOut) -> None:
 def test_a_member_brought_in_from_outside_is_found_in_the_span(tmp_path):
     stack = stack_of()
     collection = written(tmp_path, list(stack), torch.float32)
-    twin = newcomer(collection, LAYER, outside(tmp_path, stack[3]), gram=gram(collection, LAYER))
+    twin = unseen_model_row(collection, LAYER, outside(tmp_path, stack[3]), gram=gram(collection, LAYER))
     assert project(gram(collection, LAYER), twin, kept=8).subspace[0] < 1e-5
 
 
@@ -186,7 +187,7 @@ def test_layers_that_do_not_fit_are_listed_and_refused(tmp_path):
     assert shared == ()
     assert left_out[0].reason == "24 x 40 was expected, the model has 24 x 41"
     with pytest.raises(LayerError, match="the model has 24 x 41"):
-        newcomer(collection, LAYER, outside(tmp_path, np.ones((24, 41))), gram=gram(collection, LAYER))
+        unseen_model_row(collection, LAYER, outside(tmp_path, np.ones((24, 41))), gram=gram(collection, LAYER))
     with pytest.raises(LayerError, match="the model has 24 x 41"):
         side_project(collection, LAYER, SideQuestion(Axis.IN, KEPT), outside(tmp_path, np.ones((24, 41))))
     shared, left_out = comparable(collection, outside(tmp_path, np.ones((24, 40)), name="other.weight"))
@@ -201,6 +202,6 @@ def test_a_newcomer_with_nan_is_refused(tmp_path):
     collection = written(tmp_path, list(stack_of()), torch.float32)
     broken = outside(tmp_path, np.full((24, 40), np.nan))
     with pytest.raises(LayerError, match="NaN or infinite"):
-        newcomer(collection, LAYER, broken, gram=gram(collection, LAYER))
+        unseen_model_row(collection, LAYER, broken, gram=gram(collection, LAYER))
     with pytest.raises(LayerError, match="NaN or infinite"):
         side_project(collection, LAYER, SideQuestion(Axis.IN, KEPT), broken)

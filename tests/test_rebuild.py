@@ -20,7 +20,7 @@ from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis
 from uws_core.passes.function import Evaluate, FunctionQuestion, function_errors
 from uws_core.passes.gram import gram
-from uws_core.passes.rebuild import other_numbers, rebuild, whole
+from uws_core.passes.rebuild import Basis, other_numbers, rebuild, whole
 from uws_core.zoo import evaluate as zoo
 from uws_core.zoo.evaluate import evaluate
 
@@ -45,7 +45,7 @@ def expected(stack: np.ndarray, axis: str, center: np.ndarray, k: int) -> np.nda
 def test_a_layer_is_rebuilt_about_the_mean_of_the_others(tmp_path, axis: str, k: int):
     stack = stack_of()
     collection = written(tmp_path, list(stack), torch.float32)
-    found = rebuild(collection, 3, kept=k, others=OTHERS, axis=axis)[LAYER]
+    found = rebuild(collection, 3, kept=k, basis=Basis(OTHERS, Axis(axis)))[LAYER]
     truth = expected(stack, axis, stack[OTHERS].mean(axis=0, dtype=np.float64), k)
     np.testing.assert_allclose(found, truth, atol=2e-4 * np.abs(truth).max())
 
@@ -55,7 +55,7 @@ def test_a_layer_is_rebuilt_about_the_mean_of_the_others(tmp_path, axis: str, k:
 def test_a_layer_is_rebuilt_about_a_fixed_centre(tmp_path, about: str, k: int):
     stack, base = stack_of(), weights(9, n=1)[0]
     collection = written(tmp_path, list(stack), torch.float32, base)
-    found = rebuild(collection, 3, kept=k, others=OTHERS, about=about)[LAYER]
+    found = rebuild(collection, 3, kept=k, basis=Basis(OTHERS, about=about))[LAYER]
     truth = expected(stack, "models", base.astype(np.float64) * (about == "base"), k)
     np.testing.assert_allclose(found, truth, atol=2e-4 * np.abs(stack).max())
 
@@ -72,7 +72,7 @@ def test_a_model_with_nan_does_not_spoil_the_others(tmp_path, axis: str):
     broken = stack.copy()
     broken[7] = np.nan
     collection = written(tmp_path, list(broken), torch.float32)
-    found = rebuild(collection, 3, kept=2, others=[*OTHERS, 7], axis=axis)[LAYER]
+    found = rebuild(collection, 3, kept=2, basis=Basis([*OTHERS, 7], Axis(axis)))[LAYER]
     truth = expected(stack, axis, stack[OTHERS].mean(axis=0, dtype=np.float64), 2)
     np.testing.assert_allclose(found, truth, atol=2e-4 * np.abs(truth).max())
 
@@ -80,7 +80,7 @@ def test_a_model_with_nan_does_not_spoil_the_others(tmp_path, axis: str):
 def test_a_rebuilt_network_keeps_every_other_tensor_in_shape_and_type():
     collection = uws.collect("demo:finetuned")
     own = load_file(collection.refs[5].repo)
-    found = rebuild(collection, 5, kept=2, others=list(range(8, 40)), layers=["patch_embed.proj.weight"])
+    found = rebuild(collection, 5, kept=2, basis=Basis(list(range(8, 40))), layers=["patch_embed.proj.weight"])
     assert set(found) == set(own)
     for name, tensor in own.items():
         assert (found[name].shape, found[name].dtype) == (tensor.shape, tensor.dtype)
@@ -100,7 +100,7 @@ def test_what_cannot_be_rebuilt_says_why(tmp_path):
     collection = written(tmp_path, list(stack_of()), torch.float32)
     for axis in Axis:
         with pytest.raises(NotEnoughModels, match="nothing to rebuild from"):
-            rebuild(collection, 3, kept=1, others=[], axis=axis)
+            rebuild(collection, 3, kept=1, basis=Basis([], Axis(axis)))
     with pytest.raises(LayerError, match="no layer 'nonsense'"):
         rebuild(collection, 3, kept=1, layers=["nonsense"])
 

@@ -9,9 +9,10 @@ import pytest
 
 import uws_core as uws
 from uws_core import run
-from uws_core.store.codec import gram_bytes, gram_from
 from uws_core.errors import Cancelled, LayerError, StoreError
 from uws_core.passes import layer_scan
+from uws_core.passes.options import ComputeOptions
+from uws_core.store.codec import gram_bytes, gram_from, gram_key
 from uws_core.store.results import Store
 
 
@@ -50,7 +51,7 @@ def test_finished_layers_come_first_and_weights_are_read_once(finetuned, store, 
     list(uws.scan(finetuned, names[3:5], store=store))
     order = [gram.layer.name for gram in uws.scan(finetuned, store=store)]
     assert order == names[3:5] + names[:3] + names[5:]
-    monkeypatch.setattr(layer_scan, "computed", lambda *given: pytest.fail("weights were read again"))
+    monkeypatch.setattr(layer_scan, "compute_batch", lambda *given: pytest.fail("weights were read again"))
     assert [gram.layer.name for gram in uws.scan(finetuned, store=store)] == names
 
 
@@ -59,7 +60,7 @@ def test_stored_grams_are_read_one_at_a_time(finetuned, store, monkeypatch):
     get, read = Store.get, []
     monkeypatch.setattr(Store, "get", lambda self, key: read.append(key) or get(self, key))
     names = [layer.name for layer in finetuned.layers]
-    assert list(run.stored(finetuned, store=store)) == names
+    assert list(run.stored_layers(finetuned, store=store)) == names
     assert read == []
     grams = uws.scan(finetuned, store=store)
     for count in range(1, 4):
@@ -83,11 +84,11 @@ def test_progress_is_that_of_what_has_to_be_read(finetuned, store):
 
 def test_another_precision_is_another_result(finetuned, store):
     layer = finetuned.layers[0]
-    (single,) = uws.scan(finetuned, [layer], store=store, effort=run.Effort(precision="single"))
-    (double,) = uws.scan(finetuned, [layer], store=store, effort=run.Effort(precision="double"))
+    (single,) = uws.scan(finetuned, [layer], store=store, options=ComputeOptions(precision="single"))
+    (double,) = uws.scan(finetuned, [layer], store=store, options=ComputeOptions(precision="double"))
     assert (single.values != double.values).any()
-    assert len(run.known(finetuned, [layer], store=store)) == 0
-    assert len(run.known(finetuned, [layer], store=store, precision="single")) == 1
+    assert len(run.stored_grams(finetuned, [layer], store=store)) == 0
+    assert len(run.stored_grams(finetuned, [layer], store=store, precision="single")) == 1
 
 
 def test_a_stop_keeps_what_is_finished(finetuned, store):
@@ -103,7 +104,7 @@ def test_a_stop_keeps_what_is_finished(finetuned, store):
     with pytest.raises(Cancelled):
         done.extend(gram.layer.name for gram in uws.scan(finetuned, store=store, report=report))
     assert seen == sorted(seen)
-    assert 1 <= len(run.known(finetuned, store=store)) < len(finetuned.layers)
+    assert 1 <= len(run.stored_grams(finetuned, store=store)) < len(finetuned.layers)
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes"])
@@ -122,13 +123,13 @@ def test_any_executor_gives_the_same_numbers(finetuned, store, kind):
 def test_labels_are_those_of_the_collection_that_asks(finetuned, store):
     list(uws.scan(finetuned, finetuned.layers[:1], store=store))
     renamed = replace(finetuned, labels=tuple(f"renamed-{index}" for index in range(len(finetuned))))
-    (gram,) = run.known(renamed, finetuned.layers[:1], store=store).values()
+    (gram,) = run.stored_grams(renamed, finetuned.layers[:1], store=store).values()
     assert gram.labels[0] == "renamed-0"
 
 
 def test_a_damaged_entry_is_computed_again(finetuned, store):
     layer = finetuned.layers[0]
-    store.put(run.gram_key(finetuned, layer), b"not a gram")
+    store.put(gram_key(finetuned, layer), b"not a gram")
     (gram,) = uws.scan(finetuned, [layer], store=store)
     assert gram.n == 40
 
@@ -148,18 +149,21 @@ def test_the_whole_network_is_the_sum_of_its_layers(finetuned, store):
 @pytest.mark.parametrize("members", [None, [0, 5, 9]])
 def test_side_grams_and_factors_are_kept_under_their_subset(finetuned, store, monkeypatch, members):
     layer = finetuned.layers[0]
-    first = run.side(finetuned, layer, axis="in", members=members, store=store)
-    own = run.directions(finetuned, layer, kept=4, members=members, store=store)
-    assert (first.values != run.side(finetuned, layer, axis="in", members=[1, 2, 3], store=store).values).any()
+    first = run.cached_side_gram(finetuned, layer, axis="in", members=members, store=store)
+    own = run.cached_factors(finetuned, layer, kept=4, members=members, store=store)
     assert (
-        first.values != run.side(finetuned, layer, axis="in", members=members, about="zero", store=store).values
+        first.values != run.cached_side_gram(finetuned, layer, axis="in", members=[1, 2, 3], store=store).values
+    ).any()
+    assert (
+        first.values
+        != run.cached_side_gram(finetuned, layer, axis="in", members=members, about="zero", store=store).values
     ).any()
     monkeypatch.setattr("uws_core.passes.side.side_gram", lambda *a, **k: pytest.fail("weights were read again"))
     monkeypatch.setattr("uws_core.passes.factors.factors", lambda *a, **k: pytest.fail("weights were read again"))
-    again = run.side(finetuned, layer, axis="in", members=members, store=store)
+    again = run.cached_side_gram(finetuned, layer, axis="in", members=members, store=store)
     assert (again.values == first.values).all()
     assert again.labels == first.labels
-    same = run.directions(finetuned, layer, kept=4, members=members, store=store)
+    same = run.cached_factors(finetuned, layer, kept=4, members=members, store=store)
     assert (same.left == own.left).all()
     assert (same.singular == own.singular).all()
     assert same.labels == own.labels

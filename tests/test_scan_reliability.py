@@ -21,6 +21,7 @@ import uws_core as uws
 from uws_core import run
 from uws_core.errors import SourceError, UnreadableFile
 from uws_core.nouns.models import Collection
+from uws_core.passes.options import ComputeOptions
 from uws_core.store.results import Store
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +67,7 @@ def killed_scans(tmp_path: Path, *, times: int, layers: int, seed: int) -> None:
         with Store(results) as store:
             assert store.notice is None
             assert store.check().dropped == ()
-            now = set(run.known(collection, store=store))
+            now = set(run.stored_grams(collection, store=store))
         assert kept <= now, "a finished layer was lost"
         if len(before) == len(kept):
             assert before <= set(results.glob("??/??/*.val")), "a finished layer was computed and stored again"
@@ -101,14 +102,14 @@ def test_a_disk_that_fills_up_costs_what_is_stored_and_no_more(tmp_path: Path) -
     assert len({json.loads(line)["layer"] for line in out.splitlines()}) == 120, "every layer was told all the same"
     collection = uws.collect(folder)
     with Store(results) as store:
-        stored = run.known(collection, store=store)
+        stored = run.stored_grams(collection, store=store)
         assert store.check().dropped == ()
     assert 0 < len(stored) < 120
     fed = scanning(folder, results)
     out, err = fed.communicate(timeout=120)
     assert fed.returncode == 0, err
     with Store(results) as store:
-        assert len(run.known(collection, store=store)) == 120
+        assert len(run.stored_grams(collection, store=store)) == 120
 
 
 @POSIX
@@ -120,7 +121,7 @@ def test_two_scans_share_one_store(tmp_path: Path) -> None:
         assert process.returncode == 0, err
         assert len(out.splitlines()) == 60
     with Store(results) as store:
-        assert len(run.known(uws.collect(folder), store=store)) == 60
+        assert len(run.stored_grams(uws.collect(folder), store=store)) == 60
         assert store.check().dropped == ()
 
 
@@ -133,7 +134,7 @@ def test_a_file_that_is_gone_is_named_and_the_layers_before_it_are_kept(tmp_path
         (folder / "model-1.safetensors").unlink()
         with pytest.raises(SourceError, match=r"model-1\.safetensors"):
             list(grams)
-        assert len(run.known(collection, store=store)) == 8, "those that were read together with the first"
+        assert len(run.stored_grams(collection, store=store)) == 8, "those that were read together with the first"
 
 
 @pytest.fixture
@@ -154,7 +155,7 @@ def test_a_file_exchanged_between_layers_is_noticed(tmp_path: Path, other: Path)
     with Store(tmp_path / "results") as store:
         grams = uws.scan(collection, store=store)
         next(grams)
-        assert len(run.known(collection, store=store)) < 12
+        assert len(run.stored_grams(collection, store=store)) < 12
         exchange(folder, other, "model-2.safetensors")
         with pytest.raises(UnreadableFile, match=r"model-2\.safetensors: the files changed"):
             list(grams)
@@ -173,12 +174,12 @@ def test_a_file_exchanged_within_a_layer_is_noticed(tmp_path: Path, other: Path,
             waiting.clear()
             exchange(folder, other, "model-2.safetensors")
 
-    small_slabs = run.Effort(budget=2 * 4 * 64 * 4 * 16)
+    small_slabs = ComputeOptions(budget=2 * 4 * 64 * 4 * 16)
     with Store(tmp_path / "results") as store:
         with pytest.raises(UnreadableFile, match=r"model-2\.safetensors: the files changed"):
-            list(uws.scan(collection, collection.layers[:1], store=store, effort=small_slabs, report=report))
+            list(uws.scan(collection, collection.layers[:1], store=store, options=small_slabs, report=report))
         assert not waiting
-        assert run.known(collection, store=store) == {}
+        assert run.stored_grams(collection, store=store) == {}
         assert_nothing_wrong(collection, store, tmp_path)
 
 
@@ -186,6 +187,6 @@ def assert_nothing_wrong(collection: Collection, store: Store, tmp_path: Path) -
     """Whatever is stored for the collection is what the original files give."""
     again = uws.collect(models(tmp_path / "again", layers=12, rows=512))
     assert again.fingerprint == collection.fingerprint
-    for name, gram in run.known(collection, store=store).items():
+    for name, gram in run.stored_grams(collection, store=store).items():
         truth = uws.gram(again, name)
         np.testing.assert_allclose(gram.values, truth.values, rtol=1e-5, atol=1e-5 * truth.values.max())

@@ -16,7 +16,7 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
-from uws_core.passes.hosvd_core import core
+from uws_core.passes.hosvd_core import ModeGrams, hosvd_core
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
 
 LAYERS = ("blocks.0.attn.q.weight", "blocks.2.mlp.up.weight")
@@ -107,6 +107,6 @@ def test_the_core_is_tensorlys(shipped):
     expected, _ = tucker(away, rank=[5, 6, 7], n_iter_max=0, init="svd")
     sides = [uws.side_gram(collection, layer, axis=axis) for axis in ("out", "in")]
     models = uws.gram(collection, layer)
-    found = core(collection, layer, kept=Kept(5, 6, 7), models=models, out=sides[0], into=sides[1])
+    found = hosvd_core(collection, layer, kept=Kept(5, 6, 7), grams=ModeGrams(models, sides[0], sides[1]))
     assert found.squares.sum() == pytest.approx(np.sum(expected**2), rel=1e-4)
     assert found.total2 == pytest.approx(np.sum(away**2), rel=1e-6)

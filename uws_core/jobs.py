@@ -21,7 +21,7 @@ Report = Callable[[float, str], None]
 Work = Callable[[Report], object]
 
 # The rate is that of the last half minute: a first layer from the store must not promise the same for the rest.
-_PACE_SECONDS = 30.0
+_RATE_SECONDS = 30.0
 
 
 class JobStatus(StrEnum):
@@ -191,7 +191,7 @@ class JobManager:
                     return
                 job = queue.popleft()
                 job.status, job.started = JobStatus.RUNNING, time.monotonic()
-                job.pace.note(job.started, 0.0)
+                job.rate.note(job.started, 0.0)
             self._run(job)
 
     def _run(self, job: _Job) -> None:
@@ -215,7 +215,7 @@ class JobManager:
             if job.stopping:
                 raise Cancelled(f"{job.title} was stopped at {job.fraction:.0%}; what was finished is kept")
             job.fraction, job.message = min(max(fraction, job.fraction), 1.0), message
-            job.pace.note(time.monotonic(), job.fraction)
+            job.rate.note(time.monotonic(), job.fraction)
 
     def _finish(self, job: _Job, status: JobStatus) -> None:
         job.status, job.finished, job.stopping = status, time.monotonic(), False
@@ -228,7 +228,7 @@ class JobManager:
 
     def _state(self, job: _Job) -> JobState:
         running = job.status is JobStatus.RUNNING
-        per_second = job.pace.per_second if running else None
+        per_second = job.rate.per_second if running else None
         return JobState(
             key=job.key,
             title=job.title,
@@ -252,7 +252,7 @@ class JobManager:
         return running + self._queues[job.short].index(job)
 
 
-class Pace:
+class ProgressRate:
     """How fast a fraction grew over the last half minute."""
 
     def __init__(self) -> None:
@@ -267,7 +267,7 @@ class Pace:
         if len(self._notes) > 1 and seconds - self._notes[-2][0] < 0.2:
             self._notes.pop()
         self._notes.append((seconds, fraction))
-        while len(self._notes) > 2 and self._notes[1][0] <= seconds - _PACE_SECONDS:
+        while len(self._notes) > 2 and self._notes[1][0] <= seconds - _RATE_SECONDS:
             self._notes.popleft()
 
     @property
@@ -296,4 +296,4 @@ class _Job:
     stopping: bool = False
     error: str = ""
     detail: str = ""
-    pace: Pace = field(default_factory=Pace)
+    rate: ProgressRate = field(default_factory=ProgressRate)

@@ -1,7 +1,7 @@
-"""From what was asked to a stream of results: what the store has first, then what has to be computed.
+"""Results of the passes, from the store where they are and computed where they are not.
 
-Only this process writes the store, so any `concurrent.futures.Executor` can do the work: threads here, a cluster's
-elsewhere. A work item carries names and numbers; a worker opens its own files.
+Only this process writes the store, so any `concurrent.futures.Executor` can compute: threads here, or a cluster. A
+work item carries names and numbers; a worker opens its own files.
 """
 
 from __future__ import annotations
@@ -9,45 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from hashlib import sha256
 from operator import add
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar, Unpack
 
 from uws_core.errors import LayerError, StoreError, UwsError
 from uws_core.nouns.factors import Factors
-from uws_core.nouns.gram import Axis, Gram
+from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.layer_scan import Scanning, looked_up
-from uws_core.passes.options import Effort as Effort
-from uws_core.passes.options import memory_of
+from uws_core.passes.layer_scan import LayerScan, stored_gram
+from uws_core.passes.options import (
+    ComputeOptions,
+    DeviceKeywords,
+    FactorsKeywords,
+    Report,
+    SideKeywords,
+    budget_error_if_out_of_memory,
+)
 from uws_core.passes.progress import Progress
-from uws_core.store.codec import factors_bytes, factors_from, gram_bytes, gram_from
-from uws_core.store.codec import gram_key as gram_key
+from uws_core.store.codec import factors_bytes, factors_from, gram_bytes, gram_from, gram_key
 from uws_core.store.results import Store, default_store
 
-if TYPE_CHECKING:
-    from uws_core.passes.open_models import Report
-
-_Noun = TypeVar("_Noun", Gram, Factors)
+_Result = TypeVar("_Result", Gram, Factors)
 Failed = Callable[[LayerKey, UwsError], None]
 
 
-def known(
+def stored_grams(
     collection: Collection,
     layers: Iterable[LayerKey | str] | None = None,
     *,
     store: Store | None = None,
     precision: str = "auto",
 ) -> dict[str, Gram]:
-    """The Grams that the store already has, by layer name, all in memory; reads no weights."""
-    place = store if store is not None else default_store()
-    found = ((key.name, looked_up(place, collection, key, precision)) for key in chosen_layers(collection, layers))
-    return {name: gram for name, gram in found if gram is not None}
+    """The Grams that the store has, by layer name, all in memory; reads no weights."""
+    store = store if store is not None else default_store()
+    grams = ((key.name, stored_gram(store, collection, key, precision)) for key in chosen_layers(collection, layers))
+    return {name: gram for name, gram in grams if gram is not None}
 
 
-def stored(
+def stored_layers(
     collection: Collection,
     layers: Iterable[LayerKey | str] | None = None,
     *,
@@ -55,9 +57,9 @@ def stored(
     precision: str = "auto",
 ) -> tuple[str, ...]:
     """The names of the layers whose Gram the store has, in the collection's order; opens none of them."""
-    place = store if store is not None else default_store()
-    chosen = chosen_layers(collection, layers)
-    return tuple(key.name for key in chosen if gram_key(collection, key, precision) in place)
+    store = store if store is not None else default_store()
+    keys = chosen_layers(collection, layers)
+    return tuple(key.name for key in keys if gram_key(collection, key, precision) in store)
 
 
 def scan(
@@ -67,7 +69,7 @@ def scan(
     store: Store | None = None,
     executor: Executor | None = None,
     report: Report | None = None,
-    effort: Effort | None = None,
+    options: ComputeOptions | None = None,
     failed: Failed | None = None,
 ) -> Iterator[Gram]:
     """The Gram of every chosen layer (None is all), finished ones first; each is stored as soon as it is done.
@@ -79,63 +81,60 @@ def scan(
     Raises:
         LayerError: a layer the collection does not have.
         UwsError: without `failed`, whatever `gram` raises.
-        Cancelled: `report` was told to stop; everything yielded so far is in the store.
+        Cancelled: `report` raised it; everything yielded so far is in the store.
     """
-    place, effort = store if store is not None else default_store(), effort or Effort()
-    wanted, tell = chosen_layers(collection, layers), report or (lambda fraction, message: None)
-    rest = list(wanted)
-    for name in stored(collection, wanted, store=place, precision=effort.precision):
+    store, options = store if store is not None else default_store(), _reporting(options, report)
+    rest = list(chosen_layers(collection, layers))
+    for name in stored_layers(collection, rest, store=store, precision=options.precision):
         layer = collection.by_name[name]
         # One at a time: all results of a large collection are more than memory holds.
-        gram = looked_up(place, collection, layer, effort.precision)
+        gram = stored_gram(store, collection, layer, options.precision)
         if gram is not None:
             rest.remove(layer)
-            tell(0.0, layer.short)
+            options.report(0.0, layer.short)
             yield gram
-    scanning = Scanning(collection, place, effort, progress := Progress(rest, tell))
-    made = scanning.here(rest) if executor is None else scanning.spread(rest, executor)
-    for layer, found, problem in made:
+    progress = Progress(rest, options.report)
+    layer_scan = LayerScan(collection, store, options, progress)
+    outcomes = layer_scan.here(rest) if executor is None else layer_scan.distributed(rest, executor)
+    for layer, result, problem in outcomes:
         if problem is not None:
             if failed is None:
                 raise problem
             failed(layer, problem)
         progress.finished(layer)
-        if found is not None:
-            yield found
+        if result is not None:
+            yield result
     if not rest:
-        tell(1.0, "")
+        options.report(1.0, "")
 
 
-def side(
+def cached_side_gram(
     collection: Collection,
     layer: LayerKey | str,
     *,
-    axis: Axis | str,
-    members: Sequence[int] | None = None,
-    about: str = "mean",
-    unit: bool = False,
     store: Store | None = None,
+    options: ComputeOptions | None = None,
     report: Report | None = None,
-    effort: Effort | None = None,
+    **question: Unpack[SideKeywords],
 ) -> Gram:
-    """The side Gram of a layer over `members`, from the store or by a pass; kept under the chosen models' contents.
+    """The side Gram of a layer, from the store or by a pass; the key of the result holds the chosen models' contents.
 
     Raises:
         UwsError: whatever `side_gram` raises.
     """
+    options = _reporting(options, report)
 
-    def compute(key: LayerKey, effort: Effort) -> Gram:
+    def compute(key: LayerKey) -> Gram:
         from uws_core.passes.side import side_gram
 
-        return side_gram(
-            collection, key, axis=axis, members=members, about=about, unit=unit, report=report, **effort.options
-        )
+        return side_gram(collection, key, **question, **options.keywords)
 
-    said = _side(axis, about, unit=unit)
-    return _kept(collection, layer, said, members, store, effort, compute, (gram_bytes, gram_from))
+    name = _side_name(question["axis"], question.get("about", "mean"), unit=question.get("unit", False))
+    lookup = _lookup(collection, layer, name, question.get("members"), store, options)
+    return lookup.stored_or(compute, gram_bytes, gram_from)
 
 
-def sides_stored(
+def stored_side_layers(
     collection: Collection,
     layers: Iterable[LayerKey | str],
     *,
@@ -144,49 +143,38 @@ def sides_stored(
     precision: str = "auto",
 ) -> tuple[str, ...]:
     """The names of the layers whose side Gram of all models about their mean the store has; opens none of them."""
-    place = store if store is not None else default_store()
-    said, everyone = _side(axis, "mean", unit=False), tuple(range(len(collection)))
-    chosen = chosen_layers(collection, layers)
-    return tuple(key.name for key in chosen if _where(collection, key, said, everyone, precision) in place)
+    store = store if store is not None else default_store()
+    name, everyone = _side_name(axis, "mean", unit=False), tuple(range(len(collection)))
+    keys = chosen_layers(collection, layers)
+    return tuple(key.name for key in keys if _result_key(collection, key, name, everyone, precision) in store)
 
 
-def directions(
+def cached_factors(
     collection: Collection,
     layer: LayerKey | str,
     *,
-    kept: int = 32,
-    about: str = "mean",
-    members: Sequence[int] | None = None,
-    with_base: bool = False,
     store: Store | None = None,
+    options: ComputeOptions | None = None,
     report: Report | None = None,
-    effort: Effort | None = None,
+    **question: Unpack[FactorsKeywords],
 ) -> Factors:
-    """Each chosen model's own leading directions, from the store or by a pass; kept under the models' contents.
-
-    `with_base` adds those of the base as a last row.
+    """Each chosen model's own leading directions, from the store or by a pass; the key holds the models' contents.
 
     Raises:
         UwsError: whatever `factors` raises.
     """
+    options = _reporting(options, report)
 
-    def compute(key: LayerKey, effort: Effort) -> Factors:
+    def compute(key: LayerKey) -> Factors:
         from uws_core.passes.factors import factors
 
-        return factors(
-            collection,
-            key,
-            kept=kept,
-            about=about,
-            members=members,
-            with_base=with_base,
-            report=report,
-            device=effort.device,
-            budget=effort.budget,
-        )
+        how: DeviceKeywords = {"device": options.device, "budget": options.budget, "report": options.report}
+        return factors(collection, key, **question, **how)
 
-    said = f"factors/{kept}/{about}" + ("/base" if with_base else "")
-    return _kept(collection, layer, said, members, store, effort, compute, (factors_bytes, factors_from))
+    name = f"factors/{question.get('kept', 32)}/{question.get('about', 'mean')}"
+    name += "/base" if question.get("with_base", False) else ""
+    lookup = _lookup(collection, layer, name, question.get("members"), store, options)
+    return lookup.stored_or(compute, factors_bytes, factors_from)
 
 
 def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:
@@ -211,44 +199,68 @@ def whole_network(grams: Iterable[Gram]) -> Gram:
     return reduce(add, grams)
 
 
-def _kept(
+def _lookup(
     collection: Collection,
     layer: LayerKey | str,
-    said: str,
-    members: Sequence[int] | None,
+    name: str,
+    members: Members,
     store: Store | None,
-    effort: Effort | None,
-    compute: Callable[[LayerKey, Effort], _Noun],
-    codec: tuple[Callable[[_Noun], bytes], Callable[[bytes], _Noun]],
-) -> _Noun:
-    """A result of one layer and a subset of the models, from the store or computed and stored."""
-    place, effort, (pack, unpack) = store if store is not None else default_store(), effort or Effort(), codec
+    options: ComputeOptions,
+) -> _Lookup:
+    """The lookup of the result called `name`, in the default store unless another is named."""
     (key,) = chosen_layers(collection, [layer])
-    chosen = tuple(range(len(collection))) if members is None else tuple(int(row) for row in members)
-    where = _where(collection, key, said, chosen, effort.precision)
-    raw = place.get(where)
-    if raw is not None:
+    rows = tuple(range(len(collection))) if members is None else tuple(int(row) for row in members)
+    return _Lookup(
+        key=key,
+        labels=tuple(collection.labels[row] for row in rows),
+        result_key=_result_key(collection, key, name, rows, options.precision),
+        store=store if store is not None else default_store(),
+        options=options,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lookup:
+    """One result of a layer and a subset of the models: where it is stored, and how it is computed if it is not."""
+
+    key: LayerKey
+    labels: tuple[str, ...]
+    result_key: str
+    store: Store
+    options: ComputeOptions
+
+    def stored_or(
+        self,
+        compute: Callable[[LayerKey], _Result],
+        pack: Callable[[_Result], bytes],
+        unpack: Callable[[bytes], _Result],
+    ) -> _Result:
+        """The stored result, or the one that `compute` returns, which is then stored."""
+        raw = self.store.get(self.result_key)
+        if raw is not None:
+            with suppress(StoreError):
+                result = unpack(raw)
+                # The same contents may lie in another folder under other names; a row after the models is the base.
+                return replace(result, labels=self.labels + result.labels[len(self.labels) :])
+        with budget_error_if_out_of_memory(self.key):
+            result = compute(self.key)
+        # A result that the store has no room for is still returned; the next call computes it again.
         with suppress(StoreError):
-            found = unpack(raw)
-            labels = tuple(collection.labels[row] for row in chosen)
-            # The same contents may stand in another folder under other names; what stands after them is the base.
-            return replace(found, labels=labels + found.labels[len(labels) :])
-    with memory_of(key):
-        found = compute(key, effort)
-    # A result without a place in the store is still one; whoever asks again has it computed again.
-    with suppress(StoreError):
-        place.put(where, pack(found))
-    return found
+            self.store.put(self.result_key, pack(result))
+        return result
 
 
-def _side(axis: Axis | str, about: str, *, unit: bool) -> str:
+def _reporting(options: ComputeOptions | None, report: Report | None) -> ComputeOptions:
+    """The options with this report, where there is one."""
+    options = options or ComputeOptions()
+    return options if report is None else replace(options, report=report)
+
+
+def _side_name(axis: Axis | str, about: str, *, unit: bool) -> str:
     return f"side/{Axis(axis)}/{about}/{unit}"
 
 
-def _where(collection: Collection, key: LayerKey, said: str, members: Sequence[int], precision: str) -> str:
+def _result_key(collection: Collection, key: LayerKey, name: str, rows: Sequence[int], precision: str) -> str:
     """The store's key of a result of one layer and some models."""
-    return f"{gram_key(collection, key, precision)}/{said}/{_digest(members)}"
-
-
-def _digest(members: Sequence[int]) -> str:
-    return sha256(",".join(map(str, members)).encode()).hexdigest()[:16]
+    members = sha256(",".join(map(str, rows)).encode()).hexdigest()[:16]
+    return f"{gram_key(collection, key, precision)}/{name}/{members}"

@@ -14,11 +14,10 @@ import uws_core as uws
 from tests.bench.measure import table
 from tests.bench.test_passes_bench import LAYER, SANE, written
 from uws_core.analysis.cost import scan_cost
-from uws_core.nouns.cost import Pace, planned
+from uws_core.nouns.cost import BUDGET, Throughput, planned
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.open_models import BUDGET
-from uws_core.passes.throughput import _measured, measured_pace
-from uws_core.sources import _kept
+from uws_core.passes.throughput import _measured, measured_throughput
+from uws_core.sources.opening import _source_cache
 from uws_core.store.results import Store
 
 pytestmark = pytest.mark.bench
@@ -42,17 +41,17 @@ PLANS = (
 
 
 def test_predictions_against_three_sizes(tmp_path: Path) -> None:
-    pace = measured_pace()
+    throughput = measured_throughput()
     table(
-        "the pace of this machine",
+        "the throughput of this machine",
         ("reading, GB/s", "products, G multiply-adds/s", "sums, M weights/s", "opening, ms", "finding, ms"),
         [
             (
-                pace.bytes_per_second / 1e9,
-                pace.steps_per_second / 1e9,
-                pace.entries_per_second / 1e6,
-                pace.seconds_per_open * 1e3,
-                pace.seconds_per_read * 1e3,
+                throughput.bytes_per_second / 1e9,
+                throughput.steps_per_second / 1e9,
+                throughput.entries_per_second / 1e6,
+                throughput.seconds_per_open * 1e3,
+                throughput.seconds_per_read * 1e3,
             )
         ],
     )
@@ -60,7 +59,7 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     for n, m, p in SIZES:
         collection = written(tmp_path / f"{n}", n, m, p)
         # Machines drift: the pace is that of the same minute.
-        predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=_measured()).seconds
+        predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, throughput=_measured()).seconds
         uws.gram(collection, LAYER)
         seconds = sorted(_timed(collection) for _ in range(3))[1]
         rows.append((f"{n} x ({m} x {p})", predicted, seconds, predicted / seconds))
@@ -68,9 +67,9 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     table("prediction against measurement", ("collection", "predicted, s", "measured, s", "ratio"), rows)
     plans = [
         (name, bytes_ / 1e12, *(hours for _, hours in found))
-        for name, bytes_, found in (_planned(pace, *plan) for plan in PLANS)
+        for name, bytes_, found in (_planned(throughput, *plan) for plan in PLANS)
     ]
-    names = tuple(name for name, _ in _machines(pace))
+    names = tuple(name for name, _ in _machines(throughput))
     table("predicted hours for the paper's collections", ("collection", "TB", *names), plans)
     within = sum(1 / 1.3 <= ratio <= 1.3 for *_, ratio in rows)
     print(f"within 30 %: {within} of {len(rows)}")
@@ -78,7 +77,7 @@ def test_predictions_against_three_sizes(tmp_path: Path) -> None:
     assert all(1 / SANE < ratio < SANE for *_, ratio in rows)
 
 
-def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:
+def _small(folder: Path, throughput: Throughput) -> tuple[str, float, float, float]:
     """Prediction and measurement of a scan of many small layers, by a process that has not met the models."""
     n, m, p = SMALL
     (folder / "small").mkdir()
@@ -86,10 +85,10 @@ def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:
         weights = {f"blocks.{i}.weight": torch.randn(m, p) for i in range(SMALL_LAYERS)}
         save_file(weights, folder / "small" / f"m{number:04d}.safetensors")
     collection = uws.collect(str(folder / "small"))
-    predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, pace=pace).seconds
+    predicted = scan_cost(planned(collection.layers, n=n), n=n, budget=BUDGET, throughput=throughput).seconds
     seconds = []
     for turn in range(3):
-        _kept.clear()
+        _source_cache.clear()
         with Store(folder / f"results-{turn}") as store:
             began = time.perf_counter()
             assert len(list(uws.scan(collection, store=store))) == SMALL_LAYERS
@@ -97,30 +96,30 @@ def _small(folder: Path, pace: Pace) -> tuple[str, float, float, float]:
     return f"{SMALL_LAYERS} layers of {n} x ({m} x {p})", predicted, sorted(seconds)[1], predicted / sorted(seconds)[1]
 
 
-def _machines(pace: Pace) -> tuple[tuple[str, Pace], ...]:
+def _machines(throughput: Throughput) -> tuple[tuple[str, Throughput], ...]:
     """This machine with everything in memory, the same with a disk of a laptop, ten of these, and one GPU.
 
     Rates that nobody measured are assumptions: 2 GB/s of a disk, 5 GB/s of a server's, and on an H200 half of its
     33e12 multiply-adds/s in float32 and ten sweeps at 4.8 TB/s over the weights.
     """
-    laptop = replace(pace, bytes_per_second=2e9)
+    laptop = replace(throughput, bytes_per_second=2e9)
     ten = replace(
         laptop,
         bytes_per_second=10 * laptop.bytes_per_second,
-        steps_per_second=10 * pace.steps_per_second,
-        entries_per_second=10 * pace.entries_per_second,
-        seconds_per_open=pace.seconds_per_open / 10,
-        seconds_per_read=pace.seconds_per_read / 10,
+        steps_per_second=10 * throughput.steps_per_second,
+        entries_per_second=10 * throughput.entries_per_second,
+        seconds_per_open=throughput.seconds_per_open / 10,
+        seconds_per_read=throughput.seconds_per_read / 10,
     )
-    gpu = replace(pace, bytes_per_second=5e9, steps_per_second=1.6e13, entries_per_second=1.2e11)
-    return (("in memory", pace), ("laptop", laptop), ("ten workers", ten), ("one H200", gpu))
+    gpu = replace(throughput, bytes_per_second=5e9, steps_per_second=1.6e13, entries_per_second=1.2e11)
+    return (("in memory", throughput), ("laptop", laptop), ("ten workers", ten), ("one H200", gpu))
 
 
 def _planned(
-    pace: Pace, name: str, n: int, layers: list[LayerKey], item: int, ranks: int
+    throughput: Throughput, name: str, n: int, layers: list[LayerKey], item: int, ranks: int
 ) -> tuple[str, int, list[tuple[str, float]]]:
     read = planned(layers, n=n, item_bytes=item, ranks=ranks)
-    costs = [(machine, scan_cost(read, n=n, budget=BUDGET, pace=one)) for machine, one in _machines(pace)]
+    costs = [(machine, scan_cost(read, n=n, budget=BUDGET, throughput=one)) for machine, one in _machines(throughput)]
     return name, costs[0][1].bytes, [(machine, cost.seconds / 3600) for machine, cost in costs]
 
 

@@ -11,8 +11,8 @@ import pytest
 import uws_core as uws
 from tests.ui.conftest import Open
 from tests.ui.test_pages import told
-from uws_core import run
 from uws_core.nouns.views import RebuildQuery
+from uws_core.passes.options import ComputeOptions
 from uws_core.ui.serve import budget, folds, grams
 
 MIB = 2**20
@@ -31,7 +31,7 @@ def test_the_field_sets_what_every_pass_takes(open_page: Open) -> None:
     assert app.number_input[0].value == 64
     app.number_input[0].set_value(512).run()
     assert not app.exception
-    assert run.Effort().budget == budget.effort("double").budget == 512 * MIB
+    assert ComputeOptions().budget == budget.compute_options("double").budget == 512 * MIB
     assert app.number_input[0].value == 512
     assert "This machine has" in told(app)
 
@@ -44,7 +44,7 @@ def test_an_amount_that_is_none_is_said_and_leaves_the_usual_one(
     app = open_page("about")
     assert not app.exception
     assert any("UWS" in one.value and "256 MiB" in one.value for one in app.warning)
-    assert budget.effort().budget == 256 * MIB
+    assert budget.compute_options().budget == 256 * MIB
 
 
 def test_what_has_no_room_is_refused_with_the_figure_and_the_way_out(
@@ -80,7 +80,10 @@ def test_errands_keep_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect("demo:planted")
     query = RebuildQuery("demo:planted", collection.fingerprint, (0, 1, 2, 3), (collection.layers[0].name,))
     taken: list[int] = []
-    monkeypatch.setattr("uws_core.passes.per_model_svd.own_factors", lambda *given, budget, **more: taken.append(budget) or 1 / 0)
+    monkeypatch.setattr(
+        "uws_core.passes.per_model_svd.per_model_svds",
+        lambda *given, options, **more: taken.append(options.budget) or 1 / 0,
+    )
     with pytest.raises(ZeroDivisionError):
         folds.own(query, collection)
     assert taken == [64 * MIB]

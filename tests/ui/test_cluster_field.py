@@ -83,7 +83,7 @@ def test_jobs_run_on_the_cluster_until_it_is_taken_away(
     names = [layer.name for layer in collection.layers]
     # Nothing may be computed here.
     with monkeypatch.context() as patched:
-        patched.setattr("uws_core.passes.layer_scan.computed", lambda *given: pytest.fail("computed on this machine"))
+        patched.setattr("uws_core.passes.layer_scan.compute_batch", lambda *given: pytest.fail("computed on this machine"))
         job = grams.start_scan(collection, names)
         ended = grams.jobs().wait(job.key, seconds=60)
     assert (ended.status, ended.error) == (JobStatus.DONE, "")

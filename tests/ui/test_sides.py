@@ -80,14 +80,14 @@ def test_one_layer_that_cannot_be_read_does_not_stop_the_others(
     from uws_core import run
     from uws_core.errors import LayerError
 
-    plain = run.side
+    plain = run.cached_side_gram
 
     def side(collection: object, layer: str, **told: object) -> object:
         if layer == "blocks.0.up.weight":
             raise LayerError("blocks.0.up.weight: broken on purpose")
         return plain(collection, layer, **told)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run, "side", side)
+    monkeypatch.setattr(run, "cached_side_gram", side)
     app = open_page("spectrum", c=folder_of(tmp_path / "broken", (9, 8), (9, 7), (9, 6)), axis="in", layer="each")
     assert len(app.get("plotly_chart")) == 3
     assert "blocks.0.up.weight" in str([frame.value for frame in app.dataframe])

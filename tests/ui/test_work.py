@@ -20,7 +20,7 @@ from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.query import Query
 from uws_core.passes import layer_scan
 from uws_core.store.results import Store, default_store
-from uws_core.store.keyed_lock import TURNS, Turns
+from uws_core.store.keyed_lock import RESULT_LOCK, KeyedLock
 from uws_core.ui.panels.work import job_line
 from uws_core.ui.serve import errands, grams
 
@@ -59,10 +59,10 @@ def together(work: Callable[[], object], *, times: int) -> None:
 
 
 def test_one_at_a_time_a_key_and_nothing_is_held_after() -> None:
-    turns, inside, most = Turns(), [], []
+    lock, inside, most = KeyedLock(), [], []
 
     def work() -> None:
-        with turns.of("a"):
+        with lock.hold("a"):
             inside.append(None)
             most.append(len(inside))
             time.sleep(0.005)
@@ -70,20 +70,20 @@ def test_one_at_a_time_a_key_and_nothing_is_held_after() -> None:
 
     together(work, times=8)
     assert most == [1] * 8
-    assert len(turns) == 0
+    assert len(lock) == 0
 
 
 @pytest.mark.usefixtures("own")
 def test_ten_sessions_that_ask_at_once_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     collection = uws.collect("demo:finetuned")
-    read, computed = [], layer_scan.computed
+    read, computed = [], layer_scan.compute_batch
 
     def counted(asked: Collection, layers: Sequence[LayerKey], *given: object) -> object:
         read.extend(layer.name for layer in layers)
         time.sleep(0.05)
         return computed(asked, layers, *given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(layer_scan, "computed", counted)
+    monkeypatch.setattr(layer_scan, "compute_batch", counted)
     names = tuple(layer.name for layer in collection.layers[:2])
     supplies: list[grams.Supply] = []
     together(lambda: supplies.append(grams.supply(collection, names)), times=10)
@@ -102,7 +102,7 @@ def test_ten_sessions_with_one_small_errand_do_it_once() -> None:
     errand = errands.Errand("done/test", "a small errand", 0.1, 0, work)
     together(lambda: errands.attend(errand), times=10)
     assert len(done) == 1
-    assert len(TURNS) == 0
+    assert len(RESULT_LOCK) == 0
 
 
 @pytest.mark.usefixtures("own")
@@ -174,14 +174,14 @@ def test_a_failed_scan_has_a_button_that_tries_again(
     app = open_page("collection", c="demo:finetuned")
     # The first page read them all.
     default_store().prune()
-    work, broken = layer_scan.computed, [True]
+    work, broken = layer_scan.compute_batch, [True]
 
     def failing(*given: object) -> object:
         if broken:
             raise SourceError("m3 is truncated")
         return work(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(layer_scan, "computed", failing)
+    monkeypatch.setattr(layer_scan, "compute_batch", failing)
     collection = uws.collect("demo:finetuned")
     names = tuple(layer.name for layer in collection.layers)
     grams.jobs().wait(grams.start_scan(collection, names).key, seconds=PATIENCE)

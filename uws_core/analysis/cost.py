@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uws_core.errors import BudgetError
-from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes, slabs_at_once
+from uws_core.nouns.cost import Cost, Throughput, Reading, result_bytes, slabs_at_once
 from uws_core.nouns.gram import Axis
 
 # Memory that does not depend on the sizes: thread stacks, the products' own buffers.
@@ -17,17 +17,17 @@ NETWORK = 10e6
 _BLOCK_ROWS, _BLOCK_ITEM = 1024, 16
 
 
-def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | None = None) -> Cost:
+def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, throughput: Throughput | None = None) -> Cost:
     """The cost of one Gram of `n` models a layer, with slabs of `budget` bytes.
 
     Seconds are of reading and of computing, which share the cores, of opening the models once and finding each tensor,
-    and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with the pace's o and t (s),
+    and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with the throughput's o and t (s),
     R (bytes/s), E (entries/s) and F (multiply-adds/s). Memory is a slab a core and one more, within the budget, a
     float64 matrix of n x n for each and four more, and a fixed part. Adapters of `R = sum r` ranks take
     `R^2 (m + p) / 2` multiply-adds, and their factors twice in memory. A layer that the budget has no room for
     costs nothing and is named in `refused`.
     """
-    speed = pace or Pace()
+    speed = throughput or Throughput()
     possible, refused = _possible(readings, budget)
     read = sum(one.bytes for one in possible)
     far = sum(one.far for one in possible)
@@ -39,13 +39,13 @@ def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, pace: Pace | 
     return Cost(len(possible), read, held + _matrices(n, speed.cores) + FIXED_BYTES, seconds, far, stored, refused)
 
 
-def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pace | None = None) -> Cost:
+def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, throughput: Throughput | None = None) -> Cost:
     """The cost of one side Gram a layer: two reads, `n d s` multiply-adds with `s` the side; three matrices of s x s.
 
     A model's own matrix is held beside the centre, both in single precision, or all models' within the budget; the
     mean of dense layers is read in slabs, which are refused as a scan's are.
     """
-    speed = pace or Pace()
+    speed = throughput or Throughput()
     possible, refused = _possible([one for one in readings if not one.ranks], budget)
     # Adapters are multiplied out one at a time.
     readings = [*possible, *(one for one in readings if one.ranks)]
@@ -67,10 +67,10 @@ def side_cost(readings: Sequence[Reading], *, axis: Axis, budget: int, pace: Pac
     return Cost(len(readings), read, memory + FIXED_BYTES, seconds, far, stored, refused)
 
 
-def _opening(readings: Sequence[Reading], pace: Pace) -> float:
+def _opening(readings: Sequence[Reading], throughput: Throughput) -> float:
     """The seconds to open each model once, and to find each tensor; an adapter's update lies in two."""
-    opened = max((one.models for one in readings), default=0) * pace.seconds_per_open
-    return opened + sum((2 if one.ranks else 1) * one.models for one in readings) * pace.seconds_per_read
+    opened = max((one.models for one in readings), default=0) * throughput.seconds_per_open
+    return opened + sum((2 if one.ranks else 1) * one.models for one in readings) * throughput.seconds_per_read
 
 
 def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], tuple[str, ...]]:
@@ -99,8 +99,8 @@ def _matrices(n: int, cores: int) -> int:
     return (cores + 1 + 4) * 8 * n * n
 
 
-def _computing(one: Reading, pace: Pace) -> float:
+def _computing(one: Reading, throughput: Throughput) -> float:
     if one.ranks:
-        return one.ranks**2 * sum(one.layer.shape) / 2 / pace.steps_per_second
+        return one.ranks**2 * sum(one.layer.shape) / 2 / throughput.steps_per_second
     n, d = one.models, one.layer.entries
-    return n * d / pace.entries_per_second + n * n * d / pace.steps_per_second
+    return n * d / throughput.entries_per_second + n * n * d / throughput.steps_per_second

@@ -43,7 +43,7 @@ def held_out(
     `groups` holds one label for each model of the Gram; a label a model is leave-one-out. The subspace of the
     others lies about `about` (their `mean`, `zero` or `base`), and errors are relative to `|W_h - c|^2` with `c`
     the `reference`, one of the same three. `own` (each model's factors in this layer about the reference, those of
-    `own_factors` for the mean) adds the line of its own SVD at the same stored numbers. k above what the others can
+    `per_model_svds` for the mean) adds the line of its own SVD at the same stored numbers. k above what the others can
     give is clipped, and noted. Price: one `s^3` eigen-decomposition a group.
 
     Raises:

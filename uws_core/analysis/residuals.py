@@ -87,7 +87,7 @@ def check_own(own: Factors | None, layer: str, reference: str) -> None:
     if own.about != expected:
         raise LayerError(
             f"{layer}: errors relative to the {reference} stand beside factors about {expected}, these are about "
-            f"{own.about}; passes.own.own_factors gives those about the others' mean"
+            f"{own.about}; passes.per_model_svd.per_model_svds gives those about the others' mean"
         )
 
 

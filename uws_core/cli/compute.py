@@ -11,12 +11,12 @@ from uws_core.analysis.cost import scan_cost, side_cost
 from uws_core.cli import arguments
 from uws_core.cli.output import print_note
 from uws_core.cli.progress import duration
-from uws_core.nouns.cost import Cost, Pace, Reading, result_bytes
+from uws_core.nouns.cost import Cost, Reading, Throughput, result_bytes
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.sizes import bytes_text
-from uws_core.passes.options import possible
-from uws_core.store.results import lack_of_room
+from uws_core.passes.options import ComputeOptions, checked_budget
+from uws_core.store.results import store_limit_problem
 
 # Above that many seconds an estimate for a modest machine is not good enough; measuring takes about one.
 _WORTH_MEASURING = 5.0
@@ -43,7 +43,7 @@ def device(text: str) -> str:
     return text
 
 
-def compute_options(options: Namespace) -> run.Effort:
+def compute_options(options: Namespace) -> ComputeOptions:
     """Returns the compute options of a command.
 
     Raises:
@@ -51,20 +51,20 @@ def compute_options(options: Namespace) -> run.Effort:
         BudgetError: the budget is no amount, or more than this machine has.
     """
     if options.device.startswith("cuda") and not options.scheduler:
-        from uws_core.passes.open_models import device_of
+        from uws_core.passes.open_models import torch_device
 
-        device_of(options.device)
+        torch_device(options.device)
     if options.budget is None:
-        return run.Effort(device=options.device, precision=options.precision)
+        return ComputeOptions(device=options.device, precision=options.precision)
     # A cluster's workers may have more than this machine.
-    budget = options.budget if options.scheduler else possible(options.budget)
-    return run.Effort(device=options.device, precision=options.precision, budget=budget)
+    budget = options.budget if options.scheduler else checked_budget(options.budget)
+    return ComputeOptions(device=options.device, precision=options.precision, budget=budget)
 
 
 def scan_price(
     collection: Collection,
     layers: Sequence[LayerKey],
-    effort: run.Effort,
+    compute: ComputeOptions,
     axis: Axis = Axis.MODELS,
     *,
     measured: bool = False,
@@ -75,16 +75,16 @@ def scan_price(
         SourceError: a model is missing or changed.
     """
     if not layers:
-        return scan_cost((), n=len(collection), budget=effort.budget)
+        return scan_cost((), n=len(collection), budget=compute.budget)
     from uws_core.passes.stored_sizes import readings
 
-    read = readings(collection, [key.name for key in layers], precision=effort.precision)
-    first = _priced(read, collection, effort, axis, None)
+    read = readings(collection, [key.name for key in layers], precision=compute.precision)
+    first = _priced(read, collection, compute, axis, None)
     if not measured or first.seconds <= _WORTH_MEASURING:
         return first
-    from uws_core.passes.throughput import measured_pace
+    from uws_core.passes.throughput import measured_throughput
 
-    return _priced(read, collection, effort, axis, measured_pace())
+    return _priced(read, collection, compute, axis, measured_throughput())
 
 
 def missing(
@@ -92,18 +92,18 @@ def missing(
 ) -> list[LayerKey]:
     """Returns the chosen layers without a stored result."""
     if axis is Axis.MODELS:
-        stored = set(run.stored(collection, chosen, precision=precision))
+        stored = set(run.stored_layers(collection, chosen, precision=precision))
     else:
-        stored = set(run.sides_stored(collection, chosen, axis=axis, precision=precision))
+        stored = set(run.stored_side_layers(collection, chosen, axis=axis, precision=precision))
     return [key for key in chosen if key.name not in stored]
 
 
 def print_cost(
-    collection: Collection, chosen: Sequence[LayerKey], effort: run.Effort, axis: Axis = Axis.MODELS
+    collection: Collection, chosen: Sequence[LayerKey], compute: ComputeOptions, axis: Axis = Axis.MODELS
 ) -> Cost:
     """Prints how many layers are stored, what the rest costs, and where the budget or the store is too small."""
-    rest = missing(collection, chosen, effort.precision, axis)
-    cost = scan_price(collection, rest, effort, axis, measured=True)
+    rest = missing(collection, chosen, compute.precision, axis)
+    cost = scan_price(collection, rest, compute, axis, measured=True)
     kept = f"{len(chosen) - len(rest)} of them stored" + (f", axis {axis}" if axis is not Axis.MODELS else "")
     what = f"{collection.name}: {len(chosen)} layers of {len(collection)} models, {kept}"
     if collection.left_out:
@@ -117,16 +117,18 @@ def print_cost(
         print_note(f"{cost.refusal}. The budget is --budget or UWS_BUDGET")
     results = result_bytes(len(chosen), n=len(collection))
     if axis is Axis.MODELS and (
-        lack := lack_of_room(results, what=f"{len(chosen)} layers of {len(collection)} models")
+        lack := store_limit_problem(results, what=f"{len(chosen)} layers of {len(collection)} models")
     ):
         print_note(lack)
     return cost
 
 
-def _priced(read: Sequence[Reading], collection: Collection, effort: run.Effort, axis: Axis, pace: Pace | None) -> Cost:
+def _priced(
+    read: Sequence[Reading], collection: Collection, compute: ComputeOptions, axis: Axis, throughput: Throughput | None
+) -> Cost:
     if axis is Axis.MODELS:
-        return scan_cost(read, n=len(collection), budget=effort.budget, pace=pace)
-    return side_cost(read, axis=axis, budget=effort.budget, pace=pace)
+        return scan_cost(read, n=len(collection), budget=compute.budget, throughput=throughput)
+    return side_cost(read, axis=axis, budget=compute.budget, throughput=throughput)
 
 
 def _scheduler(text: str) -> str | None:

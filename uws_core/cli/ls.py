@@ -34,7 +34,7 @@ def ls(options: Namespace) -> int:
     """Prints models, layers (with whether they are computed) and what was left out."""
     collection = arguments.open_collection(options)
     shown = arguments.choose_layers(collection, options.layers) if options.layers else collection.layers
-    known = set(run.stored(collection))
+    known = set(run.stored_layers(collection))
     reports, problems = _reports(collection, options) if options.report else ({}, {})
     if options.json:
         more = {"report": _report_as_json(reports, problems)} if options.report else {}

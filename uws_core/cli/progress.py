@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TextIO
 
-from uws_core.jobs import Pace
+from uws_core.jobs import ProgressRate
 from uws_core.nouns.sizes import bytes_text
 
 _WIDTH = 24
@@ -21,14 +21,14 @@ class Bar:
         self._stream = stream or sys.stderr
         self._quiet, self._bytes_total = quiet, bytes_total
         self._terminal = self._stream.isatty()
-        self._pace = Pace()
+        self._rate = ProgressRate()
         self._drawn = float("-inf")
         self._last = -1.0
 
     def report(self, fraction: float, message: str) -> None:
         """Draws the progress, at most ten times a second."""
         now = time.monotonic()
-        self._pace.note(now, fraction)
+        self._rate.note(now, fraction)
         wait = _REDRAW_SECONDS if self._terminal else _LINE_SECONDS
         done = fraction >= 1.0 > self._last
         if self._quiet or (now - self._drawn < wait and not done):
@@ -47,7 +47,7 @@ class Bar:
     def _line(self, fraction: float, message: str) -> str:
         full = round(_WIDTH * fraction)
         parts = [f"[{'#' * full}{'.' * (_WIDTH - full)}] {fraction:4.0%}"]
-        rate = self._pace.per_second
+        rate = self._rate.per_second
         if rate and fraction < 1:
             if self._bytes_total:
                 parts.append(f"{bytes_text(rate * self._bytes_total)}/s")

@@ -16,6 +16,7 @@ from uws_core.errors import ClusterError, UwsError
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.spectrum import LayerSpectrum
+from uws_core.passes.options import ComputeOptions
 
 DONE, FAILED, IN_PART = 0, 1, 3
 _TOLD = 10
@@ -38,14 +39,16 @@ def grams(
 
     Finished ones come first: a cluster is asked only for the others, and one that does not answer costs only those.
     """
-    axis, effort = Axis(options.axis), compute_options(options)
+    axis, compute = Axis(options.axis), compute_options(options)
     rest = missing(collection, chosen, options.precision, axis)
-    bar = Bar(bytes_total=scan_price(collection, rest, effort, axis).bytes, quiet=options.quiet)
+    bar = Bar(bytes_total=scan_price(collection, rest, compute, axis).bytes, quiet=options.quiet)
     try:
         if axis is not Axis.MODELS:
-            yield from _sides(collection, chosen, axis, effort, bar, failed)
+            yield from _sides(collection, chosen, axis, compute, bar, failed)
             return
-        scan = partial(run.scan, collection, effort=effort, failed=lambda key, error: failed.update({key.name: error}))
+        scan = partial(
+            run.scan, collection, options=compute, failed=lambda key, error: failed.update({key.name: error})
+        )
         yield from scan([key for key in chosen if key not in rest])
         if not rest:
             return
@@ -91,7 +94,7 @@ def _sides(
     collection: Collection,
     chosen: Sequence[LayerKey],
     axis: Axis,
-    effort: run.Effort,
+    compute: ComputeOptions,
     bar: Bar,
     failed: dict[str, UwsError],
 ) -> Iterator[Gram]:
@@ -101,6 +104,6 @@ def _sides(
             bar.report((place + fraction) / len(chosen), message)
 
         try:
-            yield run.side(collection, key, axis=axis, effort=effort, report=report)
+            yield run.cached_side_gram(collection, key, axis=axis, options=compute, report=report)
         except UwsError as error:
             failed[key.name] = error

@@ -40,10 +40,10 @@ def scan(options: Namespace) -> int:
     """Computes and stores the chosen layers that are missing, and prints each layer's spectrum in numbers."""
     collection = arguments.open_collection(options)
     chosen = arguments.choose_layers(collection, options.layers)
-    axis, effort = Axis(options.axis), compute_options(options)
+    axis, compute = Axis(options.axis), compute_options(options)
     if axis is not Axis.MODELS and options.scheduler:
         print_note(f"Side axes are computed on this machine; the cluster {options.scheduler} is not asked")
-    cost = print_cost(collection, chosen, effort, axis)
+    cost = print_cost(collection, chosen, compute, axis)
     if options.dry_run and options.json:
         print_json(fields_of(cost))
     if options.dry_run or (cost.refused and not cost.layers and len(cost.refused) == len(chosen)):

@@ -11,7 +11,7 @@ from uws_core.cli.output import print_json, print_note
 from uws_core.errors import StoreError
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store.disk import INDEX
-from uws_core.store.results import Store, default_path, default_store, emptied
+from uws_core.store.results import Store, default_path, default_store, delete_all_values
 
 _DAY = 86_400.0
 
@@ -76,7 +76,7 @@ def prune(options: Namespace) -> int:
     except StoreError:
         if not options.all:
             raise
-        dropped, store = emptied(default_path()), default_store()
+        dropped, store = delete_all_values(default_path()), default_store()
     dropped = max(dropped, store.prune(unused_seconds=(options.unused or 0.0) * _DAY, down_to=options.down_to or 0))
     left = store.stats()
     text = f"{dropped} results dropped, {left.entries} left, {bytes_text(left.bytes)}"

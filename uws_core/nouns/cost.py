@@ -19,7 +19,7 @@ THIN_BUDGETS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Throughput:
     """How fast a machine does what a pass is made of; `measured` is False where these are a modest machine's.
 
     `bytes_per_second` of reading files, `steps_per_second` multiply-adds of float32 products, `entries_per_second`

@@ -12,16 +12,17 @@ from torch import Tensor
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LowRank, ModelRef
-from uws_core.passes.open_models import Report, is_thin, silent
+from uws_core.passes.open_models import is_low_rank
+from uws_core.passes.options import ComputeOptions
 from uws_core.sources.base import Source
-from uws_core.sources.slabs import slabs
+from uws_core.sources.files.row_slabs import slabs
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which models a pass is over, in order, and the model (if any) whose weights are the centre.
+    """The models of a pass, in order, and the model (if any) whose weights are the centre.
 
-    Adapters about their base have none: their updates are about it already.
+    Adapters about their base have no such model: their updates are about it already.
     """
 
     rows: tuple[int, ...]
@@ -39,22 +40,19 @@ def chosen(collection: Collection, layer: LayerKey, members: Members, about: str
     rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.intp)
     if not rows.size or rows.min() < 0 or rows.max() >= len(collection):
         raise NotEnoughModels(f"Choose models between 0 and {len(collection) - 1}; found {rows.tolist()[:5]}")
-    return Chosen(tuple(rows.tolist()), _center(collection, layer, about))
-
-
-def _center(collection: Collection, layer: LayerKey, about: str) -> ModelRef | None:
-    if about in ("mean", "zero"):
-        return None
+    center = None
     if about == "base":
         base = base_of(collection, layer)
-        return None if is_thin(collection, layer) else base
-    if about not in collection.labels:
-        raise LayerError(f"{layer.name}: no model is called {about!r}; the centre is mean, zero, base or a model")
-    return collection.refs[collection.labels.index(about)]
+        center = None if is_low_rank(collection, layer) else base
+    elif about not in ("mean", "zero"):
+        if about not in collection.labels:
+            raise LayerError(f"{layer.name}: no model is called {about!r}; the centre is mean, zero, base or a model")
+        center = collection.refs[collection.labels.index(about)]
+    return Chosen(tuple(rows.tolist()), center)
 
 
 def base_of(collection: Collection, layer: LayerKey) -> ModelRef:
-    """The model that all started from.
+    """The model that all models started from.
 
     Raises:
         LayerError: none is known, or it does not have this layer.
@@ -79,30 +77,29 @@ def center_matrix(
     *,
     about: str,
     kind: torch.dtype,
-    budget: int,
-    report: Report = silent,
+    options: ComputeOptions,
 ) -> Tensor:
     """The centre (m, p) in `kind`: the mean of `sources`, the matrix of `center`, or zero.
 
-    `report` hears of each slab at the fraction 0, as what the centre is for is still to come.
+    Reports each slab at the fraction 0, because the pass that needs the centre has not begun.
     """
     matrix = torch.zeros(layer.shape, dtype=kind)
     if center is not None:
         return dense(center, layer, into=matrix)
     if about == "mean":
         if layer.name in sources[0].thin:
-            return _thin_mean(sources, layer, matrix, report)
-        for slab in slabs(sources, layer, dtype=kind, budget=budget):
+            return _low_rank_mean(sources, layer, matrix, options)
+        for slab in slabs(sources, layer, dtype=kind, budget=options.budget):
             torch.mean(slab.values, dim=0, out=matrix[slab.start : slab.stop])
-            report(0.0, f"{layer.short}: mean of {slab.stop} of {layer.shape[0]} rows")
+            options.report(0.0, f"{layer.short}: mean of {slab.stop} of {layer.shape[0]} rows")
     return matrix
 
 
-def _thin_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor, report: Report) -> Tensor:
+def _low_rank_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor, options: ComputeOptions) -> Tensor:
     for index, source in enumerate(sources):
         part = source.read(layer.name)
         if not isinstance(part, LowRank):
             raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
         matrix.addmm_(part.up.to(matrix.dtype) * (part.scale / len(sources)), part.down.to(matrix.dtype))
-        report(0.0, f"{layer.short}: mean of {index + 1} of {len(sources)} models")
+        options.report(0.0, f"{layer.short}: mean of {index + 1} of {len(sources)} models")
     return matrix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from uws_core.nouns.factors import BASE, EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
 from uws_core.passes.center import base_of, center_matrix, chosen, dense
-from uws_core.passes.memory import or_here
-from uws_core.passes.open_models import BUDGET, Report, device_of, layer_of, number_type, opened, silent
+from uws_core.passes.memory import on_device_or_cpu
+from uws_core.passes.open_models import find_layer, open_models, product_dtype, torch_device
+from uws_core.passes.options import ComputeOptions, DeviceKeywords
 from uws_core.sources.base import Source
 
 # The iteration carries this many directions more than it keeps and stops at this residual, relative to the largest.
@@ -25,7 +27,7 @@ _MOST_STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class _Thin:
+class _Svd:
     """One model's truncated decomposition: `left` (m, k), `right` (p, k), `singular` values, the worst residual."""
 
     left: Tensor
@@ -43,18 +45,17 @@ def factors(
     about: str = "mean",
     members: Members = None,
     with_base: bool = False,
-    device: str = "auto",
-    budget: int = BUDGET,
-    report: Report | None = None,
+    **compute: Unpack[DeviceKeywords],
 ) -> Factors:
     """Each chosen model's `kept` leading singular vectors on both sides, about `about`, in float32.
 
-    `with_base` adds the base's own weights, about zero, as a last row called `nouns.factors.BASE`.
+    `with_base` adds the base's own weights, about zero, as a last row called `nouns.factors.BASE`. Further keywords:
+    `device`, `budget`, `report`; see `ComputeOptions`.
 
     Exact where the smaller side has at most 2048 entries (an eigen-decomposition of the smaller Gram in float64, so a
     singular value below 1e-8 of the largest reads as rounding, and a direction of relative strength `s` is known to
-    about `1e-15 / s^2` radians, never better than the 1e-7 of float32) and for adapters about zero (thin QR); block
-    power iteration with a reported residual beyond. The centre is subtracted in float64.
+    about `1e-15 / s^2` radians, never better than the 1e-7 of float32) and for adapters about zero (QR of the factors);
+    block power iteration with a reported residual beyond. The centre is subtracted in float64.
     Price: `n (d side + side^3)` multiply-adds.
 
     Raises:
@@ -63,52 +64,51 @@ def factors(
     """
     if kept < 1:
         raise UwsError(f"factors keeps at least one direction; found kept={kept}")
-    key = layer_of(collection, layer)
-    picked = chosen(collection, key, members, about)
-    refs = [collection.refs[row] for row in picked.rows]
-    others = [*([picked.center] if picked.center else []), *([base_of(collection, key)] if with_base else [])]
-    with opened([*refs, *others], key, report=report or silent) as sources:
-        models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
-        most, place = min(kept, *key.shape), device_of(device)
-        tell = report or silent
+    key, options = find_layer(collection, layer), ComputeOptions.of(compute)
+    members_read = chosen(collection, key, members, about)
+    refs = [collection.refs[row] for row in members_read.rows]
+    center = members_read.center
+    others = [*([center] if center else []), *([base_of(collection, key)] if with_base else [])]
+    with open_models([*refs, *others], key, report=options.report) as sources:
+        models, center_source = sources[: len(refs)], sources[len(refs)] if center else None
+        rank = min(kept, *key.shape)
 
-        def work(place: torch.device) -> list[_Thin | None]:
-            found = _decomposed(models, center, key, most, about, place, budget, tell)
+        def decompose(device: torch.device) -> list[_Svd | None]:
+            parts = _decomposed(models, center_source, key, rank, about, device, options)
             if with_base:
                 own = dense(sources[-1], key, into=torch.empty(key.shape, dtype=torch.float64))
-                found.append(_of_matrix(own.to(place), most) if torch.isfinite(own).all() else None)
-            return found
+                parts.append(_of_matrix(own.to(device), rank) if torch.isfinite(own).all() else None)
+            return parts
 
-        found = or_here(work, place, report=tell, what=key.short)
-    labels = tuple(collection.labels[row] for row in picked.rows)
-    return _noun(key, (*labels, *([BASE] if with_base else [])), about, found)
+        parts = on_device_or_cpu(decompose, torch_device(options.device), report=options.report, what=key.short)
+    labels = tuple(collection.labels[row] for row in members_read.rows)
+    return _noun(key, (*labels, *([BASE] if with_base else [])), about, parts)
 
 
 def _decomposed(
     models: Sequence[Source],
     center: Source | None,
     key: LayerKey,
-    kept: int,
+    rank: int,
     about: str,
     device: torch.device,
-    budget: int,
-    report: Report,
-) -> list[_Thin | None]:
+    options: ComputeOptions,
+) -> list[_Svd | None]:
     """One decomposition a model, None where its weights are not finite."""
-    thin = key.name in models[0].thin and about in ("zero", "base")
-    kind = torch.float32 if thin else number_type("auto", models, key)
-    middle = None if thin else _finite_center(models, center, key, about, kind, budget, report)
-    buffer = torch.empty((0,) if thin else key.shape, dtype=kind)
+    factored = key.name in models[0].thin and about in ("zero", "base")
+    kind = torch.float32 if factored else product_dtype("auto", models, key)
+    middle = None if factored else _finite_center(models, center, key, about, kind, options)
+    buffer = torch.empty((0,) if factored else key.shape, dtype=kind)
     away = torch.empty(buffer.shape, dtype=torch.float64)
-    found: list[_Thin | None] = []
+    parts: list[_Svd | None] = []
     for index, source in enumerate(models):
         if middle is None:
-            found.append(_of_factors(source, key, kept))
+            parts.append(_of_factors(source, key, rank))
         else:
             torch.sub(dense(source, key, into=buffer), middle, out=away)
-            found.append(_of_matrix(away.to(device), kept) if torch.isfinite(away).all() else None)
-        report((index + 1) / len(models), f"{key.short}: directions of {index + 1} of {len(models)} models")
-    return found
+            parts.append(_of_matrix(away.to(device), rank) if torch.isfinite(away).all() else None)
+        options.report((index + 1) / len(models), f"{key.short}: directions of {index + 1} of {len(models)} models")
+    return parts
 
 
 def _finite_center(
@@ -117,13 +117,12 @@ def _finite_center(
     key: LayerKey,
     about: str,
     kind: torch.dtype,
-    budget: int,
-    report: Report,
+    options: ComputeOptions,
 ) -> Tensor:
     """The centre (m, p) in float64; where a model's NaN spoils the mean, the mean of the finite ones."""
 
     def of(sources: Sequence[Source]) -> Tensor:
-        return center_matrix(sources, center, key, about=about, kind=torch.float64, budget=budget, report=report)
+        return center_matrix(sources, center, key, about=about, kind=torch.float64, options=options)
 
     middle = of(models)
     if about != "mean" or torch.isfinite(middle).all():
@@ -132,51 +131,51 @@ def _finite_center(
     return of([source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()])
 
 
-def _of_matrix(matrix: Tensor, kept: int) -> _Thin:
+def _of_matrix(matrix: Tensor, rank: int) -> _Svd:
     """The decomposition of a dense (m, p) float64 matrix through the Gram of its smaller side."""
     if matrix.shape[0] < matrix.shape[1]:
-        flipped = _of_matrix(matrix.T, kept)
-        return _Thin(flipped.right, flipped.left, flipped.singular, flipped.norm2, flipped.residual)
+        flipped = _of_matrix(matrix.T, rank)
+        return _Svd(flipped.right, flipped.left, flipped.singular, flipped.norm2, flipped.residual)
     norm2 = float(torch.linalg.vector_norm(matrix).square())
     if matrix.shape[1] > EXACT_SIDE:
-        right, singular, residual = _iterated(matrix.float(), kept)
+        right, singular, residual = _iterated(matrix.float(), rank)
     else:
         values, vectors = torch.linalg.eigh(matrix.T @ matrix)
-        singular, right, residual = values.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :kept], 0.0
+        singular, right, residual = values.flip(0).clamp_min(0).sqrt(), vectors.flip(1)[:, :rank], 0.0
     # Divided by a small singular value the images would keep what rounding mixed into them of the strong ones: at
     # s / s_1 = 1e-5 that is 1e-3 in float32. From the strongest on, QR takes it out.
     left, inner = torch.linalg.qr(matrix @ right.double())
     turned = torch.where(inner.diagonal() < 0, -1.0, 1.0)
-    return _Thin((left * turned).float(), right.float(), singular, norm2, residual)
+    return _Svd((left * turned).float(), right.float(), singular, norm2, residual)
 
 
-def _iterated(matrix: Tensor, kept: int) -> tuple[Tensor, Tensor, float]:
-    """Block power iteration with Rayleigh-Ritz: right directions (p, kept), singular values, worst relative residual.
+def _iterated(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
+    """Block power iteration with Rayleigh-Ritz: right directions (p, rank), singular values, worst relative residual.
 
     Source: Halko, Martinsson, Tropp 2011, algorithm 4.4.
     """
     start = torch.Generator(device="cpu").manual_seed(0)
-    width = min(kept + _SPARE, matrix.shape[1])
+    width = min(rank + _SPARE, matrix.shape[1])
     block = torch.linalg.qr(torch.randn(matrix.shape[1], width, generator=start).to(matrix)).Q
-    singular, residual = torch.zeros(kept, dtype=torch.float64), float("inf")
+    singular, residual = torch.zeros(rank, dtype=torch.float64), float("inf")
     for _ in range(_MOST_STEPS):
         image = matrix @ block
         turn, values, vectors = torch.linalg.svd(image, full_matrices=False)
         block = block @ vectors.T
         back = matrix.T @ turn
-        singular = values[:kept].double()
+        singular = values[:rank].double()
         largest = float(values[0]) or 1.0
         residual = (
-            float(torch.linalg.vector_norm(back[:, :kept] - block[:, :kept] * values[:kept], dim=0).max()) / largest
+            float(torch.linalg.vector_norm(back[:, :rank] - block[:, :rank] * values[:rank], dim=0).max()) / largest
         )
         if residual < _RESIDUAL:
             break
         block = torch.linalg.qr(back).Q
-    return block[:, :kept], singular, residual
+    return block[:, :rank], singular, residual
 
 
-def _of_factors(source: Source, key: LayerKey, kept: int) -> _Thin | None:
-    """The exact decomposition of `scale * up @ down` from two thin QR factorisations, zeros beyond its rank."""
+def _of_factors(source: Source, key: LayerKey, rank: int) -> _Svd | None:
+    """The exact decomposition of `scale * up @ down` from the QR of both factors, zeros beyond its rank."""
     part = source.read(key.name)
     if not isinstance(part, LowRank):
         raise UwsError(f"{source.ref}: {key.name} is dense here and low-rank in other models")
@@ -185,23 +184,23 @@ def _of_factors(source: Source, key: LayerKey, kept: int) -> _Thin | None:
     out_basis, out_part = torch.linalg.qr(part.up.double())
     in_basis, in_part = torch.linalg.qr(part.down.double().T)
     left, values, right = torch.linalg.svd(out_part @ in_part.T * part.scale, full_matrices=False)
-    rank = min(kept, values.numel())
+    some = min(rank, values.numel())
     singular = torch.zeros(min(key.shape), dtype=torch.float64)
     singular[: values.numel()] = values
-    return _Thin(
-        torch.nn.functional.pad((out_basis @ left)[:, :rank], (0, kept - rank)),
-        torch.nn.functional.pad((in_basis @ right.T)[:, :rank], (0, kept - rank)),
+    return _Svd(
+        torch.nn.functional.pad((out_basis @ left)[:, :some], (0, rank - some)),
+        torch.nn.functional.pad((in_basis @ right.T)[:, :some], (0, rank - some)),
         singular,
         float(values.square().sum()),
         0.0,
     )
 
 
-def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_Thin | None]) -> Factors:
+def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_Svd | None]) -> Factors:
     first = next((part for part in found if part is not None), None)
     if first is None:
         raise UwsError(f"{key.name}: none of {len(found)} models has finite weights here")
-    empty = _Thin(first.left * 0, first.right * 0, first.singular * 0, 0.0, 0.0)
+    empty = _Svd(first.left * 0, first.right * 0, first.singular * 0, 0.0, 0.0)
     parts = [part or empty for part in found]
     # An iterated base knows fewer values than adapters about it, whose zeros are known: all are cut to what all have.
     values = min(part.singular.numel() for part in parts)

@@ -18,10 +18,10 @@ from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.center import dense
-from uws_core.passes.open_models import Report, silent
-from uws_core.passes.rebuild import State, rebuilt_layer, whole
+from uws_core.passes.options import Report, no_report
+from uws_core.passes.rebuild import Basis, State, rebuilt_layer, whole
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
-from uws_core.sources import open_source
+from uws_core.sources.opening import open_source
 from uws_core.zoo.evaluate import Evaluate as Evaluate
 
 # Rebuilt layers of as many models as fit are held at once.
@@ -51,7 +51,7 @@ def function_errors(
     question: FunctionQuestion,
     *,
     grams: Mapping[str, Gram],
-    report: Report | None = None,
+    report: Report = no_report,
 ) -> Iterator[FunctionPoint]:
     """Each chosen model's scores: as it is, at the reference, and rebuilt at each k, held out and in sample.
 
@@ -77,7 +77,7 @@ def function_errors(
             for scored in bench.points(batch, [row for row in usable if row not in fold]):
                 yield from scored
                 done += 1
-                (report or silent)(done / len(usable), f"{done} of {len(usable)} models rebuilt and scored")
+                report(done / len(usable), f"{done} of {len(usable)} models rebuilt and scored")
 
 
 def _errors(collection: Collection, question: FunctionQuestion, grams: Mapping[str, Gram]) -> tuple[HeldOut, ...]:
@@ -118,9 +118,9 @@ class _Bench:
 
     def points(self, batch: list[int], others: list[int]) -> Iterator[Iterator[FunctionPoint]]:
         """The points of some models of one held-out group, model by model."""
-        held, seen = self.rebuilt(batch, others), self.rebuilt(batch, self.usable)
+        held, in_sample = self.rebuilt(batch, others), self.rebuilt(batch, self.usable)
         for place, row in enumerate(batch):
-            at = {Way.HELD_OUT: _at(held, place), Way.IN_SAMPLE: _at(seen, place)}
+            at = {Way.HELD_OUT: _at(held, place), Way.IN_SAMPLE: _at(in_sample, place)}
             yield self.of_model(row, at)
 
     def of_model(self, row: int, rebuilt: Mapping[Way, Sequence[State]]) -> Iterator[FunctionPoint]:
@@ -144,10 +144,8 @@ class _Bench:
                 self.collection,
                 key,
                 models,
-                others,
+                Basis(others, ask.axis, ask.about),
                 kept=ask.kept,
-                axis=ask.axis,
-                about=ask.about,
                 known=self.grams[key.name],
             )
             for key in ask.layers

@@ -1,9 +1,10 @@
-"""THE pass over the weights: one layer of every model, read once, kept as an n x n matrix."""
+"""The pass over the weights: reads one layer of every model once and keeps an n x n matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -13,42 +14,34 @@ from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes import low_rank, workers
-from uws_core.passes.memory import carried, where_it_fits
-from uws_core.passes.moments import Moments, host
+from uws_core.passes.memory import on_device, where_it_fits
+from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.open_models import (
-    BUDGET,
-    Report,
-    device_of,
+    find_layer,
     full_single_precision,
-    is_thin,
-    layer_of,
-    number_type,
-    opened,
-    silent,
+    is_low_rank,
+    open_models,
+    product_dtype,
+    torch_device,
 )
+from uws_core.passes.options import ComputeKeywords, ComputeOptions
 from uws_core.sources.base import Rows, Source
-from uws_core.sources.slabs import slabs
+from uws_core.sources.files.row_slabs import slabs
 
 # Relative size of an eigenvalue that is rounding: float32 products with float64 sums, or float64 throughout.
 _FLOORS = {torch.float32: 1e-7, torch.float64: 1e-15}
 
 
 def gram(
-    collection: Collection,
-    layer: LayerKey | str,
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    budget: int = BUDGET,
-    rows: Rows = None,
-    report: Report | None = None,
+    collection: Collection, layer: LayerKey | str, *, rows: Rows = None, **compute: Unpack[ComputeKeywords]
 ) -> Gram:
     """The inner products of all models' weights in `layer` about their mean, shape (n, n), in float64.
 
     One streamed pass in at most `budget` bytes of slabs: the slab's mean is subtracted before squaring, because at
-    |dW|/|W| = 1e-3 float32 is 230 % wrong afterwards. Adapters go through their thin factors and are never multiplied
-    out. The base, where the collection has one with this layer, is one more row of the same pass; that of adapters is
-    the update zero. With `rows` only these rows of a dense layer are taken: the Grams of its blocks add up to its own.
+    |dW|/|W| = 1e-3 float32 is 230 % wrong afterwards. Adapters go through their low-rank factors and are never
+    multiplied out. The base, where the collection has one with this layer, is one more row of the same pass; that of
+    adapters is the update zero. With `rows` only these rows of a dense layer are taken: the Grams of its blocks add up
+    to its own. Keywords: `device`, `precision`, `budget`, `report`; see `ComputeOptions`.
     Price: `n^2 d` multiply-adds (less by symmetry), `n d` weights read.
 
     Raises:
@@ -57,116 +50,103 @@ def gram(
         SourceError: a model cannot be read, or changed since the collection was made.
         NotEnoughModels: fewer than two models have finite weights here.
     """
-    key = layer_of(collection, layer)
-    rows = None if is_thin(collection, key) else rows
-    refs = rows_of(collection, [key])
-    with opened(refs, key, rows=rows, report=report or silent) as sources, full_single_precision():
-        return of_opened(
-            collection, key, sources, device=device, precision=precision, budget=budget, rows=rows, report=report
-        )
+    key, options = find_layer(collection, layer), ComputeOptions.of(compute)
+    rows = None if is_low_rank(collection, key) else rows
+    refs = models_read(collection, [key])
+    with open_models(refs, key, rows=rows, report=options.report) as sources, full_single_precision():
+        return gram_of_sources(collection, key, sources, options, rows=rows)
 
 
-def rows_of(collection: Collection, layers: Sequence[LayerKey]) -> tuple[ModelRef, ...]:
+def models_read(collection: Collection, layers: Sequence[LayerKey]) -> tuple[ModelRef, ...]:
     """The models of a pass over these layers, and after them the base if it has a row in any of them."""
     base = collection.base
-    if base is None or not any(key.name in collection.base_layers and not is_thin(collection, key) for key in layers):
+    if base is None or not any(
+        key.name in collection.base_layers and not is_low_rank(collection, key) for key in layers
+    ):
         return collection.refs
     return (*collection.refs, base)
 
 
-def of_opened(
-    collection: Collection,
-    key: LayerKey,
-    sources: Sequence[Source],
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    budget: int = BUDGET,
-    rows: Rows = None,
-    report: Report | None = None,
+def gram_of_sources(
+    collection: Collection, key: LayerKey, sources: Sequence[Source], options: ComputeOptions, *, rows: Rows = None
 ) -> Gram:
-    """The same from the opened models of `rows_of`, of which the base may have no row in this layer."""
-    n, tell = len(collection), report or silent
-    thinly, with_base = key.name in sources[0].thin, collection.base is not None and key.name in collection.base_layers
-    kind = number_type(precision, sources[:n], key)
+    """The Gram from the opened models of `models_read`, of which the base may have no row in this layer."""
+    n = len(collection)
+    factors, with_base = key.name in sources[0].thin, collection.base is not None and key.name in collection.base_layers
+    kind = product_dtype(options.precision, sources[:n], key)
 
-    def work(place: torch.device, chunk: int) -> Moments:
-        if thinly:
-            return low_rank.sums(sources[:n], key, kind=kind, device=place, budget=budget, report=tell)
-        return _finite_sums(sources[: n + with_base], n, key, kind, place, chunk, budget, rows, tell)
+    def compute(device: torch.device, chunk: int) -> Moments:
+        if factors:
+            return low_rank.sums(sources[:n], key, kind=kind, device=device, options=options)
+        layer_pass = _LayerPass(
+            sources[: n + with_base], n, key, kind, device, chunk, options, rows or (0, key.shape[0])
+        )
+        return layer_pass.finite_sums()
 
-    sums, _ = where_it_fits(work, device_of(device), report=tell, what=key.short)
-    if thinly:
+    sums, _ = where_it_fits(compute, torch_device(options.device), report=options.report, what=key.short)
+    if factors:
         _check_enough(key, sums, sums.finite)
     part = key if rows is None else LayerKey(key.name, (rows[1] - rows[0], key.shape[1]))
     return _noun(collection, part, sums, with_base=with_base, floor=_FLOORS[kind])
 
 
-def _finite_sums(
-    sources: Sequence[Source],
-    n: int,
-    key: LayerKey,
-    kind: torch.dtype,
-    device: torch.device,
-    chunk: int,
-    budget: int,
-    rows: Rows,
-    report: Report,
-) -> Moments:
-    """The sums over the models whose weights are finite; a second pass only where the first met NaN or infinity.
+@dataclass(frozen=True, slots=True)
+class _LayerPass:
+    """One dense layer to sum: the first `n` sources are the models, one more is the base; `rows` (start, stop)."""
 
-    A third is needed where, without these, products of the rest still pass the largest number.
-    """
-    finite = np.ones(len(sources), dtype=np.bool_)
-    while True:
-        sums = _summed(sources, n, key, kind, device, chunk, budget, rows, report, finite)
-        unfit = sums.unfit()
-        if not unfit.any():
-            return sums
-        finite = finite & ~unfit
-        _check_enough(key, sums, finite[:n])
+    sources: Sequence[Source]
+    n: int
+    key: LayerKey
+    kind: torch.dtype
+    device: torch.device
+    chunk: int
+    options: ComputeOptions
+    rows: tuple[int, int]
 
+    def finite_sums(self) -> Moments:
+        """The sums over the models whose weights are finite; a second pass only where the first met NaN or infinity.
 
-def _summed(
-    sources: Sequence[Source],
-    n: int,
-    key: LayerKey,
-    kind: torch.dtype,
-    device: torch.device,
-    chunk: int,
-    budget: int,
-    rows: Rows,
-    report: Report,
-    finite: Bools,
-) -> Moments:
-    """One pass over the layer."""
+        A third is needed where, without these, products of the rest still exceed the largest number.
+        """
+        finite = np.ones(len(self.sources), dtype=np.bool_)
+        while True:
+            sums = self._sums(finite)
+            unfit = sums.unfit()
+            if not unfit.any():
+                return sums
+            finite = finite & ~unfit
+            _check_enough(self.key, sums, finite[: self.n])
 
-    def begin() -> Moments:
-        return Moments(models=n, finite=finite, kind=kind, device=device, chunk=chunk)
+    def _sums(self, finite: Bools) -> Moments:
+        """One pass over the layer."""
+        read_rows, count = 0, self.rows[1] - self.rows[0]
 
-    first, last = rows or (0, key.shape[0])
-    if device.type == "cpu" and len(sources) <= workers.MOST_MODELS:
-        read_rows = 0
-
-        def done(count: int) -> None:
+        def report_rows(more: int) -> None:
             nonlocal read_rows
-            read_rows += count
-            report(read_rows / (last - first), f"{key.short}: {read_rows} of {last - first} rows of {n} models")
+            read_rows += more
+            message = f"{self.key.short}: {read_rows} of {count} rows of {self.n} models"
+            self.options.report(read_rows / count, message)
 
-        return workers.summed(sources, key, (first, last), budget=budget, kind=kind, begin=begin, done=done)
-    sums = begin()
-    read = slabs(sources, key, dtype=kind, budget=budget, pin=device.type == "cuda", rows=rows)
-    for slab, values in carried(read, device):
-        sums.add(values)
-        report((slab.stop - first) / (last - first), f"{key.short}: {slab.stop} of {key.shape[0]} rows of {n} models")
-    return sums
+        def empty_sums() -> Moments:
+            return Moments(models=self.n, finite=finite, kind=self.kind, device=self.device, chunk=self.chunk)
+
+        if self.device.type == "cpu" and len(self.sources) <= workers.MOST_MODELS:
+            layer_slabs = workers.LayerSlabs(self.sources, self.key, self.rows, self.kind, self.options.budget)
+            return workers.parallel_sums(layer_slabs, empty_sums, report_rows)
+        sums = empty_sums()
+        pin, budget = self.device.type == "cuda", self.options.budget
+        read = slabs(self.sources, self.key, dtype=self.kind, budget=budget, pin=pin, rows=self.rows)
+        for slab, values in on_device(read, self.device):
+            sums.add(values)
+            report_rows(slab.stop - slab.start)
+        return sums
 
 
 def _check_enough(key: LayerKey, sums: Moments, finite: Bools) -> None:
     if finite.sum() < 2:
         raise NotEnoughModels(
             f"{key.name}: {int(finite.sum())} of {finite.size} models have finite weights here, two are needed; "
-            f"weights whose squares pass {sums.most:.1e} count as infinite in {sums.precision} precision"
+            f"weights whose squares exceed {sums.most:.1e} count as infinite in {sums.precision} precision"
         )
 
 
@@ -209,7 +189,7 @@ def _base_row(exact: _Centred, sums: Moments, n: int) -> BaseRow | None:
 
 def _about_exact_mean(sums: Moments, usable: Bools) -> _Centred:
     """Moves the centre from the slab means, rounded to the products' type, to the exact mean of the usable models."""
-    rows, toward = host(sums.gram), host(sums.to_center)
+    rows, toward = to_numpy(sums.gram), to_numpy(sums.to_center)
     rows = (rows + rows.T) / 2
     weights = np.zeros(rows.shape[0])
     weights[: usable.size][usable] = 1 / usable.sum()
@@ -224,23 +204,23 @@ def _entry_stats(sums: Moments, key: LayerKey, n: int) -> EntryStats:
     known = np.where(sums.finite, 1.0, np.nan)[:n]
 
     def of_models(values: Floats) -> Floats:
-        found = values[:n]
-        # A fourth power passes the largest float32 long before a square does, and then tells nothing.
-        return np.asarray(np.where(np.isfinite(found), found, np.nan) * known)
+        part = values[:n]
+        # A fourth power exceeds the largest float32 long before a square does; then it is unknown.
+        return np.asarray(np.where(np.isfinite(part), part, np.nan) * known)
 
     return EntryStats(
         count=key.entries,
-        power1=of_models(host(sums.power1)),
-        power2=of_models(host(sums.power2)),
-        power3=of_models(host(sums.power3)),
-        power4=of_models(host(sums.power4)),
-        largest=of_models(np.sqrt(host(sums.largest2))),
-        non_finite=host(sums.non_finite)[:n],
+        power1=of_models(to_numpy(sums.power1)),
+        power2=of_models(to_numpy(sums.power2)),
+        power3=of_models(to_numpy(sums.power3)),
+        power4=of_models(to_numpy(sums.power4)),
+        largest=of_models(np.sqrt(to_numpy(sums.largest2))),
+        non_finite=to_numpy(sums.non_finite)[:n],
     )
 
 
 def _left_out(collection: Collection, key: LayerKey, sums: Moments) -> tuple[LeftOut, ...]:
-    counts = host(sums.non_finite)
+    counts = to_numpy(sums.non_finite)
 
     def why(index: int) -> str:
         if index in sums.reasons:
@@ -256,6 +236,6 @@ def _left_out(collection: Collection, key: LayerKey, sums: Moments) -> tuple[Lef
 
 
 def _too_large(sums: Moments) -> str:
-    """Said of finite weights whose squares are not."""
+    """The reason for a model whose weights are finite and their squares are not."""
     way_out = ", which precision='double' may hold" if sums.precision == "single" else ""
-    return f"its weights are too large for {sums.precision} precision: their squares pass {sums.most:.1e}{way_out}"
+    return f"its weights are too large for {sums.precision} precision: their squares exceed {sums.most:.1e}{way_out}"

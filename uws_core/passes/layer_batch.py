@@ -1,58 +1,52 @@
-"""Several small layers in one opening of the models, which takes longer than reading them."""
+"""Several small layers from one opening of the models, which takes longer than reading them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 from uws_core.analysis.cores import one_core_each
 from uws_core.errors import Cancelled, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.gram import gram, of_opened, rows_of
-from uws_core.passes.open_models import BUDGET, Report, full_single_precision, opened, silent
-from uws_core.sources.ahead import fetch_ahead
+from uws_core.passes.gram import gram, gram_of_sources, models_read
+from uws_core.passes.open_models import full_single_precision, open_models
+from uws_core.passes.options import ComputeOptions
+from uws_core.sources.hub.prefetch import prefetch_layers
 
 
-def grams(
-    collection: Collection,
-    layers: Sequence[LayerKey],
-    *,
-    device: str = "auto",
-    precision: str = "auto",
-    budget: int = BUDGET,
-    report: Report | None = None,
-) -> list[Gram | UwsError]:
-    """What `gram` makes of each layer of one of `blocks.bunches`, or what is wrong with it alone.
+def batch_grams(collection: Collection, layers: Sequence[LayerKey], options: ComputeOptions) -> list[Gram | UwsError]:
+    """The Gram of each layer of one of `blocks.layer_batches`, or the error of this layer alone.
 
-    Nothing is returned before all models were found unchanged after the last read.
+    Returns only after all models were found unchanged after the last read.
 
     Raises:
         SourceError: a model cannot be opened, or changed meanwhile.
-        Cancelled: `report` was told to stop.
+        Cancelled: `options.report` raised it.
     """
-    told = {"device": device, "precision": precision, "budget": budget}
     if len(layers) == 1:
-        return [gram(collection, layers[0], report=report, **told)]  # type: ignore[arg-type]
-    total, behind, found, tell = sum(key.entries for key in layers), 0, list[Gram | UwsError](), report or silent
+        return [gram(collection, layers[0], **options.keywords)]
+    total, done, results = sum(key.entries for key in layers), 0, list[Gram | UwsError]()
 
     def inside(fraction: float, message: str) -> None:
-        tell((behind + fraction * key.entries) / total, message)
+        options.report((done + fraction * key.entries) / total, message)
 
-    with opened(rows_of(collection, layers)) as sources, full_single_precision():
-        thin = any(key.name in sources[0].thin for key in layers)
+    within = replace(options, report=inside)
+    with open_models(models_read(collection, layers)) as sources, full_single_precision():
+        low_rank = any(key.name in sources[0].thin for key in layers)
         # Dense layers would ask for it one by one, which takes as long as computing them.
-        with nullcontext() if thin else one_core_each():
-            fetch_ahead(sources, layers, report=report)
+        with nullcontext() if low_rank else one_core_each():
+            prefetch_layers(sources, layers, report=options.report)
             for key in layers:
-                # All of them may be more than is kept.
-                fetch_ahead(sources, [key], report=report)
+                # All layers together may be more than the cache keeps.
+                prefetch_layers(sources, [key], report=options.report)
                 try:
-                    found.append(of_opened(collection, key, sources, report=inside, **told))  # type: ignore[arg-type]
+                    results.append(gram_of_sources(collection, key, sources, within))
                 except Cancelled:
                     raise
                 except UwsError as error:
-                    found.append(error)
-                behind += key.entries
-                tell(behind / total, f"{key.short}: {len(collection)} models")
-    return found
+                    results.append(error)
+                done += key.entries
+                options.report(done / total, f"{key.short}: {len(collection)} models")
+    return results

@@ -1,6 +1,6 @@
-"""Layers computed, here or by an executor's workers, and stored as soon as they are done.
+"""Layers computed in this process or by an executor's workers, and stored as soon as they are done.
 
-torch is imported by what computes, not by a page that only looks results up.
+Imports torch only when it computes, so that a page that looks results up starts without it.
 """
 
 from __future__ import annotations
@@ -12,102 +12,100 @@ from dataclasses import dataclass, replace
 from uws_core.errors import Cancelled, StoreError, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.blocks import bunches
-from uws_core.passes.options import Effort, memory_of
+from uws_core.passes.blocks import layer_batches
+from uws_core.passes.options import ComputeOptions, budget_error_if_out_of_memory
 from uws_core.passes.progress import Progress
 from uws_core.store.codec import gram_bytes, gram_from, gram_key
-from uws_core.store.keyed_lock import TURNS
+from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import Store
 
-# How often somebody who pressed stop is heard while another scan has the layer.
-_BEAT_SECONDS = 0.2
+# How often a cancel is noticed while another scan of this process computes the layer.
+_POLL_SECONDS = 0.2
 
-# A layer with its Gram and why that could not be stored, or without one and what went wrong.
+# A layer with its Gram and the reason why it could not be stored, or without a Gram and with the error.
 Outcome = tuple[LayerKey, Gram | None, UwsError | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Scanning:
-    """What is scanned, where results go, how, and who hears how far it is."""
+class LayerScan:
+    """A scan of a collection into a store."""
 
     collection: Collection
-    place: Store
-    effort: Effort
+    store: Store
+    options: ComputeOptions
     progress: Progress
 
     def here(self, layers: Sequence[LayerKey]) -> Iterator[Outcome]:
-        """Each layer by a pass here, small ones several at once; one that another scan of this process has is awaited.
+        """Computes the layers in this process, small ones in batches; waits for those that another scan computes.
 
-        A layer is held only while it is computed, so that scans whose reader pauses hold up no other.
+        A layer is locked only while it is computed, so that a scan whose reader pauses holds up no other.
         """
         rest = list(layers)
         while rest:
             others = list[LayerKey]()
-            for bunch in bunches(self.collection, rest):
-                mine = TURNS.take(self._turn(layer) for layer in bunch)
+            for batch in layer_batches(self.collection, rest):
+                acquired = RESULT_LOCK.acquire_free(self._lock_key(layer) for layer in batch)
                 try:
-                    made = self._made([layer for layer in bunch if self._turn(layer) in mine])
+                    outcomes = self._batch([layer for layer in batch if self._lock_key(layer) in acquired])
                 finally:
-                    TURNS.give_back(mine)
-                yield from made
-                others += [layer for layer in bunch if self._turn(layer) not in mine]
+                    RESULT_LOCK.release(acquired)
+                yield from outcomes
+                others += [layer for layer in batch if self._lock_key(layer) not in acquired]
             rest = others
-            while rest and not TURNS.wait(self._turn(rest[0]), seconds=_BEAT_SECONDS):
+            while rest and not RESULT_LOCK.wait(self._lock_key(rest[0]), seconds=_POLL_SECONDS):
                 self.progress.beside(0, f"{rest[0].short}: another scan is reading it")
 
-    def spread(self, layers: Sequence[LayerKey], executor: Executor) -> Iterator[Outcome]:
-        """Each layer as the executor's workers finish."""
-        from uws_core.passes.distribute import spread
+    def distributed(self, layers: Sequence[LayerKey], executor: Executor) -> Iterator[Outcome]:
+        """Computes the layers with an executor's workers; yields each as it finishes."""
+        from uws_core.passes.distribute import distributed_grams
 
-        effort, beat = self.effort, self.progress.beside
-        made = spread(self.collection, layers, executor, options=effort.options, budget=effort.budget, beat=beat)
-        yield from (self._settled(layer, found) for layer, found in made)
+        results = distributed_grams(self.collection, layers, executor, options=self.options, beat=self.progress.beside)
+        yield from (self._stored(layer, result) for layer, result in results)
 
-    def _turn(self, layer: LayerKey) -> str:
-        return f"{self.place.path}/{gram_key(self.collection, layer, self.effort.precision)}"
+    def _lock_key(self, layer: LayerKey) -> str:
+        return f"{self.store.path}/{gram_key(self.collection, layer, self.options.precision)}"
 
-    def _made(self, layers: Sequence[LayerKey]) -> list[Outcome]:
-        """These layers, from the store where another scan was faster, computed and stored where not."""
-        there = {layer: looked_up(self.place, self.collection, layer, self.effort.precision) for layer in layers}
-        rest = [layer for layer, gram in there.items() if gram is None]
+    def _batch(self, layers: Sequence[LayerKey]) -> list[Outcome]:
+        """These layers: from the store where another scan has finished them meanwhile, else computed and stored."""
+        grams = {layer: stored_gram(self.store, self.collection, layer, self.options.precision) for layer in layers}
+        rest = [layer for layer, gram in grams.items() if gram is None]
+        results: Sequence[Gram | UwsError] = []
         try:
-            found = self._computed(rest) if rest else []
+            if rest:
+                with budget_error_if_out_of_memory(rest[0]):
+                    results = compute_batch(self.collection, rest, self.options, self.progress)
         except Cancelled:
             raise
         except UwsError as error:
-            found = [error] * len(rest)
-        made = [self._settled(layer, one) for layer, one in zip(rest, found, strict=True)]
-        return [(layer, gram, None) for layer, gram in there.items() if gram is not None] + made
+            results = [error] * len(rest)
+        computed = [self._stored(layer, result) for layer, result in zip(rest, results, strict=True)]
+        return [(layer, gram, None) for layer, gram in grams.items() if gram is not None] + computed
 
-    def _computed(self, layers: Sequence[LayerKey]) -> Sequence[Gram | UwsError]:
-        with memory_of(layers[0]):
-            return computed(self.collection, layers, self.effort, self.progress)
-
-    def _settled(self, layer: LayerKey, found: Gram | UwsError) -> Outcome:
-        """What became of a layer, stored if there is room."""
-        if isinstance(found, UwsError):
-            return layer, None, found
+    def _stored(self, layer: LayerKey, result: Gram | UwsError) -> Outcome:
+        """The outcome of a layer, whose Gram is stored if there is room."""
+        if isinstance(result, UwsError):
+            return layer, None, result
         try:
-            self.place.put(gram_key(self.collection, layer, self.effort.precision), gram_bytes(found))
+            self.store.put(gram_key(self.collection, layer, self.options.precision), gram_bytes(result))
         except StoreError as error:
-            return layer, found, error
-        return layer, found, None
+            return layer, result, error
+        return layer, result, None
 
 
-def computed(
-    collection: Collection, layers: Sequence[LayerKey], effort: Effort, progress: Progress
+def compute_batch(
+    collection: Collection, layers: Sequence[LayerKey], options: ComputeOptions, progress: Progress
 ) -> Sequence[Gram | UwsError]:
-    """The Grams of one of `bunches`, or what went wrong with single ones; reads weights.
+    """The Grams of one of `layer_batches`, or the errors of single layers; reads weights.
 
     Raises:
-        UwsError: what is wrong with all of them.
+        UwsError: what prevents all of them.
     """
-    from uws_core.passes.layer_batch import grams
+    from uws_core.passes.layer_batch import batch_grams
 
-    return grams(collection, layers, report=progress.inside(layers), **effort.options)
+    return batch_grams(collection, layers, replace(options, report=progress.inside(layers)))
 
 
-def looked_up(store: Store, collection: Collection, layer: LayerKey, precision: str) -> Gram | None:
+def stored_gram(store: Store, collection: Collection, layer: LayerKey, precision: str) -> Gram | None:
     """The Gram that the store has of a layer, under the collection's labels; a damaged one counts as none."""
     raw = store.get(gram_key(collection, layer, precision))
     if raw is None:
@@ -116,5 +114,5 @@ def looked_up(store: Store, collection: Collection, layer: LayerKey, precision: 
         gram = gram_from(raw)
     except StoreError:
         return None
-    # The same contents may stand in another folder under other names.
+    # The same contents may lie in another folder under other names.
     return replace(gram, labels=collection.labels) if gram.n == len(collection) else None

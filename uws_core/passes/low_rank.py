@@ -1,4 +1,4 @@
-"""The same sums for adapters, whose updates `scale * up @ down` are never multiplied out.
+"""The sums of the pass for adapters, whose updates `scale * up @ down` are never multiplied out.
 
 `<dW_i, dW_j> = s_i s_j sum((U_i^T U_j) * (D_i D_j^T))`: two products of `(sum r)^2 (m + p)` multiply-adds for all
 pairs at once, instead of `n m p` stored numbers.
@@ -16,8 +16,8 @@ from torch import Tensor
 from uws_core.errors import LayerError
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
-from uws_core.passes.moments import Moments, host
-from uws_core.passes.open_models import Report
+from uws_core.passes.moments import Moments, to_numpy
+from uws_core.passes.options import ComputeOptions, Report
 from uws_core.sources.base import Source
 
 # Rank rows of one block of products; two float32 blocks of 1024 x 8000 are 64 MB.
@@ -25,7 +25,7 @@ _BLOCK_ROWS = 1024
 
 
 def sums(
-    sources: Sequence[Source], layer: LayerKey, *, kind: torch.dtype, device: torch.device, budget: int, report: Report
+    sources: Sequence[Source], layer: LayerKey, *, kind: torch.dtype, device: torch.device, options: ComputeOptions
 ) -> Moments:
     """The sums of the pass, with raw inner products in `gram` (about zero) and no moments beyond the second.
 
@@ -33,27 +33,29 @@ def sums(
         LayerError: one model holds this layer as a dense matrix, the others as factors.
         BudgetError: the factors of all models do not fit four times the budget.
     """
-    parts = _read(sources, layer, kind, budget)
+    parts = _read(sources, layer, kind, options.budget)
     counts = [_non_finite(part, layer) for part in parts]
     finite = np.array(counts) == 0
-    found = Moments(models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
+    moments = Moments(models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
     ups = torch.cat([_scaled(part, alive, kind) for part, alive in zip(parts, finite, strict=True)], dim=1).to(device)
     downs = torch.cat([_or_zero(part.down, alive, kind) for part, alive in zip(parts, finite, strict=True)]).to(device)
     owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
-    found.gram = host(_inner_products(ups, downs, owner.to(device), len(parts), layer, report))
-    entries = host(ups.double().sum(0) * downs.double().sum(1))
-    found.power1 = np.bincount(owner.numpy(), weights=entries, minlength=len(parts))
-    # A factor, or its scale, may be finite and what it becomes here not; no model's products feel another's.
-    found.drop(found.finite & ~np.isfinite(found.gram.diagonal() + found.power1))
+    moments.gram = to_numpy(_inner_products(ups, downs, owner.to(device), len(parts), layer, options.report))
+    entries = to_numpy(ups.double().sum(0) * downs.double().sum(1))
+    moments.power1 = np.bincount(owner.numpy(), weights=entries, minlength=len(parts))
+    # A factor and its scale may be finite and their product not; no model's products depend on another's.
+    moments.drop(moments.finite & ~np.isfinite(moments.gram.diagonal() + moments.power1))
     # Cubes and fourth powers would need the product itself.
-    found.power3, found.power4, found.largest2 = (np.full(len(parts), np.nan) for _ in range(3))
-    found.non_finite = np.array(counts, dtype=np.float64)
-    found.reasons |= {i: f"its scale is {part.scale}" for i, part in enumerate(parts) if not math.isfinite(part.scale)}
-    return found
+    moments.power3, moments.power4, moments.largest2 = (np.full(len(parts), np.nan) for _ in range(3))
+    moments.non_finite = np.array(counts, dtype=np.float64)
+    moments.reasons |= {
+        i: f"its scale is {part.scale}" for i, part in enumerate(parts) if not math.isfinite(part.scale)
+    }
+    return moments
 
 
 def _inner_products(ups: Tensor, downs: Tensor, owner: Tensor, n: int, layer: LayerKey, report: Report) -> Tensor:
-    """`(n, n)` float64 from up (m, R) and down (R, p), block of rank rows by block, only the pairs not met before."""
+    """`(n, n)` float64 from up (m, R) and down (R, p), block of rank rows by block, each pair once."""
     ranks = downs.shape[0]
     gram = torch.zeros(n, n, dtype=torch.float64, device=ups.device)
     starts = _block_starts(owner)
@@ -86,7 +88,7 @@ def _block_starts(owner: Tensor) -> list[int]:
 
 
 def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget: int) -> list[LowRank]:
-    """Every model's factors, read only as long as they fit: those of a small file may be large."""
+    """Every model's factors; stops with an error as soon as they do not fit, since a small file may hold large ones."""
     parts, held = list[LowRank](), 0
     for source in sources:
         part = source.read(layer.name)
@@ -107,7 +109,7 @@ def _or_zero(values: Tensor, alive: bool, kind: torch.dtype) -> Tensor:
 
 
 def _non_finite(part: LowRank, layer: LayerKey) -> int:
-    """How many numbers are NaN or infinite; a scale that is makes all entries so."""
+    """How many numbers are NaN or infinite; all entries where the scale is."""
     if not math.isfinite(part.scale):
         return layer.entries
     return int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())

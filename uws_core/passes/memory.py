@@ -1,4 +1,4 @@
-"""The memory of the device: how much a chunk may take, the way of a slab there, and what is done where it is short."""
+"""The memory of the device: the size of a chunk, copies of slabs to a GPU, and the way out where memory is short."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from uws_core.nouns.sizes import bytes_text
-from uws_core.passes.open_models import Report
-from uws_core.sources.slabs import Slab
+from uws_core.passes.options import Report
+from uws_core.sources.files.row_slabs import Slab
 
 # Columns are worked on in chunks that stay in the processor's cache over the half dozen sweeps each chunk gets;
 # on a GPU a chunk only has to be large enough to keep it busy, and two more of its size are needed beside it.
@@ -34,9 +34,9 @@ def chunk_bytes(device: torch.device) -> int:
 def where_it_fits(
     work: Callable[[torch.device, int], _T], device: torch.device, *, report: Report, what: str
 ) -> tuple[_T, torch.device]:
-    """What `work(device, chunk)` returns, and where; with smaller chunks, then on the processor, where memory is short.
+    """What `work(device, chunk)` returns, and the device; with smaller chunks, then on the CPU, where memory is short.
 
-    `report` is told of each step, because the numbers take longer then.
+    `report` is called at each step, because the pass takes longer then.
     """
     if device.type != "cpu":
         chunk = chunk_bytes(device)
@@ -53,8 +53,8 @@ def where_it_fits(
     return work(here, chunk_bytes(here)), here
 
 
-def or_here(work: Callable[[torch.device], _T], device: torch.device, *, report: Report, what: str) -> _T:
-    """What `work(device)` returns, or on the processor where the device's memory is short; `report` is told of that."""
+def on_device_or_cpu(work: Callable[[torch.device], _T], device: torch.device, *, report: Report, what: str) -> _T:
+    """What `work(device)` returns, computed on the CPU where the device's memory is short; `report` is called then."""
     if device.type != "cpu":
         with suppress(torch.OutOfMemoryError):
             return work(device)
@@ -63,7 +63,7 @@ def or_here(work: Callable[[torch.device], _T], device: torch.device, *, report:
     return work(torch.device("cpu"))
 
 
-def carried(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Slab, Tensor]]:
+def on_device(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Slab, Tensor]]:
     """Each slab with its values (n, entries) on the device, which may be overwritten until the next is asked for.
 
     On a GPU the copies have a stream of their own and two buffers there: one slab is copied while the products of the

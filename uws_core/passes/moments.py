@@ -21,7 +21,7 @@ class Moments:
     `gram` (rows, rows), `to_center` (rows,) and `center_norm2` are about the slab means; `power1`, `power3` and
     `power4` are sums of the entries' powers (the second follows from the others), `largest2` is the largest square.
     All are float64; the products of one chunk are formed in `kind`. On the processor the work is numpy's, which takes
-    half a product with itself from the other and one core for the rest; on a GPU it is torch's, in the same words.
+    half a product with itself from the other and one core for the rest; on a GPU it is torch's, with the same calls.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Moments:
 
     @property
     def precision(self) -> str:
-        """What that type is called: `single` or `double`."""
+        """The name of that type: `single` or `double`."""
         return "double" if self.kind == torch.float64 else "single"
 
     def unfit(self) -> Bools:
@@ -75,15 +75,15 @@ class Moments:
         Where each row is finite by itself and some product is not, these are all rows with entries so large that a
         chunk of their products may pass the largest number: without them every product is finite.
         """
-        largest2 = host(self.largest2)
+        largest2 = to_numpy(self.largest2)
         alone = ~np.isfinite(largest2)
         products = (self.gram, self.to_center, self._center_norm2, self.power1)
-        if alone.any() or all(np.isfinite(host(part)).all() for part in products):
+        if alone.any() or all(np.isfinite(to_numpy(part)).all() for part in products):
             return np.asarray(alone)
         return np.asarray(largest2 > self.most / (4 * self._widest))
 
     def drop(self, rows: Bools) -> None:
-        """Takes rows out of sums about zero, in which no row feels another."""
+        """Sets rows of sums about zero to 0; there no row depends on another."""
         index = self._lib.asarray(np.flatnonzero(rows), **self._place)
         self.gram[index], self.gram[:, index], self.power1[index] = 0.0, 0.0, 0.0
         self.finite = self.finite & ~rows
@@ -160,6 +160,6 @@ def _all_equal(rows: Any) -> bool:  # noqa: ANN401 -- an array of numpy or of to
     return bool((rows[0] == rows[-1]).all()) and bool((rows == rows[0]).all())
 
 
-def host(values: Any) -> Floats:  # noqa: ANN401 -- an array of numpy or of torch
-    """The numbers as numpy has them, wherever they lie."""
+def to_numpy(values: Any) -> Floats:  # noqa: ANN401 -- an array of numpy or of torch
+    """The values as a numpy array, from any device."""
     return np.asarray(values.cpu().numpy() if isinstance(values, Tensor) else values)

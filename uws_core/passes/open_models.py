@@ -1,57 +1,52 @@
-"""What every pass needs before it starts: the layer, the opened models, a device and a number type."""
+"""The start of every pass: its layer, the opened models, a device and a number type."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import torch
 
 from uws_core.errors import LayerError, UwsError
-from uws_core.nouns.cost import BUDGET as BUDGET
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.sources import on_hub, open_source, watched
-from uws_core.sources.ahead import fetch_ahead
-from uws_core.sources.base import Rows, Source
-from uws_core.sources.kept import Watched
+from uws_core.passes.options import Report, no_report
+from uws_core.sources.base import Rows, Source, on_hub
+from uws_core.sources.hub.prefetch import prefetch_layers
+from uws_core.sources.opening import cached_source, open_source
+from uws_core.sources.source_cache import CachedSource
 
-Report = Callable[[float, str], None]
-# Opening a model that this process has not met waits for its headers.
+# Opening a model that this process has not opened before waits for its headers.
 _OPENERS = 8
 
 _TYPES = {"single": torch.float32, "double": torch.float64}
 
 
-def silent(fraction: float, message: str) -> None:
-    """The report of a caller who wants none."""
-
-
-def layer_of(collection: Collection, layer: LayerKey | str) -> LayerKey:
+def find_layer(collection: Collection, layer: LayerKey | str) -> LayerKey:
     """The collection's layer of that name.
 
     Raises:
         LayerError: it has none; the message names the nearest ones.
     """
     name = layer if isinstance(layer, str) else layer.name
-    found = collection.by_name.get(name)
-    if found is None:
+    key = collection.by_name.get(name)
+    if key is None:
         from difflib import get_close_matches
 
         near = get_close_matches(name, collection.by_name, n=3) or [key.name for key in collection.layers[:3]]
         raise LayerError(f"{collection.name} has no layer {name!r}; it has {len(collection.layers)}, among them {near}")
-    return found
+    return key
 
 
 @contextmanager
-def opened(
-    refs: Sequence[ModelRef], layer: LayerKey | None = None, *, rows: Rows = None, report: Report = silent
+def open_models(
+    refs: Sequence[ModelRef], layer: LayerKey | None = None, *, rows: Rows = None, report: Report = no_report
 ) -> Iterator[list[Source]]:
     """Every model, opened; a source holds no open file, so there may be ten thousand.
 
-    With `layer`, what lies on the Hub of it is fetched at once, before it is read in order. A model's files that were
-    exchanged meanwhile are noticed at the end: half of one and half of the other is no result. Price of that: a look at
-    each file's entry, and a new digest only where it changed, or had just been written.
+    With `layer`, its bytes on the Hub are fetched in parallel before it is read in order. At the end each model's files
+    are checked: a model whose files changed during the read is an error. The check costs one `stat` a file, and a new
+    digest only where the file changed or had just been written.
 
     Raises:
         SourceError: a model cannot be opened, or changed since its commit was taken or while it was read.
@@ -60,25 +55,25 @@ def opened(
         models = _watched(refs)
         sources = [stack.enter_context(model.source) for model in models]
         if layer is not None:
-            fetch_ahead(sources, [layer], rows=rows, report=report)
+            prefetch_layers(sources, [layer], rows=rows, report=report)
         yield sources
         for model in models:
-            if not model.stands():
+            if not model.is_unchanged():
                 open_source(model.ref)
 
 
-def open_all(refs: Sequence[ModelRef]) -> list[Source]:
+def open_sources(refs: Sequence[ModelRef]) -> list[Source]:
     """The models in order, opened several at once where that may wait for a network."""
     return [model.source for model in _watched(refs)]
 
 
-def is_thin(collection: Collection, layer: LayerKey) -> bool:
+def is_low_rank(collection: Collection, layer: LayerKey) -> bool:
     """Whether the models hold the layer as factors of an update, so that their base is the update zero."""
-    with watched(collection.refs[0]).source as source:
+    with cached_source(collection.refs[0]).source as source:
         return layer.name in source.thin
 
 
-def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
+def product_dtype(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
     """The type products are formed in: `single`, `double`, or for `auto` double only where weights are stored so.
 
     Single precision with float64 sums over slabs keeps eigenvalues to 1e-6 of the largest, because the mean is
@@ -91,7 +86,7 @@ def number_type(precision: str, sources: Sequence[Source], layer: LayerKey) -> t
     return _TYPES[precision]
 
 
-def device_of(device: str) -> torch.device:
+def torch_device(device: str) -> torch.device:
     """The device that `device` names; `auto` is CUDA where there is one.
 
     Raises:
@@ -121,8 +116,8 @@ def full_single_precision() -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-def _watched(refs: Sequence[ModelRef]) -> list[Watched]:
+def _watched(refs: Sequence[ModelRef]) -> list[CachedSource]:
     if not any(on_hub(ref) for ref in refs):
-        return [watched(ref) for ref in refs]
+        return [cached_source(ref) for ref in refs]
     with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
-        return list(pool.map(watched, refs))
+        return list(pool.map(cached_source, refs))

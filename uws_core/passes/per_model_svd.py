@@ -1,4 +1,4 @@
-"""Each model's own singular values about what its error is relative to: what sharing has to beat.
+"""Per-model truncated SVD: the baseline that a shared subspace must beat.
 
 Held out with its group `F`, a model lies at `W_h - M_S` from the mean of the others `S`. With `M` the mean of all that
 is `(W_h - M) + sum_F (W - M) / |S|`, so that one group at a time is enough. Leaving out one model alone that is
@@ -17,11 +17,13 @@ from torch import Tensor
 from uws_core.analysis.residuals import OTHERS
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
+from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.factors import EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, chosen, dense
-from uws_core.passes.open_models import BUDGET, Report, layer_of, number_type, opened, silent
+from uws_core.passes.open_models import find_layer, open_models, product_dtype
+from uws_core.passes.options import ComputeOptions
 from uws_core.passes.projection import check_layer
 from uws_core.sources.base import Source
 
@@ -29,42 +31,43 @@ from uws_core.sources.base import Source
 KEPT = 32
 
 
-def own_factors(
+def per_model_svds(
     collection: Collection,
     layer: LayerKey | str,
     *,
     groups: Sequence[Hashable],
     members: Members = None,
-    budget: int = BUDGET,
-    report: Report | None = None,
+    options: ComputeOptions | None = None,
 ) -> Factors:
     """Each chosen model's singular values about the mean of the models outside its group; no directions are kept.
 
     `groups` holds one label for each model of the collection. Models with non-finite weights are not usable and in no
-    mean. Price: two reads of the weights (a third where a group does not fit `budget` bytes), and for each model the
+    mean. Price: two reads of the weights (a third where a group does not fit the budget), and for each model the
     eigenvalues of its smaller side, in float64.
 
     Raises:
         NotEnoughModels: another number of labels than models, or fewer than two groups among the usable ones.
     """
-    key, picked = layer_of(collection, layer), chosen(collection, layer_of(collection, layer), members, "mean")
+    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
+    picked = chosen(collection, key, members, "mean")
     if len(groups) != len(collection):
         raise NotEnoughModels(
             f"One group label for each of {len(collection)} models was expected, {len(groups)} were given"
         )
-    with opened([collection.refs[row] for row in picked.rows], key, report=report or silent) as sources:
-        usable, mean = _middle(sources, key, budget, report or silent)
+    with open_models([collection.refs[row] for row in picked.rows], key, report=options.report) as sources:
+        usable, mean = _mean(sources, key, options)
         folds = _folds([groups[row] for row in picked.rows], usable, key)
-        found: dict[int, tuple[Floats, float]] = {}
+        svds: dict[int, tuple[Floats, float]] = {}
         for fold in folds:
-            apart = _apart([sources[place] for place in fold], key, mean, sum(usable) - len(fold), budget)
-            for place, matrix in zip(fold, apart, strict=True):
-                found[place] = _singular(matrix)
-                (report or silent)(len(found) / sum(usable), f"{key.short}: own SVD of {len(found)} models")
-    return _noun(key, [collection.labels[row] for row in picked.rows], OTHERS, found)
+            others = sum(usable) - len(fold)
+            matrices = _about_others([sources[row] for row in fold], key, mean, others, options.budget)
+            for row, matrix in zip(fold, matrices, strict=True):
+                svds[row] = _singular(matrix)
+                options.report(len(svds) / sum(usable), f"{key.short}: own SVD of {len(svds)} models")
+    return _noun(key, [collection.labels[row] for row in picked.rows], OTHERS, svds)
 
 
-def own_newcomer(
+def unseen_model_svd(
     collection: Collection,
     layer: LayerKey | str,
     model: ModelRef,
@@ -72,38 +75,36 @@ def own_newcomer(
     label: str,
     reference: str = "mean",
     members: Members = None,
-    budget: int = BUDGET,
+    options: ComputeOptions | None = None,
 ) -> Factors:
-    """The same of one model outside the collection, about the chosen models' `mean`, `zero` or the `base`.
+    """The singular values of one model outside the collection, about the chosen models' `mean`, `zero` or the `base`.
 
     Price: one read of the chosen models about their mean, and one decomposition.
 
     Raises:
         LayerError: the model lacks the layer or has NaN in it, or there is no such reference.
     """
-    key = layer_of(collection, layer)
+    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
     picked = chosen(collection, key, members, reference)
     refs = [collection.refs[row] for row in picked.rows] if reference == "mean" else []
-    with opened([model, *refs, *([picked.center] if picked.center else [])], key) as sources:
+    with open_models([model, *refs, *([picked.center] if picked.center else [])], key) as sources:
         check_layer(sources[0], key)
         if reference == "mean":
-            _, middle = _middle(sources[1:], key, budget)
+            _, middle = _mean(sources[1:], key, options)
         else:
-            kind = number_type("auto", sources, key)
+            kind = product_dtype("auto", sources, key)
             center = sources[1] if picked.center else None
-            middle = center_matrix(sources[:1], center, key, about=reference, kind=kind, budget=budget)
+            middle = center_matrix(sources[:1], center, key, about=reference, kind=kind, options=options)
         away = dense(sources[0], key, into=torch.empty_like(middle)).sub_(middle)
     if not torch.isfinite(away).all():
         raise LayerError(f"{model}: weights are NaN or infinite in {key.name}; it cannot be compared there")
     return _noun(key, [label], OTHERS if reference == "mean" else reference, {0: _singular(away)})
 
 
-def _middle(
-    sources: Sequence[Source], key: LayerKey, budget: int, report: Report = silent
-) -> tuple[list[bool], Tensor]:
+def _mean(sources: Sequence[Source], key: LayerKey, options: ComputeOptions) -> tuple[list[bool], Tensor]:
     """Which models are finite, and the mean (m, p) of those."""
-    kind = number_type("auto", sources, key)
-    mean = center_matrix(sources, None, key, about="mean", kind=kind, budget=budget, report=report)
+    kind = product_dtype("auto", sources, key)
+    mean = center_matrix(sources, None, key, about="mean", kind=kind, options=options)
     if torch.isfinite(mean).all():
         return [True] * len(sources), mean
     buffer = torch.empty_like(mean)
@@ -111,7 +112,7 @@ def _middle(
     finite = [source for source, good in zip(sources, usable, strict=True) if good]
     if not finite:
         raise NotEnoughModels(f"{key.name}: none of {len(sources)} models has finite weights here")
-    return usable, center_matrix(finite, None, key, about="mean", kind=kind, budget=budget)
+    return usable, center_matrix(finite, None, key, about="mean", kind=kind, options=options)
 
 
 def _folds(labels: Sequence[Hashable], usable: Sequence[bool], key: LayerKey) -> list[list[int]]:
@@ -125,7 +126,7 @@ def _folds(labels: Sequence[Hashable], usable: Sequence[bool], key: LayerKey) ->
     return list(folds.values())
 
 
-def _apart(fold: Sequence[Source], key: LayerKey, mean: Tensor, others: int, budget: int) -> Iterator[Tensor]:
+def _about_others(fold: Sequence[Source], key: LayerKey, mean: Tensor, others: int, budget: int) -> Iterator[Tensor]:
     """The models of one group (m, p), each about the mean of the others."""
 
     def away() -> Iterator[Tensor]:

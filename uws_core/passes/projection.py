@@ -1,35 +1,31 @@
-"""Models against a subspace they were not part of: newcomers on every axis, and held-out groups on the side axes.
-
-On the models axis a stored Gram answers all about its own members; a newcomer needs its inner products with them.
-On a side axis the basis is that of the others' stacked rows (or columns), so the weights are read once more.
-"""
+"""The inner products of a model outside a collection with its models: the row that it adds to a Gram."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from uws_core.errors import LayerError
+from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.nouns.newcomer import Newcomer
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import (
-    BUDGET,
-    Report,
+    find_layer,
     full_single_precision,
-    is_thin,
-    layer_of,
-    number_type,
-    opened,
-    silent,
+    is_low_rank,
+    open_models,
+    product_dtype,
 )
-from uws_core.sources import open_source
+from uws_core.passes.options import ComputeOptions, no_report
 from uws_core.sources.base import Source
-from uws_core.sources.slabs import slabs
+from uws_core.sources.files.row_slabs import slabs
+from uws_core.sources.opening import open_source
 
 
 def comparable(collection: Collection, model: ModelRef) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...]]:
@@ -59,36 +55,34 @@ def check_layer(source: Source, key: LayerKey) -> None:
         raise LayerError(f"{source.ref}: {key.name}: {_why(key, own.get(key.name))}")
 
 
-def newcomer(
+def unseen_model_row(
     collection: Collection,
     layer: LayerKey | str,
     model: ModelRef,
     *,
     gram: Gram,
     label: str = "",
-    precision: str = "auto",
-    budget: int = BUDGET,
-    report: Report | None = None,
+    options: ComputeOptions | None = None,
 ) -> Newcomer:
     """The row that a model outside the collection adds to its Gram of this layer: one pass over all models.
 
-    `gram` is the collection's own of this layer: its usable models make the mean. `label` names the newcomer; by
+    `gram` is the collection's own of this layer: its usable models make the mean. `label` names the unseen model; by
     default its reference does. Price: `n d` weights read and as many multiply-adds.
 
     Raises:
         LayerError: the model lacks the layer, has it in another shape, or has NaN or infinity in it.
         SourceError: a model cannot be read.
     """
-    key = layer_of(collection, layer)
-    dense_base = gram.base is not None and collection.base is not None and not is_thin(collection, key)
+    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
+    dense_base = gram.base is not None and collection.base is not None and not is_low_rank(collection, key)
     rows = np.flatnonzero(gram.usable)
     refs = [collection.refs[row] for row in rows]
     extra = [model, *([collection.base] if dense_base and collection.base else [])]
-    with opened([*refs, *extra], key, report=report or silent) as sources, full_single_precision():
+    with open_models([*refs, *extra], key, report=options.report) as sources, full_single_precision():
         check_layer(sources[rows.size], key)
-        kind = number_type(precision, sources[: rows.size], key)
-        route = _by_models if key.name in sources[0].thin else _by_slabs
-        toward, own = route(sources, rows.size, key, kind=kind, budget=budget, report=report or silent)
+        kind = product_dtype(options.precision, sources[: rows.size], key)
+        products = _by_models if key.name in sources[0].thin else _by_slabs
+        toward, own = products(sources, rows.size, key, kind, options)
     if not (np.isfinite(toward).all() and np.isfinite(own).all()):
         raise LayerError(f"{model}: weights are NaN or infinite in {key.name}; it cannot be compared there")
     return _row(gram, rows, key, label or str(model), toward, own)
@@ -97,8 +91,8 @@ def newcomer(
 def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray) -> Newcomer:
     """The noun, moved from the slab means (rounded to the products' type) to the exact mean.
 
-    `toward` (n, t) holds the models' inner products with the newcomer, a dense base and the mean, `own` (t,) the
-    newcomer's; the mean of `toward` is what rounding moved the centre by.
+    `toward` (n, t) holds the models' inner products with the unseen model, a dense base and the mean, `own` (t,) its
+    own; the mean of `toward` is what rounding moved the centre by.
     """
     moved = toward.mean(axis=0)
     to_models = np.zeros(gram.n)
@@ -118,34 +112,34 @@ def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.nda
 
 
 def _by_slabs(
-    sources: Sequence[Source], n: int, key: LayerKey, *, kind: torch.dtype, budget: int, report: Report
+    sources: Sequence[Source], n: int, key: LayerKey, kind: torch.dtype, options: ComputeOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inner products (n, t) and (t,) with the newcomer, the base where there is one, and the mean, about the mean."""
+    """Inner products (n, t) and (t,) about the mean with the unseen model, the base if there is one, and the mean."""
     toward, own = _zeros(sources, n)
-    for slab in slabs(sources, key, dtype=kind, budget=budget):
+    for slab in slabs(sources, key, dtype=kind, budget=options.budget):
         rows = slab.values.flatten(1)
         mean = rows[:n].mean(dim=0)
         rows -= mean
         others = torch.cat([rows[n:], mean[None]])
         toward += (rows[:n] @ others.T).double()
         own += (others @ others[0]).double()
-        report(slab.stop / key.shape[0], f"{key.short}: {slab.stop} of {key.shape[0]} rows")
+        options.report(slab.stop / key.shape[0], f"{key.short}: {slab.stop} of {key.shape[0]} rows")
     return toward.numpy(), own.numpy()
 
 
 def _by_models(
-    sources: Sequence[Source], n: int, key: LayerKey, *, kind: torch.dtype, budget: int, report: Report
+    sources: Sequence[Source], n: int, key: LayerKey, kind: torch.dtype, options: ComputeOptions
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same for adapters, one multiplied out at a time; their base is the update zero and no row of its own."""
     toward, own = _zeros(sources, n)
-    mean = center_matrix(sources[:n], None, key, about="mean", kind=kind, budget=budget)
+    mean = center_matrix(sources[:n], None, key, about="mean", kind=kind, options=replace(options, report=no_report))
     extra = [dense(source, key, into=torch.empty(key.shape, dtype=kind)).sub_(mean) for source in sources[n:]]
     others = torch.stack([*extra, mean]).flatten(1)
     own += (others @ others[0]).double()
     buffer = torch.empty(key.shape, dtype=kind)
     for index, source in enumerate(sources[:n]):
         toward[index] = (others @ dense(source, key, into=buffer).sub_(mean).flatten()).double()
-        report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
+        options.report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
     return toward.numpy(), own.numpy()
 
 

@@ -1,9 +1,10 @@
-"""Networks put together again from a shared subspace: the only question besides the passes that reads weights."""
+"""Networks rebuilt from a shared subspace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,16 +12,30 @@ from torch import Tensor
 
 from uws_core.analysis.heldout import combinations
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.gram import gram
-from uws_core.passes.open_models import BUDGET, layer_of, opened
-from uws_core.sources import open_source
+from uws_core.passes.open_models import find_layer, open_models
+from uws_core.passes.options import ComputeOptions
 from uws_core.sources.base import Source, Whole
-from uws_core.sources.slabs import slabs
+from uws_core.sources.files.row_slabs import slabs
+from uws_core.sources.opening import open_source
 
 State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A shared subspace: the models that span it (None is all), its axis and its centre.
+
+    On the side axes the centre is the mean of these models.
+    """
+
+    others: Sequence[int] | None = None
+    axis: Axis = Axis.MODELS
+    about: str = "mean"
 
 
 def rebuild(
@@ -28,31 +43,28 @@ def rebuild(
     model: int,
     *,
     kept: int,
-    others: Sequence[int] | None = None,
+    basis: Basis | None = None,
     layers: Sequence[LayerKey | str] | None = None,
-    axis: Axis | str = Axis.MODELS,
-    about: str = "mean",
     grams: Mapping[str, Gram] | None = None,
 ) -> State:
-    """The state dict of one model with the named layers (None: all) rebuilt at `kept` directions of the others.
+    """The state dict of one model with the named layers (None: all) rebuilt at `kept` directions of the basis.
 
-    `others` are the models that make the subspace; None is all of them, the model included. Tensors that are not
-    named stay the model's own. `grams` holds Grams that are known by layer name; the models axis makes what is
-    missing. On the side axes the centre is the others' mean. Each layer of each of the others is read once.
+    The default basis is all models, this one included, on the models axis about the mean. Tensors that are not named
+    stay the model's own. `grams` holds known Grams by layer name; on the models axis missing ones are computed. Each
+    layer of each model of the basis is read once.
 
     Raises:
         NotEnoughModels: no others.
         LayerError: an unknown layer, or a model of which only updates are stored.
         SourceError: a model cannot be read.
     """
-    keys = [layer_of(collection, layer) for layer in (layers if layers is not None else collection.layers)]
-    rows = list(range(len(collection))) if others is None else list(others)
-    rebuilt = {}
-    for key in keys:
-        known = (grams or {}).get(key.name)
-        rebuilt[key.name] = rebuilt_layer(
-            collection, key, [model], rows, kept=[kept], axis=Axis(axis), about=about, known=known
+    keys = [find_layer(collection, layer) for layer in (layers if layers is not None else collection.layers)]
+    rebuilt = {
+        key.name: rebuilt_layer(
+            collection, key, [model], basis or Basis(), kept=[kept], known=(grams or {}).get(key.name)
         )[0, 0]
+        for key in keys
+    }
     with whole(collection, model) as source:
         return source.put(source.state(), rebuilt)
 
@@ -61,25 +73,23 @@ def rebuilt_layer(
     collection: Collection,
     key: LayerKey,
     models: Sequence[int],
-    others: Sequence[int],
+    basis: Basis,
     *,
     kept: Sequence[int],
-    axis: Axis = Axis.MODELS,
-    about: str = "mean",
     known: Gram | None = None,
 ) -> Tensor:
-    """One layer of the models `t` at each of `q` numbers of directions of the others: (t, q, m, p) float32.
+    """One layer of the models `t` at each of `q` numbers of directions of the basis: (t, q, m, p) float32.
 
     Raises:
         NotEnoughModels: no others.
     """
+    others = list(range(len(collection))) if basis.others is None else list(basis.others)
     if not others:
         raise NotEnoughModels(f"{key.name}: nothing to rebuild from, no other model is chosen")
-    if axis is Axis.MODELS:
-        found = known or gram(collection, key)
-        weights, of_center = combinations(found, models, others, kept=kept, about=about)
-        return _combined(collection, key, weights, of_center, about)
-    return _filtered(collection, key, models, others, kept, axis)
+    if basis.axis is Axis.MODELS:
+        weights, of_center = combinations(known or gram(collection, key), models, others, kept=kept, about=basis.about)
+        return _combined(collection, key, weights, of_center, basis.about)
+    return _projected(collection, key, models, others, kept, basis.axis)
 
 
 @contextmanager
@@ -128,7 +138,7 @@ def _combined(collection: Collection, key: LayerKey, weights: np.ndarray, of_cen
     with ExitStack() as stack:
         refs = [collection.refs[row] for row in used]
         center = [collection.base] if about == "base" and collection.base else []
-        sources = stack.enter_context(opened([*refs, *center], key))
+        sources = stack.enter_context(open_models([*refs, *center], key))
         for slab in slabs(sources, key, dtype=torch.float32, budget=BUDGET):
             values = slab.values.flatten(1)
             mean = values[: used.size].mean(dim=0)
@@ -139,15 +149,15 @@ def _combined(collection: Collection, key: LayerKey, weights: np.ndarray, of_cen
     return rebuilt.view(t, q, *key.shape)
 
 
-def _filtered(
+def _projected(
     collection: Collection, key: LayerKey, models: Sequence[int], others: Sequence[int], kept: Sequence[int], axis: Axis
 ) -> Tensor:
-    """The models' own rows (or columns) seen through the others' leading directions, about the others' mean."""
+    """The models' rows (or columns) projected on the others' leading directions, about the others' mean."""
     width = key.shape[1] if axis is Axis.IN else key.shape[0]
-    with opened([collection.refs[row] for row in (*others, *models)], key) as sources:
-        makers, targets = sources[: len(others)], sources[len(others) :]
-        makers = [source for source in makers if torch.isfinite(_whole(source, key)).all()]
-        mean = center_matrix(makers, None, key, about="mean", kind=torch.float32, budget=BUDGET)
+    with open_models([collection.refs[row] for row in (*others, *models)], key) as sources:
+        targets = sources[len(others) :]
+        makers = [source for source in sources[: len(others)] if torch.isfinite(_whole(source, key)).all()]
+        mean = center_matrix(makers, None, key, about="mean", kind=torch.float32, options=ComputeOptions(budget=BUDGET))
         total = torch.zeros(width, width, dtype=torch.float64)
         for source in makers:
             rows = _rows(source, key, mean, axis)
@@ -156,9 +166,9 @@ def _filtered(
         rebuilt = torch.empty(len(models), len(kept), *key.shape)
         for index, source in enumerate(targets):
             rows = _rows(source, key, mean, axis)
-            for place, k in enumerate(kept):
-                seen = rows @ directions[:, :k] @ directions[:, :k].T
-                rebuilt[index, place] = mean + (seen if axis is Axis.IN else seen.T)
+            for number, k in enumerate(kept):
+                part = rows @ directions[:, :k] @ directions[:, :k].T
+                rebuilt[index, number] = mean + (part if axis is Axis.IN else part.T)
     return rebuilt
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -14,19 +15,17 @@ from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.passes.center import center_matrix, chosen, dense
-from uws_core.passes.memory import or_here
+from uws_core.passes.memory import on_device_or_cpu
 from uws_core.passes.open_models import (
-    BUDGET,
-    Report,
-    device_of,
+    find_layer,
     full_single_precision,
-    layer_of,
-    number_type,
-    opened,
-    silent,
+    open_models,
+    product_dtype,
+    torch_device,
 )
+from uws_core.passes.options import ComputeKeywords, ComputeOptions
 from uws_core.sources.base import Source
-from uws_core.sources.slabs import at_once, slabs
+from uws_core.sources.files.row_slabs import at_once, slabs
 
 _NOT_FINITE = "weights are NaN or infinite here; not used in this layer"
 _FLOORS = {torch.float32: 1e-7, torch.float64: 1e-15}
@@ -40,31 +39,34 @@ def side_gram(
     members: Members = None,
     about: str = "mean",
     unit: bool = False,
-    device: str = "auto",
-    precision: str = "auto",
-    budget: int = BUDGET,
-    report: Report | None = None,
+    **compute: Unpack[ComputeKeywords],
 ) -> Gram:
     """The Gram of one side: `sum_i (W_i - c)^T (W_i - c)` (p, p) on `in`, `sum_i (W_i - c)(W_i - c)^T` (m, m) on `out`.
 
     A principal component analysis of the rows (or columns) of all chosen models stacked, about the centre's rows; the
     mode-n Gram of the zero-centred HOSVD. `unit` scales each centred model to norm 1 first. Dense layers about the mean
-    on `in` are read once; every other case reads twice, the first time for the centre and the norms.
+    on `in` are read once; every other case reads twice, the first time for the centre and the norms. Further keywords:
+    `device`, `precision`, `budget`, `report`; see `ComputeOptions`.
     Price: `n d p` (or `n d m`) multiply-adds. Models with non-finite weights are left out and listed.
 
     Source: De Lathauwer, De Moor, Vandewalle 2000; arXiv 2512.05117, Algorithm 1.
     """
-    key, side = layer_of(collection, layer), Axis(axis)
+    key, side, options = find_layer(collection, layer), Axis(axis), ComputeOptions.of(compute)
     if side is Axis.MODELS:
         raise UwsError("side_gram is for the axes 'in' and 'out'; on 'models' use gram")
     picked = chosen(collection, key, members, about)
     refs = [collection.refs[row] for row in picked.rows]
-    everything = [*refs, *([picked.center] if picked.center else [])]
-    with opened(everything, key, report=report or silent) as sources, full_single_precision():
+    read = [*refs, *([picked.center] if picked.center else [])]
+    with open_models(read, key, report=options.report) as sources, full_single_precision():
         models, center = sources[: len(refs)], sources[len(refs)] if picked.center else None
-        kind = number_type(precision, models, key)
-        work = _Work(models, center, key, side, about, unit, kind, device_of(device), budget, report or silent)
-        finite, values, norms2 = _where_it_fits(work)
+        kind = product_dtype(options.precision, models, key)
+        side_pass = _SidePass(models, center, key, side, about, unit, kind, torch.device("cpu"), options)
+        finite, values, norms2 = on_device_or_cpu(
+            lambda device: _finite_sum(replace(side_pass, device=device)),
+            torch_device(options.device),
+            report=options.report,
+            what=key.short,
+        )
     return Gram(
         layers=(key,),
         labels=tuple(collection.labels[row] for row in picked.rows),
@@ -85,102 +87,95 @@ def side_gram(
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What one side pass reads, about which centre, and how."""
+class _SidePass:
+    """One side pass: the models it reads, the centre, and how it computes."""
 
     models: Sequence[Source]
     center: Source | None
     key: LayerKey
-    side: Axis
+    axis: Axis
     about: str
     unit: bool
     kind: torch.dtype
     device: torch.device
-    budget: int
-    report: Report
+    options: ComputeOptions
 
 
-def _where_it_fits(work: _Work) -> tuple[Bools, Floats, Floats]:
-    return or_here(
-        lambda place: _finite_sum(replace(work, device=place)), work.device, report=work.report, what=work.key.short
-    )
-
-
-def _finite_sum(work: _Work) -> tuple[Bools, Floats, Floats]:
-    """Which models (n,) are finite, the sum (side, side) over them, and each one's squared norm (n,), NaN where not."""
-    values, norms2 = _sum(work)
-    finite = np.ones(len(work.models), dtype=np.bool_)
+def _finite_sum(side: _SidePass) -> tuple[Bools, Floats, Floats]:
+    """Which models (n,) are finite, the sum (width, width) over these, and each squared norm (n,), NaN where not."""
+    values, norms2 = _sum(side)
+    finite = np.ones(len(side.models), dtype=np.bool_)
     if np.isfinite(values).all():
         return finite, values, norms2
-    buffer = torch.empty(work.key.shape, dtype=work.kind)
-    finite[:] = [bool(torch.isfinite(dense(source, work.key, into=buffer)).all()) for source in work.models]
+    buffer = torch.empty(side.key.shape, dtype=side.kind)
+    finite[:] = [bool(torch.isfinite(dense(source, side.key, into=buffer)).all()) for source in side.models]
     if not finite.any():
-        raise NotEnoughModels(f"{work.key.name}: none of {finite.size} models has finite weights here")
+        raise NotEnoughModels(f"{side.key.name}: none of {finite.size} models has finite weights here")
     values, kept = _sum(
-        replace(work, models=[source for source, good in zip(work.models, finite, strict=True) if good])
+        replace(side, models=[source for source, good in zip(side.models, finite, strict=True) if good])
     )
     norms2[~finite], norms2[finite] = np.nan, kept
     return finite, values, norms2
 
 
-def _sum(work: _Work) -> tuple[Floats, Floats]:
-    one_read = work.side is Axis.IN and work.about == "mean" and not work.unit
-    total, norms2 = _by_slabs(work) if one_read and work.key.name not in work.models[0].thin else _by_models(work)
+def _sum(side: _SidePass) -> tuple[Floats, Floats]:
+    one_read = side.axis is Axis.IN and side.about == "mean" and not side.unit
+    total, norms2 = _by_slabs(side) if one_read and side.key.name not in side.models[0].thin else _by_models(side)
     return total.cpu().numpy(), norms2.numpy()
 
 
-def _by_slabs(work: _Work) -> tuple[Tensor, Tensor]:
+def _by_slabs(side: _SidePass) -> tuple[Tensor, Tensor]:
     """On `in` rows of all models are enough: subtract the slab's mean, stack, multiply."""
-    m, p = work.key.shape
-    total, norms2 = _zeros(work), torch.zeros(len(work.models), dtype=torch.float64)
-    for slab in slabs(work.models, work.key, dtype=work.kind, budget=work.budget, pin=work.device.type == "cuda"):
+    m, p = side.key.shape
+    total, norms2 = _zeros(side), torch.zeros(len(side.models), dtype=torch.float64)
+    for slab in slabs(
+        side.models, side.key, dtype=side.kind, budget=side.options.budget, pin=side.device.type == "cuda"
+    ):
         centred = slab.values.sub_(slab.values.mean(dim=0))
         norms2 += torch.linalg.vector_norm(centred, dim=(1, 2), dtype=torch.float64).square()
         # Products of many rows at once, so that the float64 sum of their results is a small part of the work.
         for rows in torch.split(centred.flatten(0, 1), max(8192, 2 * p)):
             _add(total, rows)
-        work.report(slab.stop / m, f"{work.key.short}: {slab.stop} of {m} rows")
+        side.options.report(slab.stop / m, f"{side.key.short}: {slab.stop} of {m} rows")
     return total, norms2
 
 
-def _by_models(work: _Work) -> tuple[Tensor, Tensor]:
+def _by_models(side: _SidePass) -> tuple[Tensor, Tensor]:
     """Model by model about a centre that is known."""
-    key, n = work.key, len(work.models)
-    total, norms2 = _zeros(work), torch.zeros(n, dtype=torch.float64)
-    for index, centred in enumerate(_centred(work)):
+    key, n = side.key, len(side.models)
+    total, norms2 = _zeros(side), torch.zeros(n, dtype=torch.float64)
+    for index, centred in enumerate(_centred(side)):
         norms2[index] = torch.linalg.vector_norm(centred, dtype=torch.float64).square()
-        if work.unit and norms2[index] > 0:
+        if side.unit and norms2[index] > 0:
             centred /= norms2[index].sqrt().to(centred.dtype)
-        _add(total, centred if work.side is Axis.IN else centred.T)
-        work.report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
+        _add(total, centred if side.axis is Axis.IN else centred.T)
+        side.options.report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
     return total, norms2
 
 
-def _centred(work: _Work) -> Iterator[Tensor]:
+def _centred(side: _SidePass) -> Iterator[Tensor]:
     """Each model's matrix minus the centre: from one read where all fit the budget, else the centre takes one more."""
-    key, kind = work.key, work.kind
-    thin = key.name in work.models[0].thin
-    block = None if thin else at_once(work.models, key, dtype=kind, budget=work.budget)
-    if block is not None and work.about == "mean":
+    key, kind = side.key, side.kind
+    low_rank = key.name in side.models[0].thin
+    block = None if low_rank else at_once(side.models, key, dtype=kind, budget=side.options.budget)
+    if block is not None and side.about == "mean":
         yield from block.sub_(block.mean(dim=0))
         return
-    center = center_matrix(
-        work.models, work.center, key, about=work.about, kind=kind, budget=work.budget, report=work.report
-    )
+    center = center_matrix(side.models, side.center, key, about=side.about, kind=kind, options=side.options)
     if block is not None:
         yield from block.sub_(center)
         return
     buffer = torch.empty(key.shape, dtype=kind)
-    for source in work.models:
+    for source in side.models:
         yield dense(source, key, into=buffer).sub_(center)
 
 
-def _zeros(work: _Work) -> Tensor:
-    width = work.key.shape[1] if work.side is Axis.IN else work.key.shape[0]
-    return torch.zeros(width, width, dtype=torch.float64, device=work.device)
+def _zeros(side: _SidePass) -> Tensor:
+    width = side.key.shape[1] if side.axis is Axis.IN else side.key.shape[0]
+    return torch.zeros(width, width, dtype=torch.float64, device=side.device)
 
 
 def _add(total: Tensor, rows: Tensor) -> None:
-    """Adds `rows^T rows` of (N, side) rows: formed in their type, summed in float64."""
+    """Adds `rows^T rows` of (N, width) rows: formed in their type, summed in float64."""
     moved = rows.to(total.device)
     total += (moved.T @ moved).double()

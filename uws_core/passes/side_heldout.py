@@ -22,12 +22,14 @@ from uws_core.analysis.group_angles import grouped
 from uws_core.analysis.residuals import check_own, notes_on, own_svd2
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
+from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import NEWCOMER, HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, dense
-from uws_core.passes.open_models import BUDGET, Report, full_single_precision, layer_of, number_type, opened, silent
+from uws_core.passes.open_models import find_layer, full_single_precision, open_models, product_dtype
+from uws_core.passes.options import ComputeOptions, Report, no_report
 from uws_core.passes.projection import check_layer
 from uws_core.passes.side import side_gram
 from uws_core.sources.base import Source
@@ -37,7 +39,7 @@ Indices = NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class SideQuestion:
-    """What is asked of a side axis: at which `kept` directions, relative to which `reference`, beside whose own SVDs.
+    """A question to a side axis: at which `kept` directions, relative to which `reference`, beside whose own SVDs.
 
     `reference` is `mean` (of the others), `zero` or `base`, and `own` is about it (see `held_out`). `total` is the side
     Gram of exactly the chosen models about their mean where it is known; without it one more read makes it.
@@ -58,7 +60,7 @@ def side_held_out(
     *,
     groups: Sequence[Hashable],
     members: Members = None,
-    report: Report | None = None,
+    report: Report = no_report,
 ) -> tuple[HeldOut, ...]:
     """The error of each chosen model on a side axis when its whole group is held out; see `held_out` for the words.
 
@@ -73,15 +75,15 @@ def side_held_out(
         raise NotEnoughModels(
             f"One group label for each of {len(collection)} models was expected, {len(groups)} were given"
         )
-    with _ground(collection, layer, question, members, ()) as ground:
+    with _opened_bench(collection, layer, question, members, ()) as bench:
         label_of = dict(zip(collection.labels, groups, strict=True))
-        folds = grouped(ground.total, [label_of[label] for label in ground.total.labels], ground.total.chosen())
-        everyone = ground.basis(ground.total.values)
-        found: dict[int, HeldOut] = {}
+        folds = grouped(bench.total, [label_of[label] for label in bench.total.labels], bench.total.chosen())
+        everyone = bench.basis(bench.total.values)
+        errors: dict[int, HeldOut] = {}
         for label, fold in folds.items():
-            found.update(_fold(ground, str(label), fold, everyone))
-            (report or silent)(len(found) / ground.n, f"{ground.key.short}: {len(found)} of {ground.n} models held out")
-        return tuple(found[row] for row in sorted(found))
+            errors.update(_fold(bench, str(label), fold, everyone))
+            report(len(errors) / bench.n, f"{bench.key.short}: {len(errors)} of {bench.n} models held out")
+        return tuple(errors[row] for row in sorted(errors))
 
 
 def side_project(
@@ -96,38 +98,38 @@ def side_project(
     """The error of a model that is not in the collection, from the chosen models' directions on a side axis.
 
     Raises:
-        LayerError: the models axis, a layer or reference that is not there, or NaN in the newcomer.
+        LayerError: the models axis, a layer or reference that is not there, or NaN in the model.
     """
-    with _ground(collection, layer, question, members, (model,)) as ground:
-        away = ground.away(-1)
+    with _opened_bench(collection, layer, question, members, (model,)) as bench:
+        away = bench.away(-1)
         if not torch.isfinite(away).all():
-            raise LayerError(f"{model}: weights are NaN or infinite in {ground.key.name}; it cannot be compared there")
+            raise LayerError(f"{model}: weights are NaN or infinite in {bench.key.name}; it cannot be compared there")
         # Joining moves the mean by 1 / (n + 1) of the way.
-        nearer = ground.n / (ground.n + 1)
-        together = ground.total.values + nearer * ground.square(away)
-        seen = ground.left2(away * nearer, ground.basis(together))
-        basis = ground.basis(ground.total.values)
-        return ground.noun(label or str(model), NEWCOMER, away, away, basis, seen, others=ground.n)
+        nearer = bench.n / (bench.n + 1)
+        together = bench.total.values + nearer * bench.square(away)
+        in_sample2 = bench.left2(away * nearer, bench.basis(together))
+        basis = bench.basis(bench.total.values)
+        return bench.noun((label or str(model), NEWCOMER), away, away, basis, in_sample2, others=bench.n)
 
 
-def _fold(ground: _Ground, label: str, fold: Indices, everyone: Tensor) -> Iterator[tuple[int, HeldOut]]:
+def _fold(bench: _Bench, label: str, fold: Indices, everyone: Tensor) -> Iterator[tuple[int, HeldOut]]:
     """The errors of one held-out group, by row."""
-    others = ground.n - fold.size
-    values, drift = ground.total.values, torch.zeros_like(ground.mean)
+    others = bench.n - fold.size
+    values, drift = bench.total.values, torch.zeros_like(bench.mean)
     for row in fold:
-        away = ground.away(int(row))
-        values, drift = values - ground.square(away), drift + away
+        away = bench.away(int(row))
+        values, drift = values - bench.square(away), drift + away
     # All models about their mean sum to zero: the others' mean lies opposite to what is held out.
-    basis = ground.basis(values - ground.square(drift) / others)
+    basis = bench.basis(values - bench.square(drift) / others)
     for row in fold:
-        away = ground.away(int(row))
-        seen = ground.left2(away, everyone)
-        name = ground.total.labels[row]
-        yield int(row), ground.noun(name, label, away, away + drift / others, basis, seen, others=others)
+        away = bench.away(int(row))
+        in_sample2 = bench.left2(away, everyone)
+        name = (bench.total.labels[row], label)
+        yield int(row), bench.noun(name, away, away + drift / others, basis, in_sample2, others=others)
 
 
 @dataclass(frozen=True)
-class _Ground:
+class _Bench:
     """The opened models of one layer about their mean (m, p), the shift to the reference, and the question."""
 
     sources: Sequence[Source]
@@ -150,7 +152,7 @@ class _Ground:
         return len(self.total.values)
 
     def away(self, row: int) -> Tensor:
-        """One model's layer (m, p) about the mean of all; -1 is the newcomer."""
+        """One model's layer (m, p) about the mean of all; -1 is the unseen model."""
         return dense(self.sources[row], self.key, into=torch.empty_like(self.mean)).sub_(self.mean)
 
     def square(self, away: Tensor) -> Floats:
@@ -163,20 +165,21 @@ class _Ground:
         first = max(self.width - int(self.ks.max(initial=0)), 0)
         if first == self.width:
             return self.mean.new_zeros(self.width, 0)
-        found, vectors = eigh((values + values.T) / 2, subset_by_index=(first, self.width - 1), check_finite=False)
-        alive = found[::-1] > self.total.floor
+        values, vectors = eigh((values + values.T) / 2, subset_by_index=(first, self.width - 1), check_finite=False)
+        alive = values[::-1] > self.total.floor
         return torch.from_numpy(np.ascontiguousarray(vectors[:, ::-1][:, alive])).to(self.mean.dtype)
 
     def left2(self, away: Tensor, basis: Tensor) -> Floats:
-        """What each number of directions leaves of a model about their own centre (q,)."""
+        """The squared error of a model about their own centre at each number of directions (q,)."""
         inside = away @ basis if self.question.axis is Axis.IN else away.T @ basis
         captured = torch.cat([torch.zeros(1, dtype=torch.float64), inside.double().square().sum(0).cumsum(0)]).numpy()
         return np.maximum(_norm2(away) - captured[np.minimum(self.ks, basis.shape[1])], 0.0)
 
     def noun(
-        self, model: str, group: str, away: Tensor, apart: Tensor, basis: Tensor, seen: Floats, *, others: int
+        self, name: tuple[str, str], away: Tensor, apart: Tensor, basis: Tensor, in_sample2: Floats, *, others: int
     ) -> HeldOut:
-        """The errors of one model: `away` from the mean of all, `apart` from the mean of the others."""
+        """The errors of one model, called `name` (model, group): `away` from the mean of all, `apart` of the others."""
+        model, group = name
         mean2, own, ks = _norm2(apart), self.question.own, self.ks
         reference2 = mean2 if self.shift is None else _norm2(away + self.shift)
         most = ceiling(self.key, n=others, axis=self.question.axis)
@@ -192,7 +195,7 @@ class _Ground:
             mean2=mean2,
             subspace2=self.left2(apart, basis),
             random2=mean2 * np.maximum(1 - ks / self.width, 0.0),
-            in_sample2=seen,
+            in_sample2=in_sample2,
             own_svd2=own_svd2(own, model, ks, n=self.n, axis=self.question.axis) if own else np.full(ks.size, np.nan),
             trained_on=others,
             ceiling=most,
@@ -202,15 +205,15 @@ class _Ground:
 
 
 @contextmanager
-def _ground(
+def _opened_bench(
     collection: Collection,
     layer: LayerKey | str,
     question: SideQuestion,
     members: Members,
     extra: tuple[ModelRef, ...],
-) -> Iterator[_Ground]:
+) -> Iterator[_Bench]:
     """Opens the models, checks what is asked, and reads the mean."""
-    key = layer_of(collection, layer)
+    key = find_layer(collection, layer)
     if question.reference not in ("mean", "zero", "base"):
         raise LayerError(f"{key.name}: errors are relative to mean, zero or base; found {question.reference!r}")
     if question.axis is Axis.MODELS:
@@ -225,16 +228,16 @@ def _ground(
         )
     refs = [collection.refs[collection.labels.index(label)] for label in total.labels]
     base = _base(collection, key) if question.reference == "base" else None
-    with opened([*refs, *([base] if base else []), *extra], key) as sources, full_single_precision():
+    with open_models([*refs, *([base] if base else []), *extra], key) as sources, full_single_precision():
         for source in sources[len(sources) - len(extra) :]:
             check_layer(source, key)
         models = [source for source, good in zip(sources, total.usable, strict=False) if good]
-        kind = number_type("auto", models, key)
-        mean = center_matrix(models, None, key, about="mean", kind=kind, budget=question.budget)
+        kind = product_dtype("auto", models, key)
+        mean = center_matrix(models, None, key, about="mean", kind=kind, options=ComputeOptions(budget=question.budget))
         shift = None if question.reference == "mean" else mean
         if base:
             shift = mean - dense(sources[len(refs)], key, into=torch.empty_like(mean))
-        yield _Ground(sources, key, question, total, mean, shift)
+        yield _Bench(sources, key, question, total, mean, shift)
 
 
 def _base(collection: Collection, key: LayerKey) -> ModelRef:

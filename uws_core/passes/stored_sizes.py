@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 from uws_core.nouns.cost import Reading
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.passes.open_models import open_all
-from uws_core.sources.ahead import far_bytes
+from uws_core.passes.open_models import open_sources
 from uws_core.sources.base import Source
+from uws_core.sources.hub.prefetch import far_bytes
 
 _ITEM_BYTES = {"single": 4, "double": 8}
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """`bytes` of some layers of all models as they are stored, and of these the `far` ones that the Hub must send."""
+class StoredBytes:
+    """The stored `bytes` of some layers of all models; of these the Hub must send `far`."""
 
     bytes: int
     far: int
 
 
-def stored(collection: Collection, layers: Sequence[str]) -> Stored:
-    """The bytes of these layers of all models, and of the base where it has them; headers that are known are not read.
+def stored_bytes(collection: Collection, layers: Sequence[str]) -> StoredBytes:
+    """The bytes of these layers of all models, and of the base where it has them; known headers are not read again.
 
     Raises:
         SourceError: a model went away or changed since the collection was made.
     """
-    found = readings(collection, layers)
-    return Stored(sum(one.bytes for one in found), sum(one.far for one in found))
+    reads = readings(collection, layers)
+    return StoredBytes(sum(read.bytes for read in reads), sum(read.far for read in reads))
 
 
 def readings(collection: Collection, layers: Sequence[str], *, precision: str = "auto") -> tuple[Reading, ...]:
@@ -38,8 +38,8 @@ def readings(collection: Collection, layers: Sequence[str], *, precision: str = 
     Raises:
         SourceError: a model went away or changed since the collection was made.
     """
-    sources = open_all(collection.refs)
-    base = open_all([collection.base]) if collection.base else []
+    sources = open_sources(collection.refs)
+    base = open_sources([collection.base]) if collection.base else []
     return tuple(
         _reading(collection.by_name[name], sources, base if name in collection.base_layers else [], precision)
         for name in layers
@@ -57,16 +57,16 @@ def stored_numbers(
         SourceError: a model went away or changed since the collection was made.
     """
     names = [layer.name for layer in collection.layers] if layers is None else list(layers)
-    thin = [collection.by_name[name] for name in names if f"{name}:A" in collection.by_name]
-    if not thin:
+    low_rank = [collection.by_name[name] for name in names if f"{name}:A" in collection.by_name]
+    if not low_rank:
         return {}
     rows = range(len(collection)) if members is None else members
-    sources = open_all([collection.refs[row] for row in rows])
-    return {key.name: sum(_stored_numbers(source, key) for source in sources) for key in thin}
+    sources = open_sources([collection.refs[row] for row in rows])
+    return {key.name: sum(_stored_numbers(source, key) for source in sources) for key in low_rank}
 
 
 def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
-    # An adapter's update is about zero: its base has no row in it.
+    # An adapter's update is about zero: its base is no row of it.
     used = sources if key.name in sources[0].thin else [*sources, *base]
     sizes = [source.stored_bytes(key.name) for source in used]
     ranks = [_rank(source, key, size) for source, size in zip(used, sizes, strict=True) if key.name in source.thin]

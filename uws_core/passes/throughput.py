@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from uws_core.analysis.cores import one_core_each
-from uws_core.nouns.cost import Pace
+from uws_core.nouns.cost import BUDGET, Throughput
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
-from uws_core.passes.gram import of_opened
+from uws_core.passes.gram import gram_of_sources
 from uws_core.passes.moments import Moments
-from uws_core.passes.open_models import opened
-from uws_core.passes.workers import in_every_lane
-from uws_core.sources import resolved
+from uws_core.passes.open_models import open_models
+from uws_core.passes.options import ComputeOptions
+from uws_core.passes.workers import on_every_core
+from uws_core.sources.opening import resolved
 
 # So many weights, once as many models and once as few.
 _WEIGHTS, _MANY, _FEW = 2**22, 512, 32
@@ -30,17 +31,17 @@ _SMALL = tuple(LayerKey(f"blocks.{i}.weight", (8, 8)) for i in range(4))
 
 
 @cache
-def measured_pace() -> Pace:
-    """This machine's pace, measured once a process; that of a modest machine where it cannot be measured."""
+def measured_throughput() -> Throughput:
+    """This machine's throughput, measured once a process; that of a modest machine where it cannot be measured."""
     try:
         return _measured()
     except (OSError, RuntimeError):
         # There is no room for a file of 16 MiB, or the process is ending and starts no thread any more.
-        return Pace()
+        return Throughput()
 
 
-def _measured() -> Pace:
-    """The pace on 16 MiB a core, all at once as in a pass: reading, products, sums.
+def _measured() -> Throughput:
+    """The throughput on 16 MiB a core, all at once as in a pass: reading, products, sums.
 
     The files have just been written: reading is that of the page cache, a cold disk or a network is slower, and each
     small file is opened twice, as files are that this process has not met before.
@@ -56,7 +57,7 @@ def _measured() -> Pace:
     # What differs is the products; noise must not make anything free.
     a_step = max(many - few, many / 10) / ((_MANY - _FEW) * _WEIGHTS)
     an_entry = max(few / _WEIGHTS - _FEW * a_step, few / _WEIGHTS / 10)
-    return Pace(
+    return Throughput(
         bytes_per_second=cores * values.nbytes / read,
         steps_per_second=cores / a_step,
         entries_per_second=cores / an_entry,
@@ -79,19 +80,21 @@ def _opening(folder: Path) -> tuple[float, float]:
     refs = tuple(_small_model(folder / f"m{number}.safetensors") for number in range(_FILES))
 
     def opening() -> None:
-        with opened(refs):
+        with open_models(refs):
             pass
 
     labels = tuple(map(str, range(_FILES)))
     collection = Collection(name="small", refs=refs, labels=labels, layers=_SMALL, table={}, fingerprint="")
 
+    options = ComputeOptions(device="cpu", budget=BUDGET)
+
     def finding() -> None:
         for key in _SMALL:
-            of_opened(collection, key, sources, device="cpu")
+            gram_of_sources(collection, key, sources, options)
 
-    with opened(refs) as sources, one_core_each():
-        found = _seconds(finding)
-    return _seconds(opening) / _FILES, found / (_FILES * len(_SMALL))
+    with open_models(refs) as sources, one_core_each():
+        reading = _seconds(finding)
+    return _seconds(opening) / _FILES, reading / (_FILES * len(_SMALL))
 
 
 def _small_model(path: Path) -> ModelRef:
@@ -107,9 +110,9 @@ def _sums(values: torch.Tensor) -> None:
 
 def _seconds_together(work: Callable[[], None]) -> tuple[int, float]:
     """How many cores there are, and how long each takes when all do it at once."""
-    found = list[int]()
-    seconds = _seconds(lambda: found.append(in_every_lane(work)))
-    return found[0], seconds
+    cores = list[int]()
+    seconds = _seconds(lambda: cores.append(on_every_core(work)))
+    return cores[0], seconds
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -1,7 +1,7 @@
-"""A layer summed by several threads, each on slabs of its own: it reads one, sums it alone, and takes its next.
+"""A dense layer summed by several threads: each reads a slab, sums it alone, and takes its next.
 
-One product on all cores has them wait for each other many times a slab, and for the readers in between; lanes never
-wait, and what one reads is still in the cache of the core that sums it.
+A product on all cores makes them wait for each other many times a slab, and for the readers in between. These workers
+never wait, and a slab that a worker has read is still in the cache of its core when it sums it.
 """
 
 from __future__ import annotations
@@ -21,58 +21,60 @@ from uws_core.nouns.cost import slab_rows, slabs_at_once
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.moments import Moments
 from uws_core.sources.base import Source
-from uws_core.sources.buffers import buffers
-from uws_core.sources.slabs import SlabReader
+from uws_core.sources.files.buffers import buffers
+from uws_core.sources.files.row_slabs import SlabReader
 
-# Each lane holds an n x n matrix: beyond so many models one lane with all cores takes less memory.
+# Each worker holds an n x n matrix: beyond so many models one worker with all cores takes less memory.
 MOST_MODELS = 2048
 _SMALL = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 _FIRST_USE = Lock()
 
 
-def summed(
-    sources: Sequence[Source],
-    layer: LayerKey,
-    rows: tuple[int, int],
-    *,
-    budget: int,
-    kind: torch.dtype,
-    begin: Callable[[], Moments],
-    done: Callable[[int], None],
-) -> Moments:
-    """The sums of rows `(start, stop)` of a dense layer, from `begin()` in each lane; `done(rows)` after each slab.
+@dataclass(frozen=True, slots=True)
+class LayerSlabs:
+    """The rows (start, stop) of a layer to read in slabs, which all workers' together take at most `budget` bytes."""
 
-    The slabs of all lanes take at most `budget` bytes. A lane's slabs are fixed beforehand and the lanes are added in
-    order, so that the same call gives the same bits.
+    sources: Sequence[Source]
+    layer: LayerKey
+    rows: tuple[int, int]
+    kind: torch.dtype
+    budget: int
+
+
+def parallel_sums(slabs: LayerSlabs, empty_sums: Callable[[], Moments], report_rows: Callable[[int], None]) -> Moments:
+    """The sums of a dense layer, from `empty_sums()` in each worker; calls `report_rows(count)` after each slab.
+
+    The slabs of each worker are fixed beforehand and the workers' sums are added in order, so that the same call gives
+    the same bits.
 
     Raises:
         BudgetError: not even one row of every model fits twice.
         SourceError: a model cannot be read; the first one met is named.
     """
-    threads = _threads()
-    size = {"item_bytes": kind.itemsize, "budget": budget}
-    height = slab_rows(len(sources), layer, **size)
-    count = slabs_at_once(len(sources), layer, **size, cores=threads.cores)
-    ranges = [(start, min(start + height, rows[1])) for start in range(rows[0], rows[1], height)]
-    shape, held = (len(sources), height, layer.shape[1]), _held(sources, layer, kind)
-    with buffers().lent(min(count, len(ranges)), shape, held) as lent, one_core_each():
-        work = [
-            _Lane(SlabReader(sources, layer, buffer), buffer, ranges[lane::count], begin(), threads.slots)
-            for lane, buffer in enumerate(lent)
+    threads, (first, last), layer = _threads(), slabs.rows, slabs.layer
+    size = {"item_bytes": slabs.kind.itemsize, "budget": slabs.budget}
+    height = slab_rows(len(slabs.sources), layer, **size)
+    count = slabs_at_once(len(slabs.sources), layer, **size, cores=threads.cores)
+    ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
+    shape, dtype = (len(slabs.sources), height, layer.shape[1]), _buffer_dtype(slabs)
+    with buffers().lent(min(count, len(ranges)), shape, dtype) as lent, one_core_each():
+        workers = [
+            _Worker(SlabReader(slabs.sources, layer, buffer), buffer, ranges[index::count], empty_sums(), threads.slots)
+            for index, buffer in enumerate(lent)
         ]
         if len(ranges) == 1:
             # One slab needs no other thread.
-            done(work[0].step())
-            return work[0].sums
-        _drive(threads.pool, work, done)
-    total = work[0].sums
-    for lane in work[1:]:
-        total.absorb(lane.sums)
+            report_rows(workers[0].step())
+            return workers[0].sums
+        _run(threads.pool, workers, report_rows)
+    total = workers[0].sums
+    for worker in workers[1:]:
+        total.absorb(worker.sums)
     return total
 
 
-def in_every_lane(work: Callable[[], None]) -> int:
-    """Does `work` once a core, all at the same time, each as a lane would; returns how many cores."""
+def on_every_core(work: Callable[[], None]) -> int:
+    """Calls `work` once a core, all at the same time, each in a worker's thread; returns how many cores."""
     threads = _threads()
     with one_core_each():
         for done in [threads.pool.submit(work) for _ in range(threads.cores)]:
@@ -80,8 +82,8 @@ def in_every_lane(work: Callable[[], None]) -> int:
     return threads.cores
 
 
-class _Lane:
-    """One lane's slabs to come, its buffer, and its sums."""
+class _Worker:
+    """One worker's slabs to come, its buffer, and its sums."""
 
     def __init__(
         self,
@@ -104,32 +106,32 @@ class _Lane:
         return stop - start
 
 
-def _held(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype) -> torch.dtype:
-    """The type of a slab's numbers: small ones stay as stored, to be widened where the sums find them in the cache."""
-    (stored, *others) = {source.stored_type(layer.name) for source in sources}
-    found = _SMALL.get(stored, kind) if not others else kind
-    return found if found.itemsize < kind.itemsize else kind
+def _buffer_dtype(slabs: LayerSlabs) -> torch.dtype:
+    """The type of a slab's numbers: small types stay as stored and are widened chunk by chunk, in the cache."""
+    (stored, *others) = {source.stored_type(slabs.layer.name) for source in slabs.sources}
+    dtype = _SMALL.get(stored, slabs.kind) if not others else slabs.kind
+    return dtype if dtype.itemsize < slabs.kind.itemsize else slabs.kind
 
 
-def _drive(pool: ThreadPoolExecutor, lanes: Sequence[_Lane], done: Callable[[int], None]) -> None:
-    """Has every lane take its next slab as soon as it is through with one."""
-    running = {pool.submit(lane.step): lane for lane in lanes}
+def _run(pool: ThreadPoolExecutor, workers: Sequence[_Worker], report_rows: Callable[[int], None]) -> None:
+    """Lets every worker take its next slab as soon as it has summed one."""
+    running = {pool.submit(worker.step): worker for worker in workers}
     try:
         while running:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                lane = running.pop(future)
-                read = future.result()
-                if lane.ranges:
-                    running[pool.submit(lane.step)] = lane
-                done(read)
+                worker = running.pop(future)
+                rows = future.result()
+                if worker.ranges:
+                    running[pool.submit(worker.step)] = worker
+                report_rows(rows)
     finally:
-        # After an error or a cancel a lane may still be at its slab.
+        # After an error or a cancel a worker may still be at its slab.
         wait(running)
 
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """One thread more than there are cores, so that one reads while the others compute: `slots` lets no more do so."""
+    """One thread more than cores, so that one reads while the others compute; at most `slots` compute at once."""
 
     pool: ThreadPoolExecutor
     slots: Semaphore
@@ -148,7 +150,7 @@ def _started() -> _Threads:
     torch keeps the number for each thread, and for threads to come; the latter is put back once all have started.
     """
     cores = torch.get_num_threads()
-    pool = ThreadPoolExecutor(cores + 1, "uws-lane", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(cores + 1, "uws-worker", initializer=torch.set_num_threads, initargs=(1,))
     together = Barrier(cores + 2)
     for _ in range(cores + 1):
         pool.submit(together.wait)

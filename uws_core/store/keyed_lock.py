@@ -1,4 +1,4 @@
-"""Who in this process does which work: one does it, and who wants the same meanwhile waits for what it makes."""
+"""A lock with one holder per key: threads that need the same result compute it once."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 
-class Turns:
-    """One holder a key at a time; whoever had to wait should look first whether the work is done.
+class KeyedLock:
+    """One holder a key at a time. A thread that had to wait should first check whether the result is there now.
 
-    Nobody waits for a turn while holding another, so no two can wait for each other.
+    No thread waits for a key while it holds another, so there is no deadlock.
     """
 
     def __init__(self) -> None:
@@ -18,30 +18,30 @@ class Turns:
         self._changed = threading.Condition()
 
     @contextmanager
-    def of(self, key: str) -> Iterator[None]:
-        """A turn at the work under `key`, after whoever has it now."""
-        while not self.take([key]):
+    def hold(self, key: str) -> Iterator[None]:
+        """Holds `key`, after waiting for its present holder."""
+        while not self.acquire_free([key]):
             self.wait(key)
         try:
             yield
         finally:
-            self.give_back([key])
+            self.release([key])
 
-    def take(self, keys: Iterable[str]) -> set[str]:
-        """Those of the keys that nobody holds, which are the caller's from now on; never waits."""
+    def acquire_free(self, keys: Iterable[str]) -> set[str]:
+        """Acquires those of `keys` that nobody holds and returns them; never waits."""
         with self._changed:
             free = set(keys) - self._held
             self._held |= free
             return free
 
-    def give_back(self, keys: Collection[str]) -> None:
-        """End these turns."""
+    def release(self, keys: Collection[str]) -> None:
+        """Releases these keys."""
         with self._changed:
             self._held -= set(keys)
             self._changed.notify_all()
 
     def wait(self, key: str, *, seconds: float | None = None) -> bool:
-        """Whether nobody holds the key, after waiting for that up to `seconds`."""
+        """Waits up to `seconds` until nobody holds `key`; returns whether that is so."""
         with self._changed:
             return self._changed.wait_for(lambda: key not in self._held, seconds)
 
@@ -49,4 +49,5 @@ class Turns:
         return len(self._held)
 
 
-TURNS = Turns()
+# Keys are those of the store, so that all threads of this process compute a result once.
+RESULT_LOCK = KeyedLock()

@@ -91,7 +91,7 @@ def default_limit() -> int:
         raise StoreError(f"UWS_CACHE_LIMIT: {error}") from error
 
 
-def lack_of_room(results: int, *, what: str) -> str:
+def store_limit_problem(results: int, *, what: str) -> str:
     """Why the user's own store cannot keep so many bytes of results together, and the way out; empty if it can."""
     limit = default_limit()
     if results <= limit:
@@ -257,7 +257,7 @@ class Store:
         return len(old)
 
 
-def emptied(path: Path) -> int:
+def delete_all_values(path: Path) -> int:
     """Removes every value of a store without opening it, which a full disk forbids; how many there were."""
     files = list(disk.value_files(path))
     for file in files:

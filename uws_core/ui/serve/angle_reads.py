@@ -46,7 +46,7 @@ def sides(query: AnglesQuery, collection: Collection, report: Report | None = No
         asks = [(query.layers[0], rows) for rows in _subsets(query, collection)]
     part = errands.in_parts(report or (lambda fraction, message: None), len(asks))
     return tuple(
-        run.side(collection, name, axis=query.axis, about=query.about, members=rows, report=part(place))
+        run.cached_side_gram(collection, name, axis=query.axis, about=query.about, members=rows, report=part(place))
         for place, (name, rows) in enumerate(asks)
     )
 
@@ -62,7 +62,7 @@ def _subsets(query: AnglesQuery, collection: Collection) -> list[tuple[int, ...]
 
 def factors(query: AnglesQuery, collection: Collection, report: Report | None = None) -> Factors:
     """Each model's own directions in the one layer, those of the base after them where it is compared with."""
-    return run.directions(
+    return run.cached_factors(
         collection,
         query.layers[0],
         kept=_kept(query.k),

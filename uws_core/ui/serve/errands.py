@@ -14,12 +14,12 @@ from hashlib import sha256
 
 import streamlit as st
 
-from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import StoreError, UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.models import Collection
+from uws_core.store.codec import MATH_VERSION
+from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import default_store
-from uws_core.store.keyed_lock import TURNS
 from uws_core.ui.serve.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
 
 # What a modest machine reads and multiplies in a second.
@@ -56,7 +56,7 @@ def attend(errand: Errand, *, asked: bool = True) -> Attended:
     if errand.seconds <= INLINE_SECONDS:
         with st.spinner(errand.title):
             try:
-                with TURNS.of(errand.key):
+                with RESULT_LOCK.hold(errand.key):
                     # Another session may have done it while this one waited.
                     if not _marked(errand.key):
                         _do(errand, _silent)

@@ -37,7 +37,7 @@ def checked(here: str, collection: Collection) -> Checked:
 
 @st.cache_data(max_entries=4096, max_size="64mb", show_spinner=False)
 def _look(here: str, fingerprint: str, layer: str, _collection: Collection) -> LayerLook | None:
-    gram = run.known(_collection, [layer]).get(layer)
+    gram = run.stored_grams(_collection, [layer]).get(layer)
     try:
         return None if gram is None else look(gram)
     except UwsError:

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 
 from uws_core import run
-from uws_core.store.codec import MATH_VERSION, factors_bytes, factors_from
 from uws_core.errors import StoreError
 from uws_core.jobs import Report
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
+from uws_core.passes.options import ComputeOptions
+from uws_core.store.codec import MATH_VERSION, factors_bytes, factors_from
 from uws_core.store.results import default_store
 from uws_core.ui.serve import budget, errands
 
@@ -63,7 +64,7 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     name = query.layers[0]
     if query.reference != "mean":
         about, members = query.reference, query.members
-        return run.directions(collection, name, kept=KEPT, about=about, members=members, report=report)
+        return run.cached_factors(collection, name, kept=KEPT, about=about, members=members, report=report)
     # Relative to the mean of the others, every group has a centre of its own.
     asked = (collection.fingerprint, name, query.members, told(query, collection))
     key = f"own/{MATH_VERSION}/{errands.key_of('own', *asked)}"
@@ -72,9 +73,11 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
         with suppress(StoreError):
             return replace(factors_from(raw), labels=names(query, collection))
     # torch is loaded only where weights are read.
-    from uws_core.passes.per_model_svd import own_factors
+    from uws_core.passes.per_model_svd import per_model_svds
 
-    held, room = groups(query, collection), budget.effort().budget
-    found = own_factors(collection, name, groups=held, members=query.members, budget=room, report=report)
+    held, room = groups(query, collection), budget.compute_options().budget
+    found = per_model_svds(
+        collection, name, groups=held, members=query.members, options=ComputeOptions(budget=room, report=report)
+    )
     default_store().put(key, factors_bytes(found))
     return found

@@ -14,18 +14,19 @@ from uws_core.analysis.cost import NETWORK as NETWORK
 from uws_core.analysis.cost import scan_cost
 from uws_core.errors import CollectionError, UwsError
 from uws_core.jobs import JobManager, JobState, Report
-from uws_core.nouns.cost import Cost, Pace, Reading, planned, result_bytes
+from uws_core.nouns.cost import Cost, Reading, Throughput, planned, result_bytes
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, by_model
 from uws_core.nouns.query import Query
-from uws_core.sources import on_hub
-from uws_core.store.results import default_store, lack_of_room
+from uws_core.sources.base import on_hub
+from uws_core.store.codec import gram_key
+from uws_core.store.results import default_store, store_limit_problem
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget
 from uws_core.ui.serve import cluster as scheduler
 
 if TYPE_CHECKING:
-    from uws_core.passes.stored_sizes import Stored
+    from uws_core.passes.stored_sizes import StoredBytes
 
 # A pass expected to take no longer runs at once; a longer one starts by itself as a job, and asks first beyond.
 INLINE_SECONDS = 4.0
@@ -52,31 +53,35 @@ def jobs() -> JobManager:
     return JobManager(workers=1)
 
 
-def cost(collection: Collection, layers: Sequence[str], *, pace: Pace | None = None, precision: str = "auto") -> Cost:
+def cost(
+    collection: Collection, layers: Sequence[str], *, throughput: Throughput | None = None, precision: str = "auto"
+) -> Cost:
     """What a pass over these layers of all models takes, on a modest machine where no other is given.
 
     Bytes, ranks and types are those that the headers tell; what the Hub must send comes over a modest connection.
     """
-    effort = budget.effort(precision)
-    return scan_cost(_readings(collection, layers, precision), n=len(collection), budget=effort.budget, pace=pace)
+    options = budget.compute_options(precision)
+    return scan_cost(
+        _readings(collection, layers, precision), n=len(collection), budget=options.budget, throughput=throughput
+    )
 
 
-def sent(collection: Collection, layers: Sequence[str]) -> Stored | None:
+def sent(collection: Collection, layers: Sequence[str]) -> StoredBytes | None:
     """What reading these layers moves where a model is on the Hub; None where none is, or headers cannot be read."""
     refs = [*collection.refs, *([collection.base] if collection.base else [])]
     if not any(on_hub(ref) for ref in refs):
         return None
-    from uws_core.passes.stored_sizes import Stored
+    from uws_core.passes.stored_sizes import StoredBytes
 
     found = _far_readings(collection.fingerprint, tuple(layers), "auto", collection)
-    return Stored(sum(one.bytes for one in found), sum(one.far for one in found)) if found else None
+    return StoredBytes(sum(one.bytes for one in found), sum(one.far for one in found)) if found else None
 
 
 def measured_cost(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Cost:
-    """The same at the pace of this machine, which is measured once; for when somebody is about to decide."""
-    from uws_core.passes.throughput import measured_pace
+    """The same at the throughput of this machine, which is measured once; for when somebody is about to decide."""
+    from uws_core.passes.throughput import measured_throughput
 
-    return cost(collection, layers, pace=measured_pace(), precision=precision)
+    return cost(collection, layers, throughput=measured_throughput(), precision=precision)
 
 
 def supply(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Supply:
@@ -102,7 +107,7 @@ def room(collection: Collection, layers: Sequence[str], precision: str = "auto")
     There may be no room for all results, so that computing them would never end, or none for one slab of any layer.
     """
     what = f"{len(layers)} layers of {len(collection)} models"
-    lack = lack_of_room(result_bytes(len(layers), n=len(collection)), what=what)
+    lack = store_limit_problem(result_bytes(len(layers), n=len(collection)), what=what)
     rest = () if lack else missing(collection, layers, precision)
     price = cost(collection, rest, precision=precision) if rest else None
     return refusal(price) if price is not None and not price.layers else lack
@@ -118,7 +123,7 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
     names = tuple(layers)
     rest = missing(collection, names, precision)
     title = f"Reading {len(rest)} layers of {len(collection)} models in {collection.name}"
-    where, effort = scheduler.address(), budget.effort(precision)
+    where, options = scheduler.address(), budget.compute_options(precision)
 
     def work(report: Report) -> None:
         problems: dict[str, UwsError] = {}
@@ -127,7 +132,7 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
             problems[layer.name] = error
 
         with cluster.connected(where) as executor:
-            for _ in run.scan(collection, names, effort=effort, report=report, executor=executor, failed=failed):
+            for _ in run.scan(collection, names, options=options, report=report, executor=executor, failed=failed):
                 pass
         if problems:
             told = "; ".join(str(error) for error in list(problems.values())[:3])
@@ -147,7 +152,7 @@ def missing(collection: Collection, layers: Sequence[str], precision: str = "aut
     """The layers whose Gram is not in the store; opens no value."""
     store = default_store()
     keys = collection.by_name
-    return tuple(name for name in layers if run.gram_key(collection, keys[name], precision) not in store)
+    return tuple(name for name in layers if gram_key(collection, keys[name], precision) not in store)
 
 
 def of(query: Query) -> Iterator[Gram]:
@@ -160,10 +165,10 @@ def of(query: Query) -> Iterator[Gram]:
     if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     # The store may have dropped one since; a small pass brings it back.
-    effort = budget.effort(query.precision)
+    options = budget.compute_options(query.precision)
     # One at a time: all of a large collection's are more than memory holds.
     ordered = run.chosen_layers(collection, query.layers)
-    return (gram for layer in ordered for gram in run.scan(collection, [layer], effort=effort))
+    return (gram for layer in ordered for gram in run.scan(collection, [layer], options=options))
 
 
 @st.cache_data(max_entries=256, max_size="16mb", show_spinner=False)
@@ -189,7 +194,7 @@ def _compute(collection: Collection, layers: Sequence[str], precision: str) -> s
         for _ in run.scan(
             collection,
             layers,
-            effort=budget.effort(precision),
+            options=budget.compute_options(precision),
             failed=lambda _, error: problems.append(str(error)),
         ):
             pass

@@ -23,6 +23,7 @@ from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import Spectrum
+from uws_core.passes.options import ComputeOptions
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
@@ -109,12 +110,9 @@ def _errors(query: Query, collection: Collection, report: Report | None = None) 
         collection,
         query.layers[0],
         corners=corners,
-        models=models,
-        out=out,
-        into=into,
+        grams=ModeGrams(models, out, into),
         members=query.members,
-        budget=BUDGET,
-        report=report,
+        options=ComputeOptions(budget=BUDGET, report=report),
     )
     rows = [[one.models, one.out, one.into, error] for one, error in zip(corners, errors, strict=True)]
     default_store().put(key, json.dumps(rows).encode())

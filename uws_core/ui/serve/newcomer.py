@@ -13,7 +13,6 @@ import streamlit as st
 
 from uws_core import run
 from uws_core.analysis.heldout import pooled, project
-from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
@@ -21,6 +20,8 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut, ModelRef
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
+from uws_core.passes.options import ComputeOptions
+from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.store.results import default_store
 from uws_core.ui import folders
 from uws_core.ui.catalogue import catalogue
@@ -47,7 +48,7 @@ def from_folder(text: str) -> ModelRef:
         OutsideRoot: it lies outside the roots.
         SourceError: there is no model.
     """
-    from uws_core.sources import resolved
+    from uws_core.sources.opening import resolved
 
     return resolved(ModelRef(str(folders.allowed(text)), ""))[0]
 
@@ -58,7 +59,7 @@ def from_upload(content: bytes) -> ModelRef:
     Raises:
         SourceError: the bytes are no safetensors file.
     """
-    from uws_core.sources import resolved
+    from uws_core.sources.opening import resolved
 
     place = Path(tempfile.gettempdir()) / f"uws-uploads-{os.getuid()}"
     place.mkdir(mode=0o700, exist_ok=True)
@@ -153,19 +154,27 @@ def _one(name: str, query: RebuildQuery, collection: Collection, model: str) -> 
 
 
 def _computed(name: str, query: RebuildQuery, collection: Collection, ref: ModelRef, kept: tuple[int, ...]) -> HeldOut:
-    from uws_core.passes.per_model_svd import own_newcomer
-    from uws_core.passes.projection import newcomer
+    from uws_core.passes.per_model_svd import unseen_model_svd
+    from uws_core.passes.projection import unseen_model_row
     from uws_core.passes.side_heldout import SideQuestion, side_project
 
     label, members, reference = str(ref), query.members, query.reference
-    room, own = budget.effort().budget, None
+    room, own = budget.compute_options().budget, None
     if query.own:
-        own = own_newcomer(collection, name, ref, label=label, reference=reference, members=members, budget=room)
+        own = unseen_model_svd(
+            collection,
+            name,
+            ref,
+            label=label,
+            reference=reference,
+            members=members,
+            options=ComputeOptions(budget=room),
+        )
     if query.axis == Axis.MODELS:
         (gram,) = grams.of(Query(query.collection, query.fingerprint, members, (name,)))
-        row = newcomer(collection, name, ref, gram=gram, label=label, budget=room)
+        row = unseen_model_row(collection, name, ref, gram=gram, label=label, options=ComputeOptions(budget=room))
         return project(gram, row, kept=kept, members=members, about=query.about, reference=reference, own=own)
-    total = run.side(collection, name, axis=query.axis, members=members)
+    total = run.cached_side_gram(collection, name, axis=query.axis, members=members)
     question = SideQuestion(Axis(query.axis), kept, reference=reference, own=own, total=total, budget=room)
     return side_project(collection, name, question, ref, label=label, members=members)
 

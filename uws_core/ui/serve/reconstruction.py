@@ -12,7 +12,6 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.accounting import ceiling, storage
 from uws_core.analysis.heldout import held_out, pooled
-from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.frames.reconstruction import StorageChoice
 from uws_core.jobs import Report
@@ -22,6 +21,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
+from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
 from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget, errands, folds, grams

@@ -96,7 +96,7 @@ def _prepare(query: Query, collection: Collection, report: Report) -> None:
 
 
 def _gram(query: Query, collection: Collection, report: Report | None = None) -> Gram:
-    return run.side(
+    return run.cached_side_gram(
         collection,
         query.layers[0],
         axis=query.axis,
@@ -114,7 +114,7 @@ def _band(query: Query, collection: Collection, gram: Gram) -> NullBand:
     if min(shape) > EXACT_SIDE and query.about != "zero":
         raise LayerError(_too_large(shape))
     # One direction is kept: the null needs all singular values and no vector.
-    own = run.directions(collection, query.layers[0], kept=1, about=query.about, members=query.members)
+    own = run.cached_factors(collection, query.layers[0], kept=1, about=query.about, members=query.members)
     if not own.complete:
         raise LayerError(_too_large(shape))
     return haar_band(gram, own, draws=DRAWS, seed=query.seed, unit=query.unit)
