@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from tests.planted import families, gram_of, spiked
 from uws_core.analysis.evidence import evidence
-from uws_core.store.codec import MATH_VERSION, evidence_bytes, evidence_from
+from uws_core.store.codec import MATH_VERSION, evidence_bytes, evidence_from, gram_bytes
 from uws_core.errors import Cancelled, ExportError, LayerError, NotEnoughModels, StoreError
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.models import Collection
@@ -61,7 +61,7 @@ def test_every_claim_stands_with_its_definition_and_source(made: Path) -> None:
     # The column makes the same groups as the lineage, so these are asked once.
     for claim in (one for one in CLAIMS.values() if one.key not in KIN.values()):
         for words in (claim.title, claim.definition, claim.source):
-            assert words.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;") in text
+            assert words.replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#39;") in text
 
 
 def test_names_are_shown_and_never_run(made: Path) -> None:
@@ -135,8 +135,8 @@ def test_a_stopped_report_leaves_nothing_but_what_was_judged(kin: Collection, tm
             uws.report(kin, into=tmp_path / "report", draws=19, store=own, report=stop)
         assert {one.name for one in tmp_path.iterdir()} == {"results"}
         rows = tuple(range(12))
-        asked = EvidenceSettings(rows, draws=19, whole=evidence_cache.whole_checkpoint(kin, rows))
-        assert evidence_cache.stored_evidence(kin, ["blocks.0.up.weight"], asked, store=own) is not None
+        settings = EvidenceSettings(rows, draws=19, whole=evidence_cache.whole_checkpoint(kin, rows))
+        assert evidence_cache.stored_evidence(kin, ["blocks.0.up.weight"], settings, store=own) is not None
 
 
 def test_the_size_of_a_whole_checkpoint_makes_the_second_ratio(kin: Collection, made: Path) -> None:
@@ -190,7 +190,7 @@ def test_evidence_comes_back_from_bytes_bit_for_bit() -> None:
     assert again.determined is not None
     assert again.determined.k == found.determined.k
     with pytest.raises(StoreError, match="evidence"):
-        evidence_from(evidence_cache.run.gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
+        evidence_from(gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
 
 
 def test_many_layers_get_fewer_draws_and_never_too_few() -> None:

@@ -1,4 +1,4 @@
-"""Evidence that is kept: judged once for the same models, groups and settings, and found again in the store."""
+"""Evidence from the store: computed once for the same models, groups and settings."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from uws_core.store.results import Store, default_store
 
 Report = Callable[[float, str], None]
 
-# With fewer draws no test reaches 5 %; with more the numbers hardly move.
+# With fewer than 19 draws no test reaches 5 %; with more than 499 the numbers hardly move.
 DRAWS = (19, 39, 59, 99, 199, 499)
 USUAL_DRAWS = 99
-# One draw: a handful of small decompositions, and the three decompositions of all models that grow with their cube.
-_SECONDS_A_DRAW, _SECONDS_A_STEP = 6e-3, 1.3e-8
+# One draw: a few small decompositions, and three decompositions of all models, which grow as n^3.
+_SECONDS_PER_DRAW, _SECONDS_PER_CUBE = 6e-3, 1.3e-8
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceSettings:
-    """What the claims are judged by: the models, one group label for each model of the collection, and the settings.
+    """The settings of the evidence: models, one group label for each model of the collection, and the numbers.
 
-    `members` are indices. `groups` None leaves it to the lineage; `kept` None is a quarter of the directions. `whole`
-    is how many weights a whole checkpoint has, see `whole_checkpoint`; None leaves the second storage ratio away.
+    `members` are indices. `groups` None takes the groups of the lineage; `kept` None is a quarter of the directions.
+    `whole` is the number of weights of a whole checkpoint, see `whole_checkpoint`; None omits the second storage ratio.
     """
 
     members: tuple[int, ...]
@@ -53,21 +53,21 @@ def cached_evidence(
     grams: Sequence[Gram] | None = None,
     report: Report | None = None,
 ) -> Evidence:
-    """Every claim for one layer, or for several summed to one, from the store or judged now and stored.
+    """Every claim for one layer, or for several summed to one: from the store, or computed and stored.
 
-    `grams` are the layers' Grams where they are at hand; else they come from the store or a pass.
+    `grams` are the layers' Grams where the caller has them; otherwise the store or a pass provides them.
 
     Raises:
         NotEnoughModels: fewer than two usable models.
         UwsError: whatever a pass raises.
     """
-    place = store if store is not None else default_store()
-    found = stored_evidence(collection, layers, settings, store=place)
-    if found is not None:
-        return found
-    every = list(grams) if grams is not None else list(run.scan(collection, layers, store=place))
-    found = evidence(
-        run.whole_network(every),
+    store = store if store is not None else default_store()
+    stored = stored_evidence(collection, layers, settings, store=store)
+    if stored is not None:
+        return stored
+    all_grams = list(grams) if grams is not None else list(run.scan(collection, layers, store=store))
+    result = evidence(
+        run.whole_network(all_grams),
         groups=settings.groups,
         grouped_by=settings.grouped_by,
         members=settings.members,
@@ -76,43 +76,32 @@ def cached_evidence(
         draws=settings.draws,
         seed=settings.seed,
         whole=settings.whole,
-        stored=_stored(collection, layers, settings.members),
-        layers=every,
+        stored=_stored_numbers(collection, layers, settings.members),
+        layers=all_grams,
         report=report,
     )
     with suppress(StoreError):
-        # A full disk costs only what is kept.
-        place.put(_key(collection, layers, settings), evidence_bytes(found))
-    return found
+        # On a full disk the result is only not stored.
+        store.put(_key(collection, layers, settings), evidence_bytes(result))
+    return result
 
 
 def stored_evidence(
     collection: Collection, layers: Sequence[str], settings: EvidenceSettings, *, store: Store | None = None
 ) -> Evidence | None:
-    """The evidence if it has been judged before; reads no weights and draws nothing."""
-    place = store if store is not None else default_store()
-    raw = place.get(_key(collection, layers, settings))
-    if raw is not None:
+    """The evidence from the store, or None; reads no weights and draws nothing."""
+    store = store if store is not None else default_store()
+    content = store.get(_key(collection, layers, settings))
+    if content is not None:
         with suppress(StoreError):
-            return evidence_from(raw)
+            return evidence_from(content)
     return None
 
 
-def _stored(collection: Collection, layers: Sequence[str], members: Sequence[int]) -> int | None:
-    """How many numbers the models store for these layers where some are factors; None where all are whole."""
-    from uws_core.passes.stored_sizes import stored_numbers
-
-    try:
-        thin = stored_numbers(collection, layers, members)
-    except UwsError:
-        return None
-    whole = (len(members) * collection.by_name[name].entries for name in layers if name not in thin)
-    return sum(thin.values()) + sum(whole) if thin else None
-
-
 def whole_checkpoint(collection: Collection, members: Sequence[int]) -> int | None:
-    """How many weights a whole checkpoint of these models has (their mean); None where nobody knows: only updates are
-    stored, or a header cannot be read. Reads headers only.
+    """Mean number of weights of these models' whole checkpoints; reads headers only.
+
+    None where it is unknown: only updates are stored, or a header cannot be read.
     """
     from uws_core.passes.rebuild import other_numbers
 
@@ -126,21 +115,33 @@ def whole_checkpoint(collection: Collection, members: Sequence[int]) -> int | No
 
 
 def seconds(models: int, layers: int, draws: int) -> float:
-    """About how long it takes to judge so many layers."""
-    return layers * draws * (_SECONDS_A_DRAW + _SECONDS_A_STEP * models**3)
+    """Estimated seconds to compute the evidence of so many layers."""
+    return layers * draws * (_SECONDS_PER_DRAW + _SECONDS_PER_CUBE * models**3)
 
 
 def affordable(models: int, layers: int, draws: int, *, within: float) -> int:
-    """The most of `DRAWS`, at most `draws`, that so many layers can have in about `within` seconds.
+    """The largest of `DRAWS`, at most `draws`, for which so many layers take about `within` seconds.
 
-    It depends on sizes only, so that the same question has the same answer on every machine.
+    It depends on sizes only: the same settings give the same evidence on every machine.
     """
-    fit = [one for one in DRAWS if one <= draws and seconds(models, layers, one) <= within]
-    return max(fit, default=min(DRAWS[0], draws))
+    fitting = [count for count in DRAWS if count <= draws and seconds(models, layers, count) <= within]
+    return max(fitting, default=min(DRAWS[0], draws))
+
+
+def _stored_numbers(collection: Collection, layers: Sequence[str], members: Sequence[int]) -> int | None:
+    """Numbers that the models store for these layers where some are factors; None where all are whole matrices."""
+    from uws_core.passes.stored_sizes import stored_numbers
+
+    try:
+        factors = stored_numbers(collection, layers, members)
+    except UwsError:
+        return None
+    whole = (len(members) * collection.by_name[name].entries for name in layers if name not in factors)
+    return sum(factors.values()) + sum(whole) if factors else None
 
 
 def _key(collection: Collection, layers: Sequence[str], settings: EvidenceSettings) -> str:
-    """The same for the same contents, models, groups and settings; other words of a claim are another claim."""
+    """One key for the same contents, settings and definitions of the claims."""
     contents = [gram_key(collection, collection.by_name[name]) for name in layers]
-    told = repr((contents, settings, tuple(CLAIMS.values())))
-    return f"evidence/{contents[0].split('/')[1]}/{sha256(told.encode()).hexdigest()}"
+    text = repr((contents, settings, tuple(CLAIMS.values())))
+    return f"evidence/{contents[0].split('/')[1]}/{sha256(text.encode()).hexdigest()}"

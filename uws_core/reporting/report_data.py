@@ -1,4 +1,4 @@
-"""What a report is made of: every claim judged in every layer and over all, lineage, spectrum, growth with n."""
+"""The data of a report: every claim in every layer and over all layers, lineage, spectrum, growth with n."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from uws_core.store.results import Store
 
 Report = Callable[[float, str], None]
 
-# What all layers together may take on a modest machine: the rest of a minute is for reading, drawing and writing.
+# Budget for all layers together on a modest machine: a report should take at most a minute.
 LAYERS_SECONDS = 15.0
-# The parts of the whole: reading, judging layer by layer, judging the sum, growth with n.
+# Progress at the end of each part: reading, evidence layer by layer, evidence of the sum; growth with n is the rest.
 _READ, _LAYERS, _WHOLE = 0.3, 0.8, 0.9
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report tells: `whole` is the evidence of all layers as one, `layers` that of each with its key.
+    """Everything a report shows: `whole` is the evidence of all layers as one, `layers` that of each with its key.
 
-    `asked` is what was settings, `draws` how many draws each layer had; `curve` is missing where models are too few.
+    `draws` is the number of draws for each layer; `curve` is None where there are too few models.
     """
 
     collection: Collection
@@ -41,9 +41,9 @@ class ReportData:
     whole: Evidence
     layers: tuple[tuple[LayerKey, Evidence], ...]
     pooled: tuple[Pooled, ...]
-    family: Lineage
+    lineage: Lineage
     gram: Gram
-    seen: LayerSpectrum
+    spectrum: LayerSpectrum
     curve: SampleCurve | None
     left_out: tuple[LeftOut, ...]
 
@@ -54,16 +54,16 @@ class ReportData:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What must be known of the numbers."""
-        said = []
+        """Remarks that a reader of the numbers needs."""
+        notes = []
         if self.draws < self.settings.draws and len(self.layers) > 1:
-            said.append(
+            notes.append(
                 f"Each layer was judged with {self.draws} draws of chance and all layers as one with "
                 f"{self.settings.draws}: so many layers would take too long otherwise"
             )
         if self.curve is None:
-            said.append("There are too few models to see how numbers change with their number")
-        return tuple(said)
+            notes.append("There are too few models to see how numbers change with their number")
+        return tuple(notes)
 
 
 def gather(
@@ -74,77 +74,67 @@ def gather(
     store: Store | None = None,
     report: Report | None = None,
 ) -> ReportData:
-    """Everything a report tells, with what the store has already; `layers` None is all but factor views.
+    """The data of a report, from the store where it is there; `layers` None is all but factor views.
 
     Raises:
         NotEnoughModels: fewer than two usable models.
         UwsError: whatever a pass raises.
-        Cancelled: `report` was told to stop; what was judged is kept.
+        Cancelled: `report` raised to stop; finished evidence stays in the store.
     """
-    tell = report if report is not None else (lambda fraction, message: None)
+    progress = report if report is not None else (lambda fraction, message: None)
     keys = run.chosen_layers(collection, layers)
     names = [key.name for key in keys]
-    found = {gram.layer.name: gram for gram in run.scan(collection, names, store=store, report=_part(tell, 0.0, _READ))}
-    grams = [found[name] for name in names]
-    settings = _with_whole(settings, collection)
+    scanned = run.scan(collection, names, store=store, report=_part(progress, 0.0, _READ))
+    by_name = {gram.layer.name: gram for gram in scanned}
+    grams = [by_name[name] for name in names]
+    if settings.whole is None:
+        # The size of a whole checkpoint, for the second storage ratio.
+        settings = replace(settings, whole=whole_checkpoint(collection, settings.members))
     draws = affordable(len(settings.members), len(keys), settings.draws, within=LAYERS_SECONDS)
     each = []
-    for place, (key, gram) in enumerate(zip(keys, grams, strict=True)):
+    for index, (key, gram) in enumerate(zip(keys, grams, strict=True)):
         span = (_LAYERS - _READ) / len(keys)
-        part = _part(tell, _READ + place * span, span, f"{key.short}: ")
-        one = cached_evidence(
-            collection, [key.name], replace(settings, draws=draws), store=store, grams=[gram], report=part
-        )
-        each.append((key, one))
-    part = _part(tell, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
+        part = _part(progress, _READ + index * span, span, f"{key.short}: ")
+        layer_settings = replace(settings, draws=draws)
+        evidence = cached_evidence(collection, [key.name], layer_settings, store=store, grams=[gram], report=part)
+        each.append((key, evidence))
+    part = _part(progress, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
     whole = cached_evidence(collection, names, settings, store=store, grams=grams, report=part)
-    gram = run.whole_network(grams)
-    every = (*collection.left_out, *by_model(one for gram in grams for one in gram.left_out))
+    total = run.whole_network(grams)
+    left_out = (*collection.left_out, *by_model(item for gram in grams for item in gram.left_out))
+    about = "base" if total.base is not None else "zero"
+    growth = _part(progress, _WHOLE, 1 - _WHOLE, "growth with n: ")
     return ReportData(
         collection=collection,
         settings=settings,
         draws=draws,
         whole=whole,
         layers=tuple(each),
-        pooled=over_layers([one for _, one in each]),
-        family=_family(gram, grams, settings),
-        gram=gram,
-        seen=_spectrum(gram, settings, len(keys)),
-        curve=_curve(gram, settings, whole.kept, _part(tell, _WHOLE, 1 - _WHOLE, "growth with n: ")),
-        left_out=tuple(dict.fromkeys(every)),
-    )
-
-
-def _family(gram: Gram, grams: Sequence[Gram], settings: EvidenceSettings) -> Lineage:
-    return lineage(gram, members=settings.members, about="base" if gram.base is not None else "zero", layers=grams)
-
-
-def _with_whole(settings: EvidenceSettings, collection: Collection) -> EvidenceSettings:
-    """The question with the size of a whole checkpoint, for the second storage ratio."""
-    return (
-        settings
-        if settings.whole is not None
-        else replace(settings, whole=whole_checkpoint(collection, settings.members))
+        pooled=over_layers([evidence for _, evidence in each]),
+        lineage=lineage(total, members=settings.members, about=about, layers=grams),
+        gram=total,
+        spectrum=_spectrum(total, settings, len(keys)),
+        curve=_curve(total, settings, whole.kept, growth),
+        left_out=tuple(dict.fromkeys(left_out)),
     )
 
 
 def _spectrum(gram: Gram, settings: EvidenceSettings, layers: int) -> LayerSpectrum:
-    seen = spectrum(gram, members=settings.members)
-    band = (
-        null_band(gram, draws=settings.draws, seed=settings.seed, members=settings.members) if seen.total > 0 else None
-    )
-    return LayerSpectrum(gram.layer, seen, band, layers)
+    result = spectrum(gram, members=settings.members)
+    band = None
+    if result.total > 0:
+        band = null_band(gram, draws=settings.draws, seed=settings.seed, members=settings.members)
+    return LayerSpectrum(gram.layer, result, band, layers)
 
 
 def _curve(gram: Gram, settings: EvidenceSettings, kept: int, report: Report) -> SampleCurve | None:
+    members, share, seed = settings.members, settings.share, settings.seed
     try:
-        return sample_curve(
-            gram, members=settings.members, kept=kept, share=settings.share, seed=settings.seed, report=report
-        )
+        return sample_curve(gram, members=members, kept=kept, share=share, seed=seed, report=report)
     except NotEnoughModels:
         return None
 
 
 def _part(report: Report, start: float, span: float, head: str = "") -> Report:
-    """A piece of the work as a part of the whole."""
+    """Progress of one part as progress of the whole."""
     return lambda fraction, message: report(start + span * fraction, head + message)

@@ -1,4 +1,4 @@
-"""The tables of a report: every number on it, and what its columns mean."""
+"""The tables of a report: all its numbers, with the meaning of every column."""
 
 from __future__ import annotations
 
@@ -24,47 +24,47 @@ COLUMNS: Mapping[str, str] = {
 
 
 def tables(data: ReportData) -> dict[str, pl.DataFrame]:
-    """Every table of the report under the name of its file."""
-    family = data.family
-    found = {
+    """Every table of the report by file name."""
+    lineage = data.lineage
+    result = {
         "claims": frames.claims(data.whole),
         "claims_over_layers": frames.pooled(data.pooled),
         "claims_by_layer": frames.by_layer(data.layers),
         "definitions": definitions(),
         "models": collection_frames.models(data.collection, data.settings.members),
-        "lineage": lineage_frames.models(family, data.gram.entry_stats),
-        "groups": lineage_frames.groups(family),
-        "cosines": lineage_frames.cosines(family),
-        "near_copies": lineage_frames.duplicates(family),
-        "suspects": lineage_frames.suspects(family),
-        "spectrum": spectrum_frames.scree(data.seen.spectrum, data.seen.band),
+        "lineage": lineage_frames.models(lineage, data.gram.entry_stats),
+        "groups": lineage_frames.groups(lineage),
+        "cosines": lineage_frames.cosines(lineage),
+        "near_copies": lineage_frames.duplicates(lineage),
+        "suspects": lineage_frames.suspects(lineage),
+        "spectrum": spectrum_frames.scree(data.spectrum.spectrum, data.spectrum.band),
         "left_out": collection_frames.left_out(data.left_out),
     }
     if data.whole.determined is not None:
-        found["determined"] = frames.determined(data.whole.determined)
+        result["determined"] = frames.determined(data.whole.determined)
     if data.curve is not None:
-        found["sample_sizes"] = frames.curve(data.curve)
-    return found
+        result["sample_sizes"] = frames.curve(data.curve)
+    return result
 
 
 def definitions() -> pl.DataFrame:
-    """One row a claim: what it says, the number behind it, what chance is, the formula and its source."""
+    """One row a claim: title, statistic, null, formula and source."""
     rows = [
         {
-            "claim": one.key,
-            "title": one.title,
-            "statistic": one.statistic,
-            "null": one.chance,
-            "definition": one.definition,
-            "source": one.source,
+            "claim": claim.key,
+            "title": claim.title,
+            "statistic": claim.statistic,
+            "null": claim.chance,
+            "definition": claim.definition,
+            "source": claim.source,
         }
-        for one in CLAIMS.values()
+        for claim in CLAIMS.values()
     ]
     return pl.DataFrame(rows)
 
 
-def origin(data: ReportData, caption: str) -> Provenance:
-    """Where the report comes from: contents, settings, versions."""
+def provenance(data: ReportData, caption: str) -> Provenance:
+    """Provenance of the report: contents and settings."""
     settings, collection = data.settings, data.collection
     return Provenance(
         name=f"report {collection.name}",
@@ -88,6 +88,6 @@ def origin(data: ReportData, caption: str) -> Provenance:
 
 
 def files(data: ReportData, source: Provenance) -> dict[str, bytes]:
-    """The tables as Parquet and where they are from, by path inside the report's folder."""
-    packed = {f"tables/{name}.parquet": export.parquet_bytes(frame, source) for name, frame in tables(data).items()}
-    return {**packed, "provenance.json": source.as_json().encode()}
+    """The tables as Parquet and `provenance.json`, by path inside the report's folder."""
+    parquet = {f"tables/{name}.parquet": export.parquet_bytes(frame, source) for name, frame in tables(data).items()}
+    return {**parquet, "provenance.json": source.as_json().encode()}

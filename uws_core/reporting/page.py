@@ -1,0 +1,206 @@
+"""The page of the report: answers, claims, figures, lineage, selection, what was left out, and provenance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from html import escape
+
+import polars as pl
+from markupsafe import Markup
+
+from uws_core.answers import evidence as answers
+from uws_core.answers import lineage as lineage_answers
+from uws_core.answers.factors import gauge_notes
+from uws_core.charts import evidence as evidence_charts
+from uws_core.charts import evidence_layers as layer_charts
+from uws_core.charts import lineage as lineage_charts
+from uws_core.charts import norms as norm_charts
+from uws_core.charts import spectrum as spectrum_charts
+from uws_core.charts.chance_range import chance_range_svg
+from uws_core.export import Provenance
+from uws_core.frames import collection as collection_frames
+from uws_core.frames import evidence as evidence_frames
+from uws_core.frames import lineage as lineage_frames
+from uws_core.frames import spectrum as spectrum_frames
+from uws_core.nouns.claims import CLAIMS
+from uws_core.nouns.evidence import Finding, Pooled
+from uws_core.reporting.html import MOST_ROWS, Drawing, drawing, render, table
+from uws_core.reporting.report_data import ReportData
+
+_RIGHT_ALIGNED = frozenset({"passed", "median", "value", "chance", "z", "p"})
+_ALL_LAYERS = "all layers taken as one"
+
+
+def answer(data: ReportData) -> str:
+    """The answer line of the report: over the layers where there are several."""
+    if len(data.layers) > 1:
+        return answers.answer_layers(
+            data.pooled, models=data.whole.n, layers=len(data.layers), grouped_by=data.whole.grouped_by
+        )
+    return answers.answer(data.whole, place=data.keys[0].short)
+
+
+def page(data: ReportData, source: Provenance) -> str:
+    """The whole HTML document."""
+    lineage, stats = data.lineage, data.gram.entry_stats
+    by_layer = _with_escaped_names(evidence_frames.by_layer(data.layers))
+    many = len(data.layers) > 1
+    verdicts = drawing(evidence_charts.verdicts(by_layer), "verdicts", "Every claim in every layer.", wide=True)
+    norms = norm_charts.norms(lineage_frames.models(lineage, stats))
+    return render(
+        "report.html",
+        title=f"Evidence: {data.collection.name}",
+        answer=answer(data),
+        whole_answer=answers.answer(data.whole, place=f"all {len(data.layers)} layers taken as one"),
+        facts=_facts(data),
+        notes=[f"{note.rstrip('.')}." for note in (*data.notes, *gauge_notes(data.keys))],
+        many=many,
+        keys=data.keys,
+        right=_RIGHT_ALIGNED,
+        marks=evidence_charts.MARKS,
+        pooled=[_pooled_row(pooled) for pooled in data.pooled],
+        verdicts=verdicts if many else None,
+        findings=[_finding_row(finding) for finding in data.whole.findings],
+        each=[_claim(data, finding, by_layer) for finding in data.whole.findings],
+        spectrum=_spectrum(data),
+        lineage_answer=lineage_answers.answer(lineage, place=_ALL_LAYERS if many else data.keys[0].short).replace(
+            "`", ""
+        ),
+        lineage=[
+            *_cosine_heatmap(data),
+            drawing(norms, "norms", "Distance of every model from the centre."),
+        ],
+        groups=table("Groups", lineage_frames.groups(lineage)),
+        outliers=table("Outliers", lineage_frames.suspects(lineage)),
+        near_copies=table("Near copies", lineage_frames.duplicates(lineage)),
+        models=table("Models", collection_frames.models(data.collection, data.settings.members)),
+        layers=table("Layers", _layers(data)),
+        left_out=table("Left out", collection_frames.left_out(data.left_out)),
+        provenance=_provenance(source),
+    )
+
+
+def _facts(data: ReportData) -> str:
+    whole, settings = data.whole, data.settings
+    facts = (
+        f"{whole.n} models",
+        f"{len(data.layers)} layers",
+        f"{whole.groups} groups ({whole.grouped_by})" if whole.groups else "no groups",
+        f"k = {whole.kept}",
+        f"{settings.draws} draws of chance",
+        f"seed {settings.seed}",
+    )
+    return ", ".join(facts)
+
+
+def _pooled_row(pooled: Pooled) -> dict[str, object]:
+    counts = {"holds": pooled.holds, "weak": pooled.weak, "chance": pooled.chance, "cannot tell": pooled.unknown}
+    layers = ", ".join(f"{name} in {count}" for name, count in counts.items() if count)
+    return {
+        "claim": CLAIMS[pooled.claim].title,
+        "verdict": pooled.verdict,
+        "passed": f"{pooled.discoveries} of {pooled.tested}" if pooled.tested else "",
+        "median": answers.number(pooled.value, pooled.claim),
+        "chance": answers.number(pooled.middle, pooled.claim),
+        "z": answers.score(pooled.z),
+        "layers": pooled.reason if pooled.unknown == pooled.layers else layers,
+    }
+
+
+def _finding_row(finding: Finding) -> dict[str, object]:
+    return {
+        "claim": finding.about.title,
+        "verdict": finding.verdict,
+        "figure": Markup(chance_range_svg(finding, answers.among(finding))),
+        "value": answers.number(finding.value, finding.claim),
+        "chance": answers.number(finding.middle, finding.claim),
+        "z": answers.score(finding.z),
+        "p": f"{finding.p:.2g}" if finding.p == finding.p else "",
+        "why": finding.reason,
+    }
+
+
+def _claim(data: ReportData, finding: Finding, by_layer: pl.DataFrame) -> dict[str, object]:
+    outlook = data.curve.outlook if finding.claim == "saturates" and data.curve is not None else ""
+    return {
+        "about": finding.about,
+        "verdict": finding.verdict,
+        "reason": finding.reason,
+        "drawings": list(_drawings(data, finding, by_layer)),
+        "outlook": outlook[:1].upper() + outlook[1:],
+    }
+
+
+def _drawings(data: ReportData, finding: Finding, by_layer: pl.DataFrame) -> Iterator[Drawing]:
+    """The figures of one claim: its draws, layer by layer, and the curves that belong to it."""
+    key = finding.claim
+    if finding.samples.size:
+        yield drawing(evidence_charts.draws(finding), f"draws-{key}", "All layers taken as one, among draws of chance.")
+    if len(data.layers) > 1 and by_layer.filter(pl.col("claim") == key)["value"].is_not_null().any():
+        figure = layer_charts.layers(by_layer, key)
+        yield drawing(figure, f"layers-{key}", "Layer by layer, with the range of chance.", wide=True)
+    if key == "determined" and data.whole.determined is not None:
+        figure = evidence_charts.determined(evidence_frames.determined(data.whole.determined))
+        yield drawing(figure, key, "The bound is informative below 1/2; all layers taken as one.")
+    if key == "saturates" and data.curve is not None:
+        frame = evidence_frames.curve(data.curve)
+        for name, title in evidence_charts.NAMES.items():
+            if frame.filter((pl.col("statistic") == name) & pl.col("middle").is_not_null()).height:
+                figure = evidence_charts.curve(frame, statistic=name)
+                yield drawing(figure, f"curve-{name}", f"{title.capitalize()} against the number of models.")
+
+
+def _spectrum(data: ReportData) -> list[Drawing]:
+    """Scree and running sum of all layers as one; empty where the models do not differ."""
+    spectrum, band, share = data.spectrum.spectrum, data.spectrum.band, data.settings.share
+    frame = spectrum_frames.scree(spectrum, band)
+    if frame.is_empty() or spectrum.total <= 0:
+        return []
+    scree = spectrum_charts.scree(frame, floor=spectrum.floor / spectrum.total, ceiling=spectrum.ceiling)
+    running = spectrum_charts.cumulative(
+        frame,
+        share=share,
+        rank=spectrum.rank_for(share),
+        noise_rank=None if band is None else band.rank(share).middle,
+        ceiling=spectrum.ceiling,
+    )
+    return [
+        drawing(scree, "scree", "Share of the variance of each direction, all layers taken as one, about the mean."),
+        drawing(running, "cumulative", "Share that the strongest directions carry together."),
+    ]
+
+
+def _cosine_heatmap(data: ReportData) -> list[Drawing]:
+    if data.lineage.s > MOST_ROWS:
+        # A larger matrix is unreadable on paper.
+        return []
+    figure = lineage_charts.cosine_heatmap(data.lineage)
+    return [drawing(figure, "cosines", "Cosine of every pair of models, ordered by similarity.")]
+
+
+def _layers(data: ReportData) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "layer": [key.name for key in data.keys],
+            "outputs": [key.shape[0] for key in data.keys],
+            "inputs": [key.shape[1] for key in data.keys],
+        }
+    )
+
+
+def _provenance(source: Provenance) -> dict[str, object]:
+    facts = json.loads(source.as_json())
+    return {
+        "Collection": f"{source.collection}, {source.fingerprint}",
+        **{key.capitalize(): value for key, value in facts["settings"].items()},
+        "Version of the mathematics": facts["math_version"],
+        "Packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
+        "Made": facts["time"],
+    }
+
+
+def _with_escaped_names(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with escaped layer names: plotly would read markup in them."""
+    names = [escape(name, quote=True) for name in frame["short"]]
+    return frame.with_columns(pl.Series("short", names, dtype=pl.String))
