@@ -11,18 +11,19 @@ from tests.planted import gram_of, noise
 from uws_core.analysis.heldout import held_out
 from uws_core.errors import StoreError
 from uws_core.nouns.function import FunctionPoint, Way
-from uws_core.store.codec import heldout_bytes, heldout_from, scores_bytes, scores_from
+from uws_core.nouns.heldout import HeldOut
+from uws_core.store.codec import sequence_from_bytes, to_bytes
 
 
 def test_held_out_errors_come_back_bit_for_bit():
     items = held_out(gram_of(noise(6, 40, seed=0)), groups=list("aabbcc"), kept=[0, 2, 9])
-    again = heldout_from(heldout_bytes(items))
+    again = sequence_from_bytes(HeldOut, to_bytes(items))
     assert len(again) == 6
     for one, other in zip(items, again, strict=True):
         for field in fields(one):
             np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
     assert again[0].notes == items[0].notes != ()
-    assert heldout_from(heldout_bytes(())) == ()
+    assert sequence_from_bytes(HeldOut, to_bytes(())) == ()
 
 
 def test_scores_come_back_and_nan_stays_nan():
@@ -30,7 +31,7 @@ def test_scores_come_back_and_nan_stays_nan():
         FunctionPoint("a", "g", Way.HELD_OUT, 3, 0.5, 0.25),
         FunctionPoint("b", "g", Way.ORIGINAL, 0, 0.0, float("nan"), "RuntimeError: no"),
     )
-    again = scores_from(scores_bytes(points))
+    again = sequence_from_bytes(FunctionPoint, to_bytes(points))
     assert again[0] == points[0]
     assert np.isnan(again[1].score)
     assert again[1].problem == "RuntimeError: no"
@@ -39,6 +40,6 @@ def test_scores_come_back_and_nan_stays_nan():
 @pytest.mark.parametrize("raw", [b"", b"[]x", b'{"a": 1}', b'[{"model": 1}]'])
 def test_damaged_bytes_are_told(raw: bytes):
     with pytest.raises(StoreError):
-        heldout_from(raw)
+        sequence_from_bytes(HeldOut, raw)
     with pytest.raises(StoreError, match="computed again"):
-        scores_from(raw)
+        sequence_from_bytes(FunctionPoint, raw)

@@ -14,7 +14,7 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
 from uws_core.passes.stored_sizes import readings
 from uws_core.passes.throughput import measured_throughput
-from uws_core.store.codec import gram_bytes
+from uws_core.store.codec import to_bytes
 
 LAYERS = [LayerKey("a", (10, 20)), LayerKey("b", (5, 8))]
 THROUGHPUT = Throughput(1000.0, 1e4, 1e3, seconds_per_open=2.0, seconds_per_read=0.5)
@@ -32,7 +32,7 @@ def test_the_formula_by_hand():
 def test_results_take_the_square_of_the_models_in_the_store():
     finetuned = uws.collect("demo:finetuned")
     gram = uws.gram(finetuned, finetuned.layers[0])
-    assert result_bytes(1, n=40) == pytest.approx(len(gram_bytes(gram)), rel=0.1)
+    assert result_bytes(1, n=40) == pytest.approx(len(to_bytes(gram)), rel=0.1)
     assert result_bytes(130, n=2000) == pytest.approx(130 * 32e6, rel=0.01)
     assert scan_cost(planned(LAYERS, n=3), n=3, budget=10**6).stored == result_bytes(2, n=3)
 

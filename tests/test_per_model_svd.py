@@ -14,11 +14,12 @@ from uws_core.analysis.heldout import held_out
 from uws_core.analysis.residuals import OTHERS
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
+from uws_core.nouns.factors import Factors
 from uws_core.passes import per_model_svd as room
 from uws_core.passes.gram import gram
 from uws_core.passes.options import ComputeOptions
 from uws_core.passes.per_model_svd import per_model_svds, unseen_model_svd
-from uws_core.store.codec import factors_bytes, factors_from
+from uws_core.store.codec import from_bytes, to_bytes
 
 GROUPS = list("aabbbbccc")
 
@@ -70,7 +71,7 @@ def test_a_long_side_keeps_the_leading_ones(tmp_path: Path, monkeypatch: pytest.
 
 def test_they_are_stored_without_directions(tmp_path: Path):
     found = per_model_svds(written(tmp_path, list(stack_of()), torch.float32), LAYER, groups=range(9))
-    again = factors_from(factors_bytes(found))
+    again = from_bytes(Factors, to_bytes(found))
     np.testing.assert_array_equal(again.singular, found.singular)
     assert (again.kept, again.about) == (0, OTHERS)
 

@@ -18,12 +18,13 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from tests.planted import families, gram_of, spiked
 from uws_core.analysis.evidence import evidence
-from uws_core.store.codec import MATH_VERSION, evidence_bytes, evidence_from, gram_bytes
 from uws_core.errors import Cancelled, ExportError, LayerError, NotEnoughModels, StoreError
 from uws_core.nouns.claims import CLAIMS, KIN
+from uws_core.nouns.evidence import Evidence
 from uws_core.nouns.models import Collection
 from uws_core.reporting import evidence_cache
 from uws_core.reporting.evidence_cache import DRAWS, EvidenceSettings, affordable
+from uws_core.store.codec import MATH_VERSION, from_bytes, to_bytes
 from uws_core.store.results import Store
 
 EVIL = "<img src=x onerror=alert(1)>&\"'</script><script>alert(2)</script>"
@@ -183,14 +184,14 @@ def test_what_cannot_be_reported_is_said(
 
 def test_evidence_comes_back_from_bytes_bit_for_bit() -> None:
     found = evidence(gram_of(spiked(12, 300, strengths=(20.0,), seed=3)), draws=19, seed=2)
-    again = evidence_from(evidence_bytes(found))
+    again = from_bytes(Evidence, to_bytes(found))
     # Numbers that do not exist are NaN, which no comparison calls equal.
-    assert evidence_bytes(again) == evidence_bytes(found)
+    assert to_bytes(again) == to_bytes(found)
     assert again["halves"].samples.tolist() == found["halves"].samples.tolist()
     assert again.determined is not None
     assert again.determined.k == found.determined.k
-    with pytest.raises(StoreError, match="evidence"):
-        evidence_from(gram_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
+    with pytest.raises(StoreError, match="Evidence"):
+        from_bytes(Evidence, to_bytes(gram_of(spiked(3, 30, strengths=(), seed=3))))
 
 
 def test_many_layers_get_fewer_draws_and_never_too_few() -> None:

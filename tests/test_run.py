@@ -10,9 +10,10 @@ import pytest
 import uws_core as uws
 from uws_core import run
 from uws_core.errors import Cancelled, LayerError, StoreError
+from uws_core.nouns.gram import Gram
 from uws_core.passes import layer_scan
 from uws_core.passes.options import ComputeOptions
-from uws_core.store.codec import gram_bytes, gram_from, gram_key
+from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.results import Store
 
 
@@ -29,7 +30,7 @@ def finetuned():
 
 def test_a_gram_survives_the_store_bit_for_bit(finetuned):
     gram = uws.gram(finetuned, finetuned.layers[0])
-    again = gram_from(gram_bytes(gram))
+    again = from_bytes(Gram, to_bytes(gram))
     assert again.layers == gram.layers
     assert again.labels == gram.labels
     assert (again.values == gram.values).all()
@@ -41,9 +42,9 @@ def test_a_gram_survives_the_store_bit_for_bit(finetuned):
         gram.center_norm2,
         gram.crowding,
     )
-    for raw in (b"", b"\x08" + b"\0" * 30, gram_bytes(gram)[:100]):
+    for raw in (b"", b"\x08" + b"\0" * 30, to_bytes(gram)[:100]):
         with pytest.raises(StoreError, match="computed again"):
-            gram_from(raw)
+            from_bytes(Gram, raw)
 
 
 def test_finished_layers_come_first_and_weights_are_read_once(finetuned, store, monkeypatch):

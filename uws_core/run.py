@@ -29,7 +29,7 @@ from uws_core.passes.options import (
     budget_error_if_out_of_memory,
 )
 from uws_core.passes.progress import Progress
-from uws_core.store.codec import factors_bytes, factors_from, gram_bytes, gram_from, gram_key
+from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.results import Store, default_store
 
 _Result = TypeVar("_Result", Gram, Factors)
@@ -131,7 +131,7 @@ def cached_side_gram(
 
     name = _side_name(question["axis"], question.get("about", "mean"), unit=question.get("unit", False))
     lookup = _lookup(collection, layer, name, question.get("members"), store, options)
-    return lookup.stored_or(compute, gram_bytes, gram_from)
+    return lookup.stored_or(compute, Gram)
 
 
 def stored_side_layers(
@@ -174,7 +174,7 @@ def cached_factors(
     name = f"factors/{question.get('kept', 32)}/{question.get('about', 'mean')}"
     name += "/base" if question.get("with_base", False) else ""
     lookup = _lookup(collection, layer, name, question.get("members"), store, options)
-    return lookup.stored_or(compute, factors_bytes, factors_from)
+    return lookup.stored_or(compute, Factors)
 
 
 def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:
@@ -229,24 +229,19 @@ class _Lookup:
     store: Store
     options: ComputeOptions
 
-    def stored_or(
-        self,
-        compute: Callable[[LayerKey], _Result],
-        pack: Callable[[_Result], bytes],
-        unpack: Callable[[bytes], _Result],
-    ) -> _Result:
+    def stored_or(self, compute: Callable[[LayerKey], _Result], kind: type[_Result]) -> _Result:
         """The stored result, or the one that `compute` returns, which is then stored."""
         raw = self.store.get(self.result_key)
         if raw is not None:
             with suppress(StoreError):
-                result = unpack(raw)
+                result = from_bytes(kind, raw)
                 # The same contents may lie in another folder under other names; a row after the models is the base.
                 return replace(result, labels=self.labels + result.labels[len(self.labels) :])
         with budget_error_if_out_of_memory(self.key):
             result = compute(self.key)
         # A result that the store has no room for is still returned; the next call computes it again.
         with suppress(StoreError):
-            self.store.put(self.result_key, pack(result))
+            self.store.put(self.result_key, to_bytes(result))
         return result
 
 

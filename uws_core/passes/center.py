@@ -64,7 +64,7 @@ def base_of(collection: Collection, layer: LayerKey) -> ModelRef:
 
 def dense(source: Source, layer: LayerKey, *, into: Tensor) -> Tensor:
     """One model's layer as a matrix, written into `into` (m, p); an adapter's update is multiplied out."""
-    values = source.read(layer.name) if layer.name in source.thin else source.read(layer.name, into=into)
+    values = source.read(layer.name) if layer.name in source.low_rank else source.read(layer.name, into=into)
     if isinstance(values, LowRank):
         torch.mm(values.up.to(into.dtype) * values.scale, values.down.to(into.dtype), out=into)
     return into
@@ -87,7 +87,7 @@ def center_matrix(
     if center is not None:
         return dense(center, layer, into=matrix)
     if about == "mean":
-        if layer.name in sources[0].thin:
+        if layer.name in sources[0].low_rank:
             return _low_rank_mean(sources, layer, matrix, options)
         for slab in slabs(sources, layer, dtype=kind, budget=options.budget):
             torch.mean(slab.values, dim=0, out=matrix[slab.start : slab.stop])

@@ -95,7 +95,7 @@ def _decomposed(
     options: ComputeOptions,
 ) -> list[_Svd | None]:
     """One decomposition a model, None where its weights are not finite."""
-    factored = key.name in models[0].thin and about in ("zero", "base")
+    factored = key.name in models[0].low_rank and about in ("zero", "base")
     kind = torch.float32 if factored else product_dtype("auto", models, key)
     middle = None if factored else _finite_center(models, center, key, about, kind, options)
     buffer = torch.empty((0,) if factored else key.shape, dtype=kind)

@@ -72,7 +72,7 @@ def gram_of_sources(
 ) -> Gram:
     """The Gram from the opened models of `models_read`, of which the base may have no row in this layer."""
     n = len(collection)
-    factors, with_base = key.name in sources[0].thin, collection.base is not None and key.name in collection.base_layers
+    factors, with_base = key.name in sources[0].low_rank, collection.base is not None and key.name in collection.base_layers
     kind = product_dtype(options.precision, sources[:n], key)
 
     def compute(device: torch.device, chunk: int) -> Moments:

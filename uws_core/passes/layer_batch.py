@@ -34,7 +34,7 @@ def batch_grams(collection: Collection, layers: Sequence[LayerKey], options: Com
 
     within = replace(options, report=inside)
     with open_models(models_read(collection, layers)) as sources, full_single_precision():
-        low_rank = any(key.name in sources[0].thin for key in layers)
+        low_rank = any(key.name in sources[0].low_rank for key in layers)
         # Dense layers would ask for it one by one, which takes as long as computing them.
         with nullcontext() if low_rank else one_core_each():
             prefetch_layers(sources, layers, report=options.report)

@@ -15,7 +15,7 @@ from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.blocks import layer_batches
 from uws_core.passes.options import ComputeOptions, budget_error_if_out_of_memory
 from uws_core.passes.progress import Progress
-from uws_core.store.codec import gram_bytes, gram_from, gram_key
+from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import Store
 
@@ -86,7 +86,7 @@ class LayerScan:
         if isinstance(result, UwsError):
             return layer, None, result
         try:
-            self.store.put(gram_key(self.collection, layer, self.options.precision), gram_bytes(result))
+            self.store.put(gram_key(self.collection, layer, self.options.precision), to_bytes(result))
         except StoreError as error:
             return layer, result, error
         return layer, result, None
@@ -111,7 +111,7 @@ def stored_gram(store: Store, collection: Collection, layer: LayerKey, precision
     if raw is None:
         return None
     try:
-        gram = gram_from(raw)
+        gram = from_bytes(Gram, raw)
     except StoreError:
         return None
     # The same contents may lie in another folder under other names.

@@ -70,7 +70,7 @@ def open_sources(refs: Sequence[ModelRef]) -> list[Source]:
 def is_low_rank(collection: Collection, layer: LayerKey) -> bool:
     """Whether the models hold the layer as factors of an update, so that their base is the update zero."""
     with cached_source(collection.refs[0]).source as source:
-        return layer.name in source.thin
+        return layer.name in source.low_rank
 
 
 def product_dtype(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:

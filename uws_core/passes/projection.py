@@ -81,7 +81,7 @@ def unseen_model_row(
     with open_models([*refs, *extra], key, report=options.report) as sources, full_single_precision():
         check_layer(sources[rows.size], key)
         kind = product_dtype(options.precision, sources[: rows.size], key)
-        products = _by_models if key.name in sources[0].thin else _by_slabs
+        products = _by_models if key.name in sources[0].low_rank else _by_slabs
         toward, own = products(sources, rows.size, key, kind, options)
     if not (np.isfinite(toward).all() and np.isfinite(own).all()):
         raise LayerError(f"{model}: weights are NaN or infinite in {key.name}; it cannot be compared there")

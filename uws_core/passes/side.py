@@ -120,7 +120,7 @@ def _finite_sum(side: _SidePass) -> tuple[Bools, Floats, Floats]:
 
 def _sum(side: _SidePass) -> tuple[Floats, Floats]:
     one_read = side.axis is Axis.IN and side.about == "mean" and not side.unit
-    total, norms2 = _by_slabs(side) if one_read and side.key.name not in side.models[0].thin else _by_models(side)
+    total, norms2 = _by_slabs(side) if one_read and side.key.name not in side.models[0].low_rank else _by_models(side)
     return total.cpu().numpy(), norms2.numpy()
 
 
@@ -156,7 +156,7 @@ def _by_models(side: _SidePass) -> tuple[Tensor, Tensor]:
 def _centred(side: _SidePass) -> Iterator[Tensor]:
     """Each model's matrix minus the centre: from one read where all fit the budget, else the centre takes one more."""
     key, kind = side.key, side.kind
-    low_rank = key.name in side.models[0].thin
+    low_rank = key.name in side.models[0].low_rank
     block = None if low_rank else at_once(side.models, key, dtype=kind, budget=side.options.budget)
     if block is not None and side.about == "mean":
         yield from block.sub_(block.mean(dim=0))

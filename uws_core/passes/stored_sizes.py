@@ -67,9 +67,9 @@ def stored_numbers(
 
 def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
     # An adapter's update is about zero: its base is no row of it.
-    used = sources if key.name in sources[0].thin else [*sources, *base]
+    used = sources if key.name in sources[0].low_rank else [*sources, *base]
     sizes = [source.stored_bytes(key.name) for source in used]
-    ranks = [_rank(source, key, size) for source, size in zip(used, sizes, strict=True) if key.name in source.thin]
+    ranks = [_rank(source, key, size) for source, size in zip(used, sizes, strict=True) if key.name in source.low_rank]
     # Eight bytes a weight are float64, in which `auto` then forms the products.
     widest = 8 if not ranks and max(sizes[: len(sources)]) >= 8 * key.entries else 4
     item_bytes = _ITEM_BYTES.get(precision, widest)

@@ -14,7 +14,7 @@ from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection
-from uws_core.store.codec import evidence_bytes, evidence_from, gram_key
+from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.results import Store, default_store
 
 Report = Callable[[float, str], None]
@@ -82,7 +82,7 @@ def cached_evidence(
     )
     with suppress(StoreError):
         # On a full disk the result is only not stored.
-        store.put(_key(collection, layers, settings), evidence_bytes(result))
+        store.put(_key(collection, layers, settings), to_bytes(result))
     return result
 
 
@@ -94,7 +94,7 @@ def stored_evidence(
     content = store.get(_key(collection, layers, settings))
     if content is not None:
         with suppress(StoreError):
-            return evidence_from(content)
+            return from_bytes(Evidence, content)
     return None
 
 

@@ -1,37 +1,40 @@
-"""Nouns as bytes for the store: arrays as safetensors, the rest as JSON in its metadata; no pickle."""
+"""Nouns as bytes for the store: arrays as safetensors, everything else as JSON in its metadata; no pickle.
+
+One codec serves every frozen dataclass that is registered below. Arrays come back bit for bit, floats exactly, NaN too.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
+from enum import Enum
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from uws_core.errors import StoreError
+from uws_core.nouns.entries import EntryStats
 from uws_core.nouns.evidence import Determined, Evidence, Finding, Verdict
 from uws_core.nouns.factors import Factors
 from uws_core.nouns.function import FunctionPoint, Way
-from uws_core.nouns.gram import Axis, BaseRow, EntryStats, Gram
+from uws_core.nouns.gram import Axis, BaseRow, Gram
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 
 # Raised whenever a stored number could come out differently; older entries are then never looked up again.
 MATH_VERSION = 3
 
-_STATS = ("power1", "power2", "power3", "power4", "largest", "non_finite")
-_CURVES = ("kept", "subspace2", "random2", "in_sample2", "own_svd2")
-_HELDOUT = ("reference2", "mean2", "trained_on", "ceiling", "floor2")
-_EVIDENCE = ("layer", "n", "groups", "grouped_by", "kept", "share", "draws", "seed")
-_FINDING = (
-    "claim", "layer", "verdict", "reason", "value", "low", "middle", "high", "z", "p", "effect", "draws", "seed",
-)  # fmt: skip
-_DETERMINED = ("kept", "gaps", "bounds")
-_FACTORS = ("left", "right", "singular", "norm2", "residual", "usable")
+# The classes that stored bytes may name; no other is ever made from them.
+_CLASSES: tuple[type[Any], ...] = (
+    *(Axis, Verdict, Way),
+    *(BaseRow, Determined, EntryStats, Evidence, Factors, Finding, FunctionPoint, Gram, HeldOut, LayerKey, LeftOut),
+)
+_BY_NAME = {cls.__name__: cls for cls in _CLASSES}
+_T = TypeVar("_T")
 
 
 def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -> str:
@@ -41,184 +44,109 @@ def gram_key(collection: Collection, layer: LayerKey, precision: str = "auto") -
     return f"gram/{MATH_VERSION}/{collection.fingerprint}/{name}"
 
 
-def gram_bytes(gram: Gram) -> bytes:
-    """A Gram as bytes; `gram_from` gives it back bit for bit."""
-    arrays = {"values": gram.values, "to_center": gram.to_center, "usable": gram.usable}
-    arrays |= {name: getattr(gram.entry_stats, name) for name in _STATS}
-    if gram.base is not None:
-        arrays["base"] = gram.base.to_models
-    plain: dict[str, object] = {
-        "layers": [[layer.name, *layer.shape] for layer in gram.layers],
-        "labels": gram.labels,
-        "numbers": [gram.center_norm2, gram.d, gram.floor, gram.entry_stats.count, gram.crowding],
-        "axis": gram.axis,
-        "base": None if gram.base is None else [gram.base.to_center, gram.base.norm2],
-        "left_out": [asdict(item) for item in gram.left_out],
-    }
-    return _packed(arrays, plain)
-
-
-def gram_from(raw: bytes) -> Gram:
-    """The Gram that `gram_bytes` packed.
+def to_bytes(noun: object) -> bytes:
+    """A registered noun, or a sequence of them, as bytes.
 
     Raises:
-        StoreError: the bytes are no such thing.
+        TypeError: it holds something that is neither a registered noun, an array, nor plain.
     """
-    arrays, plain = _unpacked(raw)
-    try:
-        norm2, d, floor, count, crowding = plain["numbers"]
-        return Gram(
-            layers=tuple(LayerKey(name, (m, p)) for name, m, p in plain["layers"]),
-            labels=tuple(plain["labels"]),
-            values=arrays["values"],
-            to_center=arrays["to_center"],
-            center_norm2=norm2,
-            d=d,
-            floor=floor,
-            entry_stats=EntryStats(count=count, **{name: arrays[name] for name in _STATS}),
-            axis=Axis(plain["axis"]),
-            base=BaseRow(arrays["base"], *plain["base"]) if plain["base"] else None,
-            usable=arrays["usable"],
-            left_out=tuple(LeftOut(**item) for item in plain["left_out"]),
-            crowding=crowding,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"A stored Gram has not the expected fields ({error!r}); it will be computed again") from error
+    arrays: dict[str, np.ndarray] = {}
+    plain = _plain(noun, "", arrays)
+    return save(arrays, metadata={"noun": json.dumps(plain)})
 
 
-def factors_bytes(factors: Factors) -> bytes:
-    """Factors as bytes; `factors_from` gives them back bit for bit."""
-    arrays = {name: getattr(factors, name) for name in _FACTORS}
-    plain: dict[str, object] = {
-        "layer": [factors.layer.name, *factors.layer.shape],
-        "labels": factors.labels,
-        "about": factors.about,
-        "complete": factors.complete,
-        "floor": factors.floor,
-        "left_out": [asdict(item) for item in factors.left_out],
-    }
-    return _packed(arrays, plain)
-
-
-def factors_from(raw: bytes) -> Factors:
-    """The Factors that `factors_bytes` packed.
+def from_bytes(kind: type[_T], raw: bytes) -> _T:
+    """The noun that `to_bytes` packed.
 
     Raises:
-        StoreError: the bytes are no such thing.
+        StoreError: the bytes are damaged, or hold something else.
     """
-    arrays, plain = _unpacked(raw)
-    try:
-        name, m, p = plain["layer"]
-        return Factors(
-            layer=LayerKey(name, (m, p)),
-            labels=tuple(plain["labels"]),
-            about=plain["about"],
-            complete=plain["complete"],
-            floor=plain["floor"],
-            left_out=tuple(LeftOut(**item) for item in plain["left_out"]),
-            **{field: arrays[field] for field in _FACTORS},
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"Stored factors have not the expected fields ({error!r}); computed again") from error
+    noun = _unpacked(raw)
+    if not isinstance(noun, kind):
+        raise StoreError(f"A stored {kind.__name__} has unexpected fields; it will be computed again")
+    return noun
 
 
-def heldout_bytes(items: Sequence[HeldOut]) -> bytes:
-    """Held-out errors as bytes; `heldout_from` gives them back bit for bit."""
-    arrays = {name: np.stack([getattr(one, name) for one in items]) for name in _CURVES} if items else {}
-    numbers = [[getattr(one, name) for one in items] for name in _HELDOUT]
-    arrays |= {name: np.array(column) for name, column in zip(_HELDOUT, numbers, strict=True)}
-    said = [[one.model, one.group, one.layers, one.axis, one.about, one.reference, one.notes] for one in items]
-    return _packed(arrays, {"said": said})
-
-
-def heldout_from(raw: bytes) -> tuple[HeldOut, ...]:
-    """The held-out errors that `heldout_bytes` packed.
+def sequence_from_bytes(kind: type[_T], raw: bytes) -> tuple[_T, ...]:
+    """The nouns that `to_bytes` packed from a sequence.
 
     Raises:
-        StoreError: the bytes are no such thing.
+        StoreError: the bytes are damaged, or hold something else.
     """
-    arrays, plain = _unpacked(raw)
-    try:
-        return tuple(
-            HeldOut(
-                model=model,
-                group=group,
-                layers=tuple(layers),
-                axis=Axis(axis),
-                about=about,
-                reference=reference,
-                notes=tuple(notes),
-                **{name: arrays[name][place] for name in _CURVES},
-                **{name: arrays[name][place].item() for name in _HELDOUT},
-            )
-            for place, (model, group, layers, axis, about, reference, notes) in enumerate(plain["said"])
-        )
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise StoreError(f"Stored errors have not the expected fields ({error!r}); computed again") from error
+    nouns = from_bytes(tuple, raw)
+    if not all(isinstance(noun, kind) for noun in nouns):
+        raise StoreError(f"A stored sequence of {kind.__name__} has unexpected fields; it will be computed again")
+    return nouns
 
 
-def evidence_bytes(found: Evidence) -> bytes:
-    """Evidence as bytes; `evidence_from` gives it back bit for bit."""
-    arrays = {f"samples.{one.claim}": one.samples for one in found.findings if one.samples.size}
-    if found.determined is not None:
-        arrays |= {name: getattr(found.determined, name) for name in _DETERMINED}
-    findings = [[getattr(one, name) for name in _FINDING] for one in found.findings]
-    return _packed(arrays, {"asked": [getattr(found, name) for name in _EVIDENCE], "findings": findings})
+def _plain(value: object, path: str, arrays: dict[str, np.ndarray]) -> object:
+    """The value as JSON has it; arrays go to `arrays` under their path in the noun."""
+    if isinstance(value, np.ndarray):
+        arrays[path] = np.ascontiguousarray(value)
+        return {"array": path}
+    if isinstance(value, Enum):
+        return {"class": _registered(value), "value": value.value}
+    if is_dataclass(value):
+        names = [field.name for field in fields(value)]
+        members = {name: _plain(getattr(value, name), f"{path}.{name}", arrays) for name in names}
+        return {"class": _registered(value), "fields": members}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        kinds = {type(item) for item in value}
+        if len(value) > 1 and len(kinds) == 1 and is_dataclass(value[0]):
+            names = [field.name for field in fields(value[0])]
+            columns = {
+                name: _column([getattr(item, name) for item in value], f"{path}.{name}", arrays) for name in names
+            }
+            return {"class": _registered(value[0]), "rows": len(value), "columns": columns}
+        return [_plain(item, f"{path}.{place}", arrays) for place, item in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{path or 'the result'}: a {type(value).__name__} cannot be stored")
 
 
-def evidence_from(raw: bytes) -> Evidence:
-    """The evidence that `evidence_bytes` packed.
-
-    Raises:
-        StoreError: the bytes are no such thing.
-    """
-    arrays, plain = _unpacked(raw)
-    try:
-        rows = [dict(zip(_FINDING, row, strict=True)) for row in plain["findings"]]
-        nothing = np.empty(0)
-        return Evidence(
-            findings=tuple(
-                Finding(
-                    **{**row, "verdict": Verdict(row["verdict"])},
-                    samples=arrays.get(f"samples.{row['claim']}", nothing),
-                )
-                for row in rows
-            ),
-            determined=Determined(*(arrays[name] for name in _DETERMINED)) if "bounds" in arrays else None,
-            **dict(zip(_EVIDENCE, plain["asked"], strict=True)),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"Stored evidence has not the expected fields ({error!r}); computed again") from error
+def _column(values: Sequence[object], path: str, arrays: dict[str, np.ndarray]) -> object:
+    """One field of many nouns: a thousand small arrays of one shape are stored as one."""
+    stackable = [value for value in values if isinstance(value, np.ndarray)]
+    if len(stackable) == len(values) and len({(array.shape, array.dtype) for array in stackable}) == 1:
+        arrays[path] = np.stack(stackable)
+        return {"stack": path}
+    return [_plain(value, f"{path}.{place}", arrays) for place, value in enumerate(values)]
 
 
-def scores_bytes(points: Sequence[FunctionPoint]) -> bytes:
-    """Scores of rebuilt networks as JSON."""
-    return json.dumps([asdict(point) for point in points]).encode()
+def _registered(noun: object) -> str:
+    name = type(noun).__name__
+    if _BY_NAME.get(name) is not type(noun):
+        raise TypeError(f"A {name} is not registered in the codec")
+    return name
 
 
-def scores_from(raw: bytes) -> tuple[FunctionPoint, ...]:
-    """The scores that `scores_bytes` packed.
-
-    Raises:
-        StoreError: the bytes are no such thing.
-    """
-    try:
-        found = json.loads(raw)
-        return tuple(FunctionPoint(**{**found[i], "way": Way(found[i]["way"])}) for i in range(len(found)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"Stored scores have not the expected fields ({error!r}); computed again") from error
-
-
-def _packed(arrays: dict[str, np.ndarray], plain: dict[str, object]) -> bytes:
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return save(contiguous, metadata={"noun": json.dumps(plain)})
-
-
-def _unpacked(raw: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    # The header is eight bytes of length and JSON; `load` gives the arrays only.
+def _unpacked(raw: bytes) -> object:
+    # The header is eight bytes of length and JSON; `load` returns the arrays only.
     try:
         arrays = load(raw)
         header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-        return arrays, json.loads(header["__metadata__"]["noun"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise StoreError(f"A stored result cannot be read ({error}); it will be computed again") from error
+        return _built(json.loads(header["__metadata__"]["noun"]), arrays)
+    except (SafetensorError, KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        raise StoreError(f"A stored result cannot be read ({error!r}); it will be computed again") from error
+
+
+def _built(plain: Any, arrays: dict[str, np.ndarray]) -> Any:  # noqa: ANN401 - whatever was stored
+    """The value that `_plain` wrote."""
+    if isinstance(plain, list):
+        return tuple(_built(item, arrays) for item in plain)
+    if not isinstance(plain, dict):
+        return plain
+    if "array" in plain:
+        return arrays[plain["array"]]
+    cls = _BY_NAME[plain["class"]]
+    if "value" in plain:
+        return cls(plain["value"])
+    if "fields" in plain:
+        return cls(**{name: _built(value, arrays) for name, value in plain["fields"].items()})
+    columns = {
+        name: arrays[column["stack"]] if isinstance(column, dict) else [_built(value, arrays) for value in column]
+        for name, column in plain["columns"].items()
+    }
+    return tuple(cls(**{name: column[row] for name, column in columns.items()}) for row in range(plain["rows"]))

@@ -17,7 +17,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
 from uws_core.passes.options import ComputeOptions
-from uws_core.store.codec import MATH_VERSION, factors_bytes, factors_from
+from uws_core.store.codec import MATH_VERSION, from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui.serve import budget, errands
 
@@ -71,7 +71,7 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
-            return replace(factors_from(raw), labels=names(query, collection))
+            return replace(from_bytes(Factors, raw), labels=names(query, collection))
     # torch is loaded only where weights are read.
     from uws_core.passes.per_model_svd import per_model_svds
 
@@ -79,5 +79,5 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     found = per_model_svds(
         collection, name, groups=held, members=query.members, options=ComputeOptions(budget=room, report=report)
     )
-    default_store().put(key, factors_bytes(found))
+    default_store().put(key, to_bytes(found))
     return found

@@ -21,7 +21,7 @@ from uws_core.nouns.models import Collection, LeftOut, ModelRef
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
 from uws_core.passes.options import ComputeOptions
-from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui import folders
 from uws_core.ui.catalogue import catalogue
@@ -146,10 +146,10 @@ def _one(name: str, query: RebuildQuery, collection: Collection, model: str) -> 
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError, ValueError):
-            (found,) = heldout_from(raw)
+            (found,) = sequence_from_bytes(HeldOut, raw)
             return found
     found = _computed(name, query, collection, ModelRef.parse(model), kept)
-    default_store().put(key, heldout_bytes([found]))
+    default_store().put(key, to_bytes([found]))
     return found
 
 

@@ -21,7 +21,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
-from uws_core.store.codec import MATH_VERSION, heldout_bytes, heldout_from
+from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.serve import budget, errands, folds, grams
@@ -178,9 +178,9 @@ def _layer_errors(
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
-            return folds.by_name(heldout_from(raw), collection)
+            return folds.by_name(sequence_from_bytes(HeldOut, raw), collection)
     found = _side_errors(query, collection, kept, own, report)
-    default_store().put(key, heldout_bytes(folds.by_row(found, collection)))
+    default_store().put(key, to_bytes(folds.by_row(found, collection)))
     return found
 
 
