@@ -12,11 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from tests.hub_standin import HubStandIn
-from uws_core.sources import hub
-from uws_core.sources.hub_client import Patience
+from uws_core.sources.hub import hub
+from uws_core.sources.hub.client import RetryPolicy
 
 # As patient as in earnest, but in milliseconds.
-QUICK = Patience(first_wait=0.002, longest_wait=0.01, timeout=5.0)
+QUICK = RetryPolicy(first_wait=0.002, longest_wait=0.01, timeout=5.0)
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class TestConfig:
                    for side, value in (("A", down), ("B", up))}  # fmt: skip
         known = {"peft_type": "LORA", "r": 2, "alpha_pattern": {"k_proj": 4, "(?=x)q_proj": 3}}
         source = open_source(written(tmp_path / "known", tensors, known))
-        assert source.thin == {"k_proj.weight"}
+        assert source.low_rank == {"k_proj.weight"}
         assert [one.scale for one in source.report().scales] == [2.0]
         assert "look-around" in reason(source.left_out, "base_model.model.q_proj.lora_A.weight")
         with pytest.raises(UnsupportedFormat, match=r"no update that is understood.*look-around"):
@@ -70,7 +70,7 @@ class TestConfig:
             "base_model.model.b.lora_B.weight": up,
         }
         source = open_source(written(tmp_path, tensors, {"peft_type": "LOKR"}))
-        assert source.thin == {"b.weight"}
+        assert source.low_rank == {"b.weight"}
         assert len(source.report().keys) == 4
         assert "tell its rank" in reason(source.left_out, "base_model.model.a.lokr_w1")
 
@@ -109,7 +109,7 @@ class TestConfig:
                    for side, value in (("A", down), ("B", up))}  # fmt: skip
         config = {"peft_type": "LORA", "r": 2, "target_parameters": ["mlp.experts.up_proj"]}
         source = open_source(written(tmp_path, tensors, config))
-        assert source.thin == {"q.weight"}
+        assert source.low_rank == {"q.weight"}
         assert "stack of experts" in source.left_out[0].reason
 
     @HOSTILE

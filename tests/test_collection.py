@@ -13,7 +13,8 @@ from tests.written import model, reason
 from uws_core.collection import collect, fingerprint
 from uws_core.errors import CollectionError, UnreadableFile
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import discover, open_source
+from uws_core.sources import discovery
+from uws_core.sources.opening import open_source
 from uws_core.zoo.demo import DEMOS
 
 
@@ -77,7 +78,7 @@ class TestFolder:
         assert "searched already" in reason(found.left_out, "again")
 
     def test_a_disk_named_by_mistake_is_noticed(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(discover, "MOST_ENTRIES", 10)
+        monkeypatch.setattr(discovery, "MOST_ENTRIES", 10)
         with pytest.raises(UnreadableFile, match="name a folder nearer"):
             collect(folder)
 

@@ -11,11 +11,12 @@ from tests.hub_fixtures import QUICK, files, standin, tensors
 from tests.hub_standin import HubStandIn
 from uws_core.errors import HubError, UnreadableFile
 from uws_core.nouns.models import ModelRef
-from uws_core.sources import hub, open_source
 from uws_core.sources.base import Source
-from uws_core.sources.hub_client import HubClient, Patience, Place, seconds_asked
-from uws_core.sources.hub_files import HubBlob
-from uws_core.sources.hub_ranges import fetch
+from uws_core.sources.hub import hub
+from uws_core.sources.hub.client import HubClient, Place, RetryPolicy, seconds_asked
+from uws_core.sources.hub.files import HubBlob
+from uws_core.sources.hub.ranges import fetch
+from uws_core.sources.opening import open_source
 
 __all__ = ["standin"]
 
@@ -78,7 +79,7 @@ def test_the_seconds_asked_for_in_every_way_a_server_may_say_them():
 
 
 def test_waits_double_up_to_a_longest_and_spread():
-    patience = Patience(first_wait=1.0, longest_wait=8.0)
+    patience = RetryPolicy(first_wait=1.0, longest_wait=8.0)
     for failed, expected in [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (9, 8.0)]:
         waits = {patience.wait(failed, None) for _ in range(50)}
         assert all(0.75 * expected <= wait <= 1.25 * expected for wait in waits)
@@ -112,7 +113,7 @@ def test_progress_renews_patience_and_a_standstill_ends_it(standin: HubStandIn, 
 
 
 def test_a_server_that_is_too_slow_is_asked_again(standin: HubStandIn, source: Source):
-    hub.client().patience = Patience(first_wait=0.001, timeout=0.1)
+    hub.client().patience = RetryPolicy(first_wait=0.001, timeout=0.1)
     standin.fail(BLOB, "slow", seconds=0.4, times=2)
     assert whole(source)
     standin.fail(BLOB, "slow", seconds=0.4, times=100)
@@ -245,7 +246,7 @@ def test_whatever_passes_the_bytes_are_right(
 ):
     content = CONTENT
     commit = standin.add("lab/bytes", {"x.bin": content})
-    client = HubClient(endpoint=standin.url, patience=Patience(tries=7, first_wait=0.0001, longest_wait=0.0002))
+    client = HubClient(endpoint=standin.url, patience=RetryPolicy(tries=7, first_wait=0.0001, longest_wait=0.0002))
     standin.faults.clear()
     for kind, status, keep in trouble:
         standin.fail("*", kind, status=status or 500, keep=keep)

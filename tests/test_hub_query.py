@@ -9,7 +9,7 @@ from tests.hub_standin import HubStandIn
 from uws_core.errors import HubError
 from uws_core.nouns.hub import HubModel, HubQuery
 from uws_core.nouns.models import LeftOut, ModelRef
-from uws_core.sources import hub, hub_models
+from uws_core.sources.hub import hub, models
 
 __all__ = ["standin"]
 
@@ -147,7 +147,7 @@ def test_pages_are_followed_only_as_far_as_the_limit_needs(standin: HubStandIn):
 
 
 def test_a_walk_through_the_whole_hub_ends(standin: HubStandIn, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hub_models, "LONGEST_WALK", 120)
+    monkeypatch.setattr(models, "LONGEST_WALK", 120)
     for i in range(350):
         standin.add(f"lab/m{i:03d}", {"model.safetensors": b""}, downloads=350 - i)
     assert hub.find("tag:none *m0").models == ()
@@ -191,7 +191,7 @@ def test_a_query_for_nothing_is_refused_before_any_request(standin: HubStandIn, 
 
 
 def test_an_older_hub_that_names_no_commits_is_asked_for_each(lab: HubStandIn, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hub_models, "_ASKED", ["tags"])
+    monkeypatch.setattr(models, "_ASKED", ["tags"])
     listing = hub.find("lab/task1*")
     assert listing.models[0].commit == ""
     monkeypatch.undo()

@@ -78,7 +78,7 @@ def test_a_long_name_beside_an_adapters_is_left_out_with_its_length(tmp_path: Pa
     text, size = header_of([name, "unet.b.lora_A.weight", "unet.b.lora_B.weight"], shape=(2, 2))
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(size))
     source = open_source(ref)
-    assert source.thin == {"unet.b.weight"}
+    assert source.low_rank == {"unet.b.weight"}
     assert any("characters, at most" in note.reason and len(note.what) < 200 for note in source.left_out)
 
 

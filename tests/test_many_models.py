@@ -109,7 +109,7 @@ def test_models_of_one_layout_share_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("old")
 def test_what_is_kept_is_bounded_and_the_least_recently_used_goes(tmp_path: Path) -> None:
     collection = uws.collect(many(tmp_path / "models", models=4))
-    models = [opening.cached_source(ref) for ref in collection.refs]
+    models = [opening.open_source(ref) for ref in collection.refs]
     kept = SourceCache(3 * MODEL_BYTES)
     for model in models[:3]:
         kept.keep(model)

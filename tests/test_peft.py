@@ -70,7 +70,7 @@ def check_against_merge(make: Callable[[], nn.Module], config: object, folder: P
     model = saved(base, config, folder)
     after = model.merge_and_unload().state_dict()
     source = open_source(ModelRef(str(folder), ""))
-    updates = {layer.name: layer for layer in source.layers() if layer.name in source.thin}
+    updates = {layer.name: layer for layer in source.layers() if layer.name in source.low_rank}
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == set(updates)
     for name, layer in updates.items():
@@ -151,7 +151,7 @@ def test_dora_keeps_the_low_rank_part_and_says_so(tmp_path: Path):
     config = peft.LoraConfig(r=2, lora_alpha=6, use_dora=True, target_modules=["q_proj"])
     model = saved(llama(), config, tmp_path)
     source = open_source(ModelRef(str(tmp_path), ""))
-    for layer in (one for one in source.layers() if one.name in source.thin):
+    for layer in (one for one in source.layers() if one.name in source.low_rank):
         module = model.get_submodule("base_model.model." + layer.name.removesuffix(".weight"))
         theirs = module.scaling["default"] * (module.lora_B["default"].weight @ module.lora_A["default"].weight)
         torch.testing.assert_close(dense(source.read(layer.name)).float(), theirs)

@@ -13,7 +13,6 @@ from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.sources.base import on_hub
 from uws_core.sources.discovery import natural
-from uws_core.sources.formats.pickled import MARK
 from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
 from uws_core.sources.model_table import Table, matched
 from uws_core.sources.opening import Opened, Report, open_all, resolved
@@ -61,7 +60,7 @@ def collect(
     alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
     agreement = agree({label: opened[label].layers for label in alike}, common_rows=common_rows or asked.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
-    layers, mixed = read_alike(agreement.layers, {label: opened[label].thin for label in labels})
+    layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
     left_out = asked.left_out + unreadable + others + agreement.left_out + mixed
     _check_enough(name or asked.name, labels, layers, left_out)
@@ -120,7 +119,7 @@ def _reopened(path: Path, *, pickled: bool) -> Listing:
     """A saved collection; where its models lie is checked when they are opened, like where a link leads."""
     found = read_saved(path)
     # A file that came from elsewhere must not decide that a pickle is opened.
-    refused = [label for label, ref in found.models.items() if MARK in ref.part and not pickled]
+    refused = [label for label, ref in found.models.items() if ref.pickled and not pickled]
     notes = tuple(LeftOut(label, "a pickled file, which is read only when asked for") for label in refused)
     models = {label: ref for label, ref in found.models.items() if label not in refused}
     rows = {label: tuple(column[i] for column in found.table.values()) for i, label in enumerate(found.models)}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # So many layers of a model are named where it is left out of more.
 MOST_NAMED = 6
+# At the end of a file's name in a reference: somebody chose to read a pickled file.
+_PICKLED = "?pickled"
 # What a cell of the models table may hold.
 Value = str | int | float | bool | None
 
@@ -23,16 +25,33 @@ class ModelRef:
     """One model at one immutable state.
 
     `repo` is a Hub name (`owner/name`), a folder, a file, or `demo:name`; `commit` is the Hub commit or a digest of
-    the content; `part` names one adapter or file inside the repository, relative and in posix form.
-    The text form is `repo@commit` or `repo@commit#part`.
+    the content; `part` names what of the repository is meant, and is `file`, `adapter` and `pickled` in one text:
+    `weights/x.safetensors:style` is the adapter `style` in that file, `x.bin?pickled` a pickled file that somebody
+    chose to read. The text form is `repo@commit` or `repo@commit#part`.
     """
 
     repo: str
     commit: str
     part: str = ""
+    # A file or sub-folder inside the repository, relative and in posix form; empty where there is no choice.
+    file: str = field(init=False, compare=False, repr=False)
+    # One adapter of several in a file.
+    adapter: str = field(init=False, compare=False, repr=False)
+    pickled: bool = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        place, _, adapter = self.part.partition(":")
+        file, mark, _ = place.partition(_PICKLED)
+        for name, value in (("file", file), ("adapter", adapter), ("pickled", bool(mark))):
+            object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.commit}" + (f"#{self.part}" if self.part else "")
+
+    @classmethod
+    def of_part(cls, repo: str, commit: str, *, file: str = "", adapter: str = "", pickled: bool = False) -> ModelRef:
+        """The reference to one file, one adapter of a file, or a pickled file."""
+        return cls(repo, commit, file + (_PICKLED if pickled else "") + (f":{adapter}" if adapter else ""))
 
     @classmethod
     def parse(cls, text: str) -> ModelRef:

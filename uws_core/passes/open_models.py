@@ -13,8 +13,8 @@ from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.options import Report, no_report
 from uws_core.sources.base import Rows, Source, on_hub
 from uws_core.sources.hub.prefetch import prefetch_layers
-from uws_core.sources.opening import cached_source, open_source
-from uws_core.sources.source_cache import CachedSource
+from uws_core.sources.opening import open_source
+from uws_core.sources.source_cache import is_unchanged
 
 # Opening a model that this process has not opened before waits for its headers.
 _OPENERS = 8
@@ -52,25 +52,26 @@ def open_models(
         SourceError: a model cannot be opened, or changed since its commit was taken or while it was read.
     """
     with ExitStack() as stack:
-        models = _watched(refs)
-        sources = [stack.enter_context(model.source) for model in models]
+        sources = [stack.enter_context(source) for source in open_sources(refs)]
         if layer is not None:
             prefetch_layers(sources, [layer], rows=rows, report=report)
         yield sources
-        for model in models:
-            if not model.is_unchanged():
-                open_source(model.ref)
+        for source in sources:
+            if not is_unchanged(source):
+                open_source(source.ref)
 
 
 def open_sources(refs: Sequence[ModelRef]) -> list[Source]:
     """The models in order, opened several at once where that may wait for a network."""
-    return [model.source for model in _watched(refs)]
+    if not any(on_hub(ref) for ref in refs):
+        return [open_source(ref) for ref in refs]
+    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
+        return list(pool.map(open_source, refs))
 
 
 def is_low_rank(collection: Collection, layer: LayerKey) -> bool:
     """Whether the models hold the layer as factors of an update, so that their base is the update zero."""
-    with cached_source(collection.refs[0]).source as source:
-        return layer.name in source.low_rank
+    return layer.name in open_source(collection.refs[0]).low_rank
 
 
 def product_dtype(precision: str, sources: Sequence[Source], layer: LayerKey) -> torch.dtype:
@@ -114,10 +115,3 @@ def full_single_precision() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _watched(refs: Sequence[ModelRef]) -> list[CachedSource]:
-    if not any(on_hub(ref) for ref in refs):
-        return [cached_source(ref) for ref in refs]
-    with ThreadPoolExecutor(_OPENERS, thread_name_prefix="uws-open") as pool:
-        return list(pool.map(cached_source, refs))

@@ -10,7 +10,6 @@ from uws_core.nouns.loader import LoaderReport, Located
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.sources.base import on_hub
 from uws_core.sources.formats.adapter import MultipleAdapters
-from uws_core.sources.formats.pickled import MARK
 from uws_core.sources.listing import all_inside, in_folder, listed
 from uws_core.sources.opening import adapters_of, open_source
 from uws_core.store.saved_collections import SUFFIX, read_saved
@@ -29,7 +28,7 @@ def models_of(collection: Collection, where: Where = None, *, pickled: bool = Fa
     compared = tuple(Located(label, ref) for label, ref in zip(collection.labels, collection.refs, strict=True))
     files = set(map(_file, collection.refs))
     others = {label: ref for label, ref in _at(where, pickled=pickled).items() if _file(ref) not in files}
-    allowed = {label: ref for label, ref in others.items() if pickled or MARK not in ref.part}
+    allowed = {label: ref for label, ref in others.items() if pickled or not ref.pickled}
     return (*compared, *(Located(label, ref, compared=False) for label, ref in allowed.items()))
 
 
@@ -54,7 +53,7 @@ def report_of(model: Located, *, roots: Sequence[Path] | None = None) -> LoaderR
 
 def _file(ref: ModelRef) -> tuple[str, str]:
     """Where a model's file lies, whichever of the adapters in it is meant."""
-    return ref.repo, ref.part.partition(":")[0]
+    return ref.repo, ref.file
 
 
 def _at(where: Where, *, pickled: bool) -> dict[str, ModelRef]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os.path import isabs
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A half-open range of output rows; None is all of them.
 Rows = tuple[int, int] | None
+# Path, size, inode, times of last change of content and of entry; size -1 for what is not there.
+FileStamp = tuple[str, int, int, int, int]
 
 
 def on_hub(ref: ModelRef) -> bool:
@@ -49,11 +51,13 @@ class Source(Protocol):
     # Whose names an adapter's keys are in: peft, kohya, diffusers, comfyui.
     dialects: tuple[str, ...]
     # The layers that are read as thin factors.
-    thin: frozenset[str]
+    low_rank: frozenset[str]
     # The layers that are stored as inputs x outputs, so that the sides `in` and `out` are each other's.
     transposed: frozenset[str]
     # Tensors that are no layers (vectors, scalars, unknown dtypes), each with the reason.
     left_out: tuple[LeftOut, ...]
+    # What the file system said of the files when they were opened; empty where only a new look would tell.
+    stamps: tuple[FileStamp, ...]
 
     def layers(self) -> tuple[LayerKey, ...]:
         """The layers that can be compared, in the order of the file."""
@@ -129,4 +133,34 @@ class Whole(Protocol):
 
     def entries(self) -> int:
         """How many numbers all tensors hold together; nothing but the header is read."""
+        ...
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """A source that can say what stands beside some of its layers, so that a model can be stored in two parts."""
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """The configuration beside the weights (`config.json` or `adapter_config.json`); empty without one."""
+        ...
+
+    def untouched(self, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Every stored tensor that is no part of these layers, by stored name, in its own shape and type.
+
+        Raises:
+            LayerError: no such layer.
+        """
+        ...
+
+    def untouched_bytes(self, layers: Iterable[str]) -> int:
+        """The stored bytes of `untouched`; reads nothing but the header."""
+        ...
+
+    def stored_as(self, layer: str) -> tuple[str, tuple[int, ...]]:
+        """The stored name and shape of a layer; for an update its module and `(m, p)`."""
+        ...
+
+    def rank(self, layer: str) -> int:
+        """The rank of a layer's update; the smaller side of a whole matrix."""
         ...

@@ -13,7 +13,6 @@ from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.files.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered
 from uws_core.sources.formats.pickled import INDEX as PICKLED_INDEX
-from uws_core.sources.formats.pickled import MARK
 from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
 
 # `runs/task/seed/checkpoint-500` is as deep as trainers go.
@@ -30,7 +29,9 @@ class Found:
 
     path: Path
     label: str
-    part: str = ""
+    # The weights, or their index, in the folder; empty where safetensors tell it themselves.
+    file: str = ""
+    pickled: bool = False
 
 
 def models_in(folder: Path, *, pickled: bool = False) -> tuple[tuple[Found, ...], tuple[LeftOut, ...]]:
@@ -108,12 +109,12 @@ class _Walk:
         index = [name for name in files if self.pickled and name.endswith(PICKLED_INDEX)]
         whole = index or (own if len(own) == 1 and (not at_root or not CARDS.isdisjoint(files)) else [])
         if whole:
-            yield Found(folder, self.label(folder), f"{whole[0]}{MARK}")
+            yield Found(folder, self.label(folder), whole[0], pickled=True)
         for name in weights:
             if name not in own:
                 yield LeftOut(self.label(folder / name), foreign_reason(name) or "")
             elif not whole:
-                yield Found(folder / name, self.label((folder / name).with_suffix("")), MARK)
+                yield Found(folder / name, self.label((folder / name).with_suffix("")), pickled=True)
 
     def nested(self, folder: Path, folders: list[str]) -> Iterator[LeftOut]:
         """Models inside a model."""

@@ -40,7 +40,7 @@ def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Li
         UnreadableFile: the folder cannot be listed.
     """
     found, left_out = models_in(folder, pickled=pickled)
-    models = {one.label: ModelRef(str(one.path), "", one.part) for one in found}
+    models = {one.label: ModelRef.of_part(str(one.path), "", file=one.file, pickled=one.pickled) for one in found}
     try:
         inside(folder / NAME, roots)
         table = read_table(folder)

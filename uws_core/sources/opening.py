@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Final
 
 from uws_core.errors import SourceError, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef, Value
-from uws_core.sources.base import Source, on_hub
+from uws_core.sources.base import FileStamp, Source, on_hub
 from uws_core.sources.files.folder import tensors_at
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import pickled
@@ -18,7 +19,7 @@ from uws_core.sources.formats.adapter import MultipleAdapters, is_adapter
 from uws_core.sources.formats.checkpoint import Checkpoint
 from uws_core.sources.formats.multi_adapter import opened_adapter
 from uws_core.sources.listing import Roots, all_inside
-from uws_core.sources.source_cache import CachedSource, LayoutCache, SourceCache, file_stamps, now_ns
+from uws_core.sources.source_cache import LayoutCache, SourceCache, file_stamps
 
 # How the tensors of a model become layers, by format.
 FORMATS: Final[Mapping[str, Callable[[ModelRef, Tensors], Source]]] = {
@@ -42,7 +43,7 @@ class Opened:
 
     ref: ModelRef
     layers: tuple[LayerKey, ...] = ()
-    thin: frozenset[str] = frozenset()
+    low_rank: frozenset[str] = frozenset()
     transposed: frozenset[str] = frozenset()
     kind: str = ""
     left_out: tuple[LeftOut, ...] = ()
@@ -56,18 +57,23 @@ def open_source(ref: ModelRef) -> Source:
     Raises:
         SourceError: missing, damaged, of a format that is not read, or changed since the commit was taken.
     """
-    return cached_source(ref).source
-
-
-def cached_source(ref: ModelRef) -> CachedSource:
-    """The opened model, with which a change of its files is noticed without opening it again; see `open_source`."""
     try:
         if on_hub(ref):
-            return CachedSource(ref, _from_hub(ref), far=True)
-        return _source_cache.get(ref) or _checked(ref)
+            return _open_on_hub(ref)
+        if cached := _source_cache.get(ref):
+            return cached
+        started = time.time_ns()
+        tensors = (pickled.tensors_at if ref.pickled else tensors_at)(Path(ref.repo), ref.file)
+        source = _source_of(ref, tensors)
+        source.stamps = file_stamps(ref, tensors, started_ns=started)
+        if ref.commit:
+            if source.digest() != ref.commit:
+                raise UnreadableFile("the files changed since the collection was made; open the collection again")
+            _source_cache.keep(source)
+        return source
+    except MultipleAdapters:
+        raise
     except SourceError as error:
-        if isinstance(error, MultipleAdapters):
-            raise
         raise type(error)(f"{_shown(ref)}: {error}") from error
 
 
@@ -77,11 +83,10 @@ def resolved(ref: ModelRef) -> tuple[ModelRef, Source]:
     Raises:
         SourceError: see `open_source`.
     """
-    found = cached_source(ref)
-    source = found.source
+    source = open_source(ref)
     if not on_hub(ref) and not ref.commit:
         source.ref = replace(ref, commit=source.digest())
-        _source_cache.keep(replace(found, ref=source.ref))
+        _source_cache.keep(source)
     return source.ref, source
 
 
@@ -91,19 +96,22 @@ def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef,
     Raises:
         SourceError: the file cannot be read; see `open_source`.
     """
+    started, stamps = time.time_ns(), tuple[FileStamp, ...]()
     if on_hub(ref):
         from uws_core.sources.hub import hub
 
         ref = hub.at_commit(ref)
-    began = now_ns()
-    tensors = hub.tensors_at(replace(ref, part=_file(ref))) if on_hub(ref) else _on_disk(ref)
-    stamps = () if on_hub(ref) else file_stamps(ref, tensors, began_ns=began)
+        tensors = hub.tensors_at(ref)
+    else:
+        tensors = (pickled.tensors_at if ref.pickled else tensors_at)(Path(ref.repo), ref.file)
+        stamps = file_stamps(ref, tensors, started_ns=started)
     for name in names:
-        part = replace(ref, part=f"{ref.part}:{name}")
+        part = ModelRef.of_part(ref.repo, ref.commit, file=ref.file, adapter=name, pickled=ref.pickled)
         try:
-            source = _opened(part, tensors)
+            source = _source_of(part, tensors)
             source.ref = replace(part, commit=ref.commit or source.digest())
-            _source_cache.keep(CachedSource(source.ref, source, stamps))
+            source.stamps = stamps
+            _source_cache.keep(source)
             yield source.ref, source
         except SourceError as error:
             yield part, type(error)(f"{_shown(part)}: {error}")
@@ -130,7 +138,7 @@ def _open(ref: ModelRef, roots: Roots, dialect: str | None) -> dict[str, Opened]
     try:
         if roots is not None and not on_hub(ref):
             all_inside(Path(ref.repo), roots)
-        return {"": _seen(ref, *resolved(ref), dialect)}
+        return {"": _layout(ref, *resolved(ref), dialect)}
     except MultipleAdapters as several:
         return _open_each(ref, several.names, dialect)
     except SourceError as error:
@@ -142,7 +150,7 @@ def _open_each(ref: ModelRef, names: Sequence[str], dialect: str | None) -> dict
     taken, more = names[:MOST_ADAPTERS], names[MOST_ADAPTERS:]
     try:
         found = adapters_of(ref, taken)
-        opened = {f":{name}": _seen(ref, *one, dialect) for name, one in zip(taken, found, strict=True)}
+        opened = {f":{name}": _layout(ref, *one, dialect) for name, one in zip(taken, found, strict=True)}
     except SourceError as error:
         return {"": Opened(ref, problem=str(error))}
     if more:
@@ -152,70 +160,45 @@ def _open_each(ref: ModelRef, names: Sequence[str], dialect: str | None) -> dict
     return opened
 
 
-def _seen(asked: ModelRef, found: ModelRef, source: Source | SourceError, dialect: str | None) -> Opened:
-    """The layout of an opened model, or what is wrong with it."""
+def _layout(given: ModelRef, ref: ModelRef, source: Source | SourceError, dialect: str | None) -> Opened:
+    """The layout of an opened model, or what is wrong with it; `given` is the reference before it had a commit."""
     if isinstance(source, SourceError):
-        return Opened(found, problem=str(source))
-    with source:
-        if dialect is not None and dialect not in source.dialects:
-            spoken = ", ".join(source.dialects) or "no adapter"
-            return Opened(found, problem=f"its dialect is {spoken}, {dialect} was asked for")
-        told, notes = _told(asked, found)
-        left_out = (*notes, *source.left_out)
-        return Opened(found, source.layers(), source.thin, source.transposed, source.format, left_out, told)
+        return Opened(ref, problem=str(source))
+    if dialect is not None and dialect not in source.dialects:
+        dialects = ", ".join(source.dialects) or "no adapter"
+        return Opened(ref, problem=f"its dialect is {dialects}, {dialect} was asked for")
+    left_out, attributes = source.left_out, dict[str, Value]()
+    if on_hub(ref):
+        from uws_core.sources.hub import hub
+
+        # Looked up when it was opened, so this takes no request.
+        attributes = dict(hub.look_up(ref).attributes)
+        if given.repo != ref.repo:
+            renamed = LeftOut(given.repo, f"it was renamed; it is {ref.repo} now, and is read from there")
+            left_out = (renamed, *left_out)
+    return Opened(ref, source.layers(), source.low_rank, source.transposed, source.format, left_out, attributes)
 
 
-def _told(asked: ModelRef, found: ModelRef) -> tuple[Mapping[str, Value], tuple[LeftOut, ...]]:
-    """What the Hub says of a model that was just opened, and a note when it has another name now. Price: nothing."""
-    if not on_hub(found):
-        return {}, ()
-    from uws_core.sources.hub import hub
-
-    note = LeftOut(asked.repo, f"it was renamed; it is {found.repo} now, and is read from there")
-    return hub.look_up(found).attributes, (note,) if asked.repo != found.repo else ()
-
-
-def _from_hub(ref: ModelRef) -> Source:
+def _open_on_hub(ref: ModelRef) -> Source:
     """A model on the Hub; its commit is the content's, so a revision becomes one before anything is read."""
     # The client takes 0.4 s to load, which a folder on this machine need not wait for.
     from uws_core.sources.hub import hub
 
-    if pickled.MARK in ref.part:
+    if ref.pickled:
         raise UnsupportedFormat("pickled files on the Hub are not read; download and convert them to safetensors")
     ref = hub.at_commit(ref)
-    return _opened(ref, hub.tensors_at(replace(ref, part=_file(ref))))
+    return _source_of(ref, hub.tensors_at(ref))
 
 
-def _on_disk(ref: ModelRef) -> Tensors:
-    file, marked, _ = _file(ref).partition(pickled.MARK)
-    return pickled.tensors_at(Path(ref.repo), file) if marked else tensors_at(Path(ref.repo), file)
-
-
-def _checked(ref: ModelRef) -> CachedSource:
-    """A model on this machine, whose content is that of the commit, if one is named; then it is kept."""
-    began = now_ns()
-    tensors = _on_disk(ref)
-    found = CachedSource(ref, _opened(ref, tensors), file_stamps(ref, tensors, began_ns=began))
-    if ref.commit:
-        if found.source.digest() != ref.commit:
-            raise UnreadableFile("the files changed since the collection was made; open the collection again")
-        _source_cache.keep(found)
-    return found
-
-
-def _opened(ref: ModelRef, tensors: Tensors) -> Source:
+def _source_of(ref: ModelRef, tensors: Tensors) -> Source:
+    """The tensors as layers, with the layout of a model that was opened before where they lie as its do."""
     # The layout of one of several adapters is a small part of its file's.
-    known = None if ":" in ref.part else _layout_cache.alike(ref, tensors)
+    known = None if ref.adapter else _layout_cache.alike(ref, tensors)
     if known is not None:
         return known
     source = FORMATS["adapter" if is_adapter(tensors) else "checkpoint"](ref, tensors)
     source.left_out = (*tensors.left_out, *source.left_out)
     return _layout_cache.note(source, tensors)
-
-
-def _file(ref: ModelRef) -> str:
-    """The part without the name of one adapter among several in a file: `x.safetensors:style`, or `:style`."""
-    return ref.part.partition(":")[0]
 
 
 def _shown(ref: ModelRef) -> str:

@@ -1,4 +1,4 @@
-"""Models that were opened and found to be of their commit, kept while their files stand.
+"""Cache of opened models; an entry is valid until its files change.
 
 Models of one architecture have one layout, which is understood and kept once: 10,000 checkpoints of 300 tensors take
 40 MB together, not 2 GB.
@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from uws_core.nouns.models import ModelRef
-from uws_core.sources.base import Source
+from uws_core.sources.base import FileStamp, Source, on_hub
 from uws_core.sources.files import folder
 from uws_core.sources.files.blob import Blob, FileBlob
 from uws_core.sources.files.tensors import CONFIG, Tensors
@@ -31,65 +29,45 @@ TENSOR_BYTES: Final = 700
 # A collection has one layout, or a few; each takes as much as one model did before.
 _LAYOUTS: Final = 64
 
-# Path, size, inode, times of last change of content and of entry; size -1 for what is not there.
-FileStamp = tuple[str, int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class CachedSource:
-    """An opened model, and what the file system said of its files; no stamps where only a new look would tell.
-
-    `far` is a model on the Hub, which never changes at its commit.
-    """
-
-    ref: ModelRef
-    source: Source
-    stamps: tuple[FileStamp, ...] = ()
-    far: bool = False
-
-    def is_unchanged(self) -> bool:
-        """Whether the files are those that were opened, for sure. Price: a look at each file's entry, no read."""
-        return self.far or (bool(self.stamps) and self.stamps == _stamps([mark[0] for mark in self.stamps]))
-
 
 class SourceCache:
     """Opened models by reference, the least recently used out first; any number of threads may ask."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most = most_bytes
-        self._models: OrderedDict[ModelRef, CachedSource] = OrderedDict()
+        self._models: OrderedDict[ModelRef, Source] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def get(self, ref: ModelRef) -> CachedSource | None:
-        """The model, if it is kept and its files stand."""
+    def get(self, ref: ModelRef) -> Source | None:
+        """The model, if it is cached and its files did not change."""
         with self._lock:
-            found = self._models.get(ref)
-        if found is None:
+            source = self._models.get(ref)
+        if source is None:
             return None
-        stands = found.is_unchanged()
+        unchanged = is_unchanged(source)
         with self._lock:
             # Another thread may have dropped or renewed it meanwhile.
-            if self._models.get(ref) is found:
-                if stands:
+            if self._models.get(ref) is source:
+                if unchanged:
                     self._models.move_to_end(ref)
                 else:
                     self._drop(ref)
-        return found if stands else None
+        return source if unchanged else None
 
-    def keep(self, model: CachedSource) -> None:
-        """Keep a model with stamps; others make room."""
-        if not model.stamps:
+    def keep(self, source: Source) -> None:
+        """Keeps a model that has stamps; others make room."""
+        if not source.stamps:
             return
         with self._lock:
-            self._drop(model.ref)
-            self._models[model.ref] = model
-            self._bytes += _size(model.source)
+            self._drop(source.ref)
+            self._models[source.ref] = source
+            self._bytes += _size(source)
             while self._bytes > self._most and len(self._models) > 1:
                 self._drop(next(iter(self._models)))
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Drops every model."""
         with self._lock:
             self._models.clear()
             self._bytes = 0
@@ -98,8 +76,8 @@ class SourceCache:
         return len(self._models)
 
     def _drop(self, ref: ModelRef) -> None:
-        gone = self._models.pop(ref, None)
-        self._bytes -= 0 if gone is None else _size(gone.source)
+        dropped = self._models.pop(ref, None)
+        self._bytes -= 0 if dropped is None else _size(dropped)
 
 
 class LayoutCache:
@@ -137,19 +115,24 @@ class LayoutCache:
         return copy(first)
 
 
-def file_stamps(ref: ModelRef, tensors: Tensors, *, began_ns: int) -> tuple[FileStamp, ...]:
+def is_unchanged(source: Source) -> bool:
+    """Whether the files are for sure those that were opened. Price: one `stat` a file, no read.
+
+    A model on the Hub never changes at its commit; one without stamps may have changed.
+    """
+    return on_hub(source.ref) or (
+        bool(source.stamps) and source.stamps == tuple(_stamp(stamp[0]) for stamp in source.stamps)
+    )
+
+
+def file_stamps(ref: ModelRef, tensors: Tensors, *, started_ns: int) -> tuple[FileStamp, ...]:
     """The stamps of all files and folders that decide what a model on this machine is; none if one is too young.
 
-    `began_ns` is the time when somebody began to open it: what changed since may have been seen in part.
+    `started_ns` is the time when opening began: what changed since may have been seen in part.
     """
-    stamps = _stamps(_places(Path(ref.repo), ref.part.partition(":")[0], tensors))
-    newest = max((max(mark[3:]) for mark in stamps), default=began_ns)
-    return stamps if began_ns - newest > folder._SETTLED_NS else ()
-
-
-def now_ns() -> int:
-    """The time that `file_stamps` compares with."""
-    return time.time_ns()
+    stamps = tuple(map(_stamp, _deciding_paths(Path(ref.repo), ref.file, tensors)))
+    newest = max((max(stamp[3:]) for stamp in stamps), default=started_ns)
+    return stamps if started_ns - newest > folder._SETTLED_NS else ()
 
 
 class _Homes(Mapping[str, Blob]):
@@ -196,7 +179,7 @@ def _files(tensors: Tensors) -> dict[str, int]:
 def _key(ref: ModelRef, tensors: Tensors) -> tuple[object, object]:
     """What a layout is told by: spans, their files, what stands beside, the adapter that is named; and the notes."""
     files = () if len(tensors.blobs) == 1 else tuple(_files(tensors).values())
-    key = (tuple(tensors.spans.values()), files, tensors.config, tensors.left_out, ref.part.partition(":")[2])
+    key = (tuple(tensors.spans.values()), files, tensors.config, tensors.left_out, ref.adapter)
     return key, tuple(tensors.metadata.items())
 
 
@@ -205,24 +188,20 @@ def _size(source: Source) -> int:
     return MODEL_BYTES + (0 if isinstance(tensors.homes, _Homes) else TENSOR_BYTES * len(tensors.spans))
 
 
-def _places(path: Path, part: str, tensors: Tensors) -> list[str]:
+def _deciding_paths(path: Path, part: str, tensors: Tensors) -> list[str]:
     files = [str(blob.path) for blob in tensors.blobs if isinstance(blob, FileBlob)]
     if not path.is_dir():
         # Whose a configuration is depends on which files lie beside it.
         beside = path.with_name(CONFIG)
         return [*files, str(beside), *([str(path.parent)] if beside.exists() else [])]
     inner = path / part if (path / part).is_dir() else (path / part).parent
-    told = [str(entry) for entry in inner.iterdir() if entry.name.endswith(".index.json")]
-    return [*dict.fromkeys([*files, str(path), str(inner), str(inner / CONFIG), *told])]
+    indexes = [str(entry) for entry in inner.iterdir() if entry.name.endswith(".index.json")]
+    return [*dict.fromkeys([*files, str(path), str(inner), str(inner / CONFIG), *indexes])]
 
 
-def _stamps(places: Sequence[str]) -> tuple[FileStamp, ...]:
-    return tuple(map(_stamp, places))
-
-
-def _stamp(place: str) -> FileStamp:
+def _stamp(path: str) -> FileStamp:
     try:
-        seen = os.stat(place)  # noqa: PTH116 - three times as fast, ten thousand times a layer
+        entry = os.stat(path)  # noqa: PTH116 - three times as fast, ten thousand times a layer
     except OSError:
-        return (place, -1, 0, 0, 0)
-    return (place, seen.st_size, seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns)
+        return (path, -1, 0, 0, 0)
+    return (path, entry.st_size, entry.st_ino, entry.st_mtime_ns, entry.st_ctime_ns)

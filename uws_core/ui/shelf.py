@@ -18,9 +18,8 @@ from typing import Final
 
 from uws_core.errors import ExportError, UwsError
 from uws_core.nouns.models import Collection
-from uws_core.store.saved_collections import SUFFIX, parse_saved, read_saved, save
-from uws_core.sources.pickled import MARK
 from uws_core.store.results import default_path
+from uws_core.store.saved_collections import SUFFIX, parse_saved, read_saved, save
 from uws_core.ui.uploads import Plan
 
 SAVED: Final = "saved:"
@@ -85,7 +84,7 @@ def keep(collection: Collection, *, query: str = "", name: str = "") -> str:
     name = name or id_for(collection.name, collection.fingerprint)
     path = _made(folder()) / f"{name.removeprefix(SAVED)}{SUFFIX}"
     save(collection, path, query=query)
-    if any(MARK in ref.part for ref in collection.refs):
+    if any(ref.pickled for ref in collection.refs):
         _trust(path)
     return name
 

@@ -5,15 +5,16 @@ Adapters of PEFT, kohya's trainer, diffusers and ComfyUI are read; every key is 
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from uws_core.errors import LayerError, UnsupportedFormat
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport, ScaleFound
 from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
-from uws_core.sources.base import Rows, within
+from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats.adapter_config import Settings, settings_in_notes, settings_of
@@ -61,6 +62,7 @@ class Adapter:
     """One adapter; see `Source`. Layers are named as in the base model, factor views `name:A` and `name:B`."""
 
     format = "adapter"
+    stamps: tuple[FileStamp, ...] = ()
 
     def __init__(self, ref: ModelRef, tensors: Tensors) -> None:
         self.ref = ref
@@ -71,7 +73,7 @@ class Adapter:
         self._updates: dict[str, Update] = {}
         self._plain: dict[str, _Plain] = {}
         self._keys = {name: parsed(name, peft=self._own is not None) for name in tensors.spans}
-        self._sort(ref.part.partition(":")[2])
+        self._sort(ref.adapter)
         for update in list(self._updates.values()):
             self._understand(update)
         if not self._updates:
@@ -80,8 +82,8 @@ class Adapter:
                 f"{self._where()} describes an adapter, but no update that is understood is there{why}"
             )
         self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
-        self.thin = frozenset(self._updates)
-        self.transposed = self.thin if self._own and self._own.transposed else frozenset[str]()
+        self.low_rank = frozenset(self._updates)
+        self.transposed = self.low_rank if self._own and self._own.transposed else frozenset[str]()
         unused = tuple(LeftOut(shown(one.key), one.why) for one in self._fates.values() if one.fate is not Fate.USED)
         self.left_out = (*(LeftOut(self._where(), note) for note in self._notes()), *unused)
 
@@ -154,6 +156,40 @@ class Adapter:
         order = {key: i for i, key in enumerate(self._tensors.spans)}
         fates = tuple(sorted(self._fates.values(), key=lambda one: order[one.key]))
         return LoaderReport(str(self.ref), self.format, self.dialects, fates, tuple(scales), self._notes())
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """The configuration beside the weights; see `Portable`."""
+        return dict(json.loads(self._tensors.config)) if self._tensors.config else {}
+
+    def untouched(self, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Every stored tensor that no update of these layers is made of; see `Portable`."""
+        return {
+            name: self._tensors.read(name, (1, math.prod(self._tensors.span(name).shape))).reshape(
+                self._tensors.span(name).shape
+            )
+            for name in self._beside(layers)
+        }
+
+    def untouched_bytes(self, layers: Iterable[str]) -> int:
+        """The stored bytes of `untouched`, from the header."""
+        return sum(self._tensors.extent(name).nbytes for name in self._beside(layers))
+
+    def stored_as(self, layer: str) -> tuple[str, tuple[int, ...]]:
+        """The module and shape of a layer's update."""
+        key = self._key(layer)
+        if key is None:
+            raise LayerError(f"{self.ref.repo} has no layer {layer!r}")
+        return layer.removesuffix(".weight"), key.shape
+
+    def rank(self, layer: str) -> int:
+        """The rank of a layer's update."""
+        sized = self._update(layer).sized
+        return sized.rank if sized else 0
+
+    def _beside(self, layers: Iterable[str]) -> list[str]:
+        compressed = {key for layer in layers for key in self._update(layer).keys.values()}
+        return [name for name in self._tensors.spans if name not in compressed]
 
     def _key(self, name: str) -> LayerKey | None:
         """The update or stored matrix of exactly that name."""

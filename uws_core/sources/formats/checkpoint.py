@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Self
 
 from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
-from uws_core.sources.base import Rows, within
+from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import float8
@@ -29,7 +29,8 @@ class Checkpoint:
 
     format = "checkpoint"
     dialects: tuple[str, ...] = ()
-    thin: frozenset[str] = frozenset()
+    low_rank: frozenset[str] = frozenset()
+    stamps: tuple[FileStamp, ...] = ()
 
     def __init__(self, ref: ModelRef, tensors: Tensors) -> None:
         self.ref = ref
@@ -143,6 +144,31 @@ class Checkpoint:
     def entries(self) -> int:
         """How many numbers all tensors hold together."""
         return sum(prod(span.shape) for span in self._tensors.spans.values())
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """The configuration beside the weights; see `Portable`."""
+        return {}
+
+    def untouched(self, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Every readable tensor that none of these layers is; see `Portable`."""
+        compressed = {self.stored_as(layer)[0] for layer in layers}
+        return {name: tensor for name, tensor in self.state().items() if name not in compressed}
+
+    def untouched_bytes(self, layers: Iterable[str]) -> int:
+        """The stored bytes of `untouched`, from the header."""
+        compressed = {self.stored_as(layer)[0] for layer in layers}
+        spans = self._tensors.spans
+        return sum(self._tensors.extent(name).nbytes for name in spans if name not in compressed)
+
+    def stored_as(self, layer: str) -> tuple[str, tuple[int, ...]]:
+        """A layer's stored name and shape."""
+        stored = self._stored[self._located(layer)[1].name]
+        return stored, self._tensors.span(stored).shape
+
+    def rank(self, layer: str) -> int:
+        """The smaller side of a whole matrix."""
+        return min(self._located(layer)[0].shape)
 
     def _seen(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
         if problem := too_long(name):

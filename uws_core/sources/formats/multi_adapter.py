@@ -34,5 +34,5 @@ def opened_adapter(ref: ModelRef, tensors: Tensors) -> Adapter:
         MultipleAdapters: there are several and none, or another one, is named.
         UnsupportedFormat: nothing that is understood is there.
     """
-    name = ref.part.partition(":")[2]
+    name = ref.adapter
     return OneOfSeveral(ref, tensors, name) if name and name in tensors.by_adapter else Adapter(ref, tensors)

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt")
-# At the end of a reference's part, it says that somebody chose to read a pickled file.
-MARK: Final = "?pickled"
 INDEX: Final = ".bin.index.json"
 # Under which name trainers keep the weights among other things.
 _INSIDE: Final = ("state_dict", "model_state_dict", "model", "module", "params", "params_ema")

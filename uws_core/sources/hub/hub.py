@@ -103,7 +103,7 @@ def tensors_at(ref: ModelRef) -> Tensors:
     Raises:
         SourceError: the repository is empty, holds no safetensors, or cannot be read.
     """
-    return _tensors(client(), ref)
+    return _tensors(client(), ModelRef.of_part(ref.repo, ref.commit, file=ref.file))
 
 
 def download(refs: Sequence[ModelRef], *, report: Report | None = None) -> None:

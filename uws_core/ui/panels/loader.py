@@ -8,7 +8,6 @@ from uws_core.errors import UwsError
 from uws_core.frames import loader as frames
 from uws_core.nouns.loader import Fate, LoaderReport
 from uws_core.nouns.models import Collection
-from uws_core.sources.formats.pickled import MARK
 from uws_core.ui.panels import choices, page
 from uws_core.ui.panels import figure as figures
 from uws_core.ui.selection import Selection
@@ -27,7 +26,7 @@ def notices(collection: Collection) -> None:
             "Adapters trained with different alphas then compare as if with one; put adapter_config.json beside the "
             "weights, or upload it together with them."
         )
-    if any(MARK in ref.part for ref in collection.refs):
+    if any(ref.pickled for ref in collection.refs):
         st.caption(f":material/warning: Pickled files are read here. {choices.WARNING}")
 
 
