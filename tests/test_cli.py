@@ -165,7 +165,7 @@ def test_a_layer_that_fails_costs_itself_and_the_code_says_so(folder: Path, caps
 def test_what_cannot_be_done_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, more: list[str], said: str
 ) -> None:
-    monkeypatch.setattr("uws_core.cluster._PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("uws_core.cluster._TIMEOUT_SECONDS", 1)
     assert main(["scan", str(folder), *more]) == 1
     assert said in capsys.readouterr().err
 

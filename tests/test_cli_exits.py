@@ -69,7 +69,7 @@ def test_results_that_later_ones_push_out_are_told(
 def test_a_cluster_that_is_away_costs_only_what_is_not_stored(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("uws_core.cluster._PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("uws_core.cluster._TIMEOUT_SECONDS", 1)
     away = ["scan", str(folder), "--json", "--quiet", "--scheduler", "tcp://127.0.0.1:1"]
     assert main(["scan", str(folder), "--layers", "[01].q", "--quiet"]) == 0
     capsys.readouterr()

@@ -172,13 +172,13 @@ def test_a_scheduler_that_goes_away_leaves_what_is_finished(
     )
     assert len(list(uws.scan(finetuned, store=store))) == len(finetuned.layers)
     assert sorted([*read, *known]) == sorted(finetuned.by_name)
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 1)
     with pytest.raises(ClusterError, match=r"No Dask scheduler answers"), cluster.connected(new_cluster.address):
         pass
 
 
 def test_a_scheduler_without_workers_is_said(bare_scheduler: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 1)
     with pytest.raises(ClusterError, match=r"no workers after 1 s.*dask worker tcp://"):
         cluster.inspected(bare_scheduler.address)
 
@@ -223,13 +223,13 @@ def test_workers_that_do_not_fit_are_refused(bare_scheduler: Cluster, tmp_path: 
 def test_an_address_where_nobody_answers_is_said_at_once(
     address: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 1)
     with pytest.raises(ClusterError, match=rf"No Dask scheduler answers at '{address}'.*({said}).*tcp://host:8786"):
         cluster.inspected(address)
 
 
 def test_somebody_else_who_answers_is_no_scheduler(two_workers: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 2)
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(ClusterError, match=r"No Dask scheduler answers"):

@@ -1,4 +1,4 @@
-"""A running Dask cluster as an executor for a scan. Dask is imported only here, and only when a cluster is asked for.
+"""A running Dask cluster as an executor for a scan. Dask is imported only here, and only when a cluster is used.
 
 Workers open their own files: every one of them needs this package, and sees the models under the same paths, or reads
 them from the Hub.
@@ -18,14 +18,14 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
-from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import ClusterError
+from uws_core.store.codec import MATH_VERSION
 
-_PATIENCE_SECONDS = 10
+_TIMEOUT_SECONDS = 10
 # A worker that dies is replaced by another this often before its layer is given up.
 _RETRIES = 2
 _T = TypeVar("_T")
-# Numbers of another version of these could differ, or would not be understood.
+# With other versions of these, numbers could differ or results could not be read.
 _SAME = ("mathematics", "torch", "distributed", "python")
 
 
@@ -41,7 +41,7 @@ class ClusterState:
 
 def scheduler_addresses() -> tuple[str, ...]:
     """The clusters that `UWS_SCHEDULER` names, with commas between several."""
-    return tuple(one.strip() for one in os.environ.get("UWS_SCHEDULER", "").split(",") if one.strip())
+    return tuple(text.strip() for text in os.environ.get("UWS_SCHEDULER", "").split(",") if text.strip())
 
 
 def scheduler_address() -> str | None:
@@ -60,11 +60,11 @@ def connected(address: str | None) -> Iterator[Executor | None]:
         yield None
         return
     with _client(address) as client:
-        yield _Carrier(client.get_executor(pure=False, retries=_RETRIES))
+        yield _PickledItems(client.get_executor(pure=False, retries=_RETRIES))
 
 
 def inspected(address: str) -> ClusterState:
-    """What the cluster at `address` offers, after the same checks as before a scan.
+    """The state of the cluster at `address`, after the same checks as before a scan.
 
     Raises:
         ClusterError: see `connected`.
@@ -75,30 +75,30 @@ def inspected(address: str) -> ClusterState:
         return ClusterState(address, len(workers), threads, str(client.dashboard_link or ""))
 
 
-def told() -> dict[str, str]:
-    """What decides whether numbers made here and elsewhere may stand side by side; asked of every worker."""
-    found = {"mathematics": str(MATH_VERSION), "python": ".".join(platform.python_version_tuple()[:2])}
+def worker_versions() -> dict[str, str]:
+    """The versions that must agree for numbers of two machines to be comparable; called on every worker."""
+    versions = {"mathematics": str(MATH_VERSION), "python": ".".join(platform.python_version_tuple()[:2])}
     for package in ("torch", "distributed"):
         try:
-            # The build behind a plus (cpu, cu128) makes no other numbers than stated.
-            found[package] = version(package).partition("+")[0]
+            # The build after a plus (cpu, cu128) changes numbers only within the stated floor.
+            versions[package] = version(package).partition("+")[0]
         except PackageNotFoundError:
-            found[package] = "missing"
-    return found
+            versions[package] = "missing"
+    return versions
 
 
-class _Carrier(Executor):
-    """Hands items on as bytes that only a worker opens: the scheduler, which looks into tasks, need not know us."""
+class _PickledItems(Executor):
+    """Sends items as bytes that only a worker unpickles: the scheduler, which inspects tasks, needs no such package."""
 
     def __init__(self, cluster: Executor) -> None:
         self._cluster = cluster
 
     def submit(self, fn: Callable[..., _T], /, *args: object, **kwargs: object) -> Future[_T]:
-        """The item's future; what fails on the way is in it."""
+        """The item's future; a failure on the way is its exception."""
         return self._cluster.submit(_opener(), pickle.dumps((fn, args, kwargs)))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Cancel what is not done."""
+        """Cancels unfinished items."""
         self._cluster.shutdown(wait=wait)
 
 
@@ -123,10 +123,10 @@ def _client(address: str) -> Iterator[Any]:
             "install it with pip install -r requirements-cluster.txt, or scan without a scheduler"
         ) from error
     try:
-        _knock(dask, address)
-        client = dask.Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+        _check_scheduler(dask, address)
+        client = dask.Client(address, timeout=_TIMEOUT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        cause = f"{type(error).__name__}: {error}" if str(error) else f"Timed out after {_PATIENCE_SECONDS} s"
+        cause = f"{type(error).__name__}: {error}" if str(error) else f"Timed out after {_TIMEOUT_SECONDS} s"
         raise ClusterError(
             f"No Dask scheduler answers at {address!r} ({cause}); an address looks like "
             "tcp://host:8786; start a scheduler with `dask scheduler`, or scan without one"
@@ -135,23 +135,23 @@ def _client(address: str) -> Iterator[Any]:
         _check(address, client)
         yield client
     finally:
-        # A client whose scheduler died is busy calling for it, and may not come to say goodbye.
+        # A client whose scheduler died keeps trying to reconnect, and may not close in time.
         with suppress(TimeoutError, OSError, AssertionError):
             client.close(timeout=2)
 
 
-def _knock(dask: Any, address: str) -> None:  # noqa: ANN401 - a module imported late
-    """Ask who is there, on a loop of its own: a Dask client that never connected blocks the next one for seconds.
+def _check_scheduler(dask: Any, address: str) -> None:  # noqa: ANN401 - a module imported late
+    """Checks that a scheduler answers, on an event loop of its own: a Dask client that never connected blocks the next.
 
     Raises:
-        OSError, ValueError, TypeError: nobody, or somebody else.
+        OSError, ValueError, TypeError: nothing answers, or something else does.
     """
 
     async def ask() -> str:
         # Raises ValueError for what is no address of a kind Dask knows.
         dask.comm.get_address_host_port(address, strict=True)
-        async with dask.rpc(address, timeout=_PATIENCE_SECONDS) as there:
-            return str((await asyncio.wait_for(there.identity(), _PATIENCE_SECONDS))["type"])
+        async with dask.rpc(address, timeout=_TIMEOUT_SECONDS) as there:
+            return str((await asyncio.wait_for(there.identity(), _TIMEOUT_SECONDS))["type"])
 
     # A thread of its own, because the caller's may have a running loop (a notebook's has).
     with ThreadPoolExecutor(1) as thread:
@@ -162,21 +162,21 @@ def _knock(dask: Any, address: str) -> None:  # noqa: ANN401 - a module imported
 
 def _check(address: str, client: Any) -> None:  # noqa: ANN401 - a Dask client, imported late
     try:
-        client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+        client.wait_for_workers(1, timeout=_TIMEOUT_SECONDS)
     except (TimeoutError, OSError) as error:
         raise ClusterError(
-            f"The scheduler at {address} has no workers after {_PATIENCE_SECONDS} s; "
+            f"The scheduler at {address} has no workers after {_TIMEOUT_SECONDS} s; "
             f"start some with `dask worker {address}` in the folder of this project"
         ) from error
     try:
-        answers: Mapping[str, Mapping[str, str]] = client.run(told)
+        answers: Mapping[str, Mapping[str, str]] = client.run(worker_versions)
     except Exception as error:
         # Whatever a worker without this package raises: Dask passes on the error of the import, or one of its own.
         raise ClusterError(
             f"A worker of {address} cannot run this package ({type(error).__name__}: {error}); "
             "start it in the folder of this project, or with that folder in PYTHONPATH, and the same requirements"
         ) from error
-    here = told()
+    here = worker_versions()
     wrong = [
         f"{worker} has {name} {answer.get(name)}, here it is {here[name]}"
         for worker, answer in answers.items()

@@ -1,8 +1,8 @@
-"""Work in the background: one job a key, with progress, a queue, cancel and retry. Knows nothing of any user interface.
+"""Background jobs: one job per key, with progress, a queue, cancel and retry; independent of any user interface.
 
-A job is a function that takes `report(fraction, message)` and calls it often; a call after somebody pressed stop raises
-`Cancelled`. What a job makes goes to the store under its own keys, so nothing finished is lost with the job. Worker
-threads are daemons: a closing program does not wait for hours of work.
+A job is a function that takes `report(fraction, message)` and calls it often; after a cancel the next call raises
+`Cancelled`. Jobs put their results in the store under keys of their own, so nothing finished is lost with the job.
+Worker threads are daemons: a closing program does not wait for hours of work.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RATE_SECONDS = 30.0
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -35,17 +35,17 @@ class JobStatus(StrEnum):
 
     @property
     def active(self) -> bool:
-        """Whether there is still something to wait for."""
+        """Whether the job is queued or running."""
         return self in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A job as it stood at one moment.
+    """A snapshot of a job.
 
     `fraction` is 0 to 1 and `bytes_done` its part of `bytes_total`; `bytes_per_second` and `seconds_left` are None
-    until there is something to measure. `ahead` counts the jobs that it waits for, running or not. `stopping` means
-    that stop was pressed and the work has not noticed yet. `error` is for the user, `detail` the traceback of an
+    until they can be measured. `ahead` counts the jobs that it waits for, running or not. `stopping` means that the
+    job was cancelled and the work has not noticed yet. `error` is for the user, `detail` the traceback of an
     unforeseen failure.
     """
 
@@ -65,29 +65,29 @@ class JobState:
 
     @property
     def bytes_done(self) -> int:
-        """The part of `bytes_total` behind us."""
+        """The part of `bytes_total` that is done."""
         return round(self.fraction * self.bytes_total)
 
 
 class JobManager:
-    """Runs jobs on `workers` threads in the order asked for, and remembers the last `history` finished ones.
+    """Runs jobs on `workers` threads in order of submission, and remembers the last `history` finished ones.
 
-    Short work has as many threads of its own, so that seconds never wait for hours.
+    Short jobs have as many threads of their own, so that a job of seconds never waits for one of hours.
     """
 
     def __init__(self, *, workers: int = 1, history: int = 50) -> None:
         self._workers, self._history = workers, history
         self._jobs: dict[str, _Job] = {}
-        # By whether the work is short.
+        # Keys say whether the job is short.
         self._queues: dict[bool, deque[_Job]] = {False: deque(), True: deque()}
         self._threads: dict[bool, list[threading.Thread]] = {False: [], True: []}
         self._changed = threading.Condition()
         self._closed = False
 
     def submit(self, key: str, work: Work, *, title: str, bytes_total: int = 0, short: bool = False) -> JobState:
-        """The job under `key`: the one that is queued or running if there is one, else a new one.
+        """The job under `key`: the queued or running one if there is one, else a new one.
 
-        `short` work, of seconds, does not wait behind other work.
+        A `short` job, of seconds, does not wait behind other jobs.
 
         Raises:
             UwsError: the manager is closed.
@@ -113,7 +113,7 @@ class JobManager:
             return self._state(job)
 
     def cancel(self, key: str) -> bool:
-        """Whether there was something to stop: a queued job at once, a running one at its next report."""
+        """Cancels a queued job at once, a running one at its next report; returns whether it was active."""
         with self._changed:
             job = self._jobs.get(key)
             if job is None or not job.status.active:
@@ -131,18 +131,18 @@ class JobManager:
                 del self._jobs[key]
 
     def get(self, key: str) -> JobState | None:
-        """The job under `key` as it stands now."""
+        """The present state of the job under `key`."""
         with self._changed:
             job = self._jobs.get(key)
             return None if job is None else self._state(job)
 
     def jobs(self) -> tuple[JobState, ...]:
-        """All that are remembered, the latest asked first."""
+        """All remembered jobs, the latest first."""
         with self._changed:
             return tuple(self._state(job) for job in reversed(self._jobs.values()))
 
     def wait(self, key: str, *, seconds: float | None = None) -> JobState:
-        """The job under `key` once it is finished, or as it stands after `seconds`.
+        """The state of the job under `key` once it is finished, or after `seconds`.
 
         Raises:
             UwsError: no such job is remembered.
@@ -169,7 +169,7 @@ class JobManager:
     def _enqueue(self, job: _Job) -> _Job:
         if self._closed:
             raise UwsError("The jobs of this server are closed; start it again")
-        # Taken out first, so that the order of the dictionary is the order of asking.
+        # Removed first, so that the order of the dictionary is the order of submission.
         self._jobs.pop(job.key, None)
         self._jobs[job.key] = job
         self._queues[job.short].append(job)
@@ -202,7 +202,7 @@ class JobManager:
             status = JobStatus.CANCELLED
         except UwsError as caught:
             status, error = JobStatus.FAILED, str(caught)
-        # A worker that died of one job would leave every later one queued for ever.
+        # If one job ended its thread, every later one would stay queued for ever.
         except BaseException as caught:
             status, error = JobStatus.FAILED, f"{type(caught).__name__}: {caught}"
             detail = traceback.format_exc()
@@ -253,14 +253,14 @@ class JobManager:
 
 
 class ProgressRate:
-    """How fast a fraction grew over the last half minute."""
+    """The rate at which a fraction grew over the last half minute."""
 
     def __init__(self) -> None:
         self._notes: deque[tuple[float, float]] = deque()
 
     def note(self, seconds: float, fraction: float) -> None:
-        """The fraction at a time; times never go back."""
-        # What is before the first progress, such as telling what was there already, says nothing of the rate.
+        """Notes the fraction at a time; times never decrease."""
+        # The time before the first progress, such as listing stored results, says nothing about the rate.
         if fraction <= 0.0:
             self._notes.clear()
         # A job may report a thousand times a second; five notes a second are enough.

@@ -41,7 +41,7 @@ def use(app: AppTest, address: str) -> str:
 def test_an_address_that_cannot_be_used_leaves_jobs_here(
     open_page: Open, restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 1)
     said = use(open_page("about"), "tcp://127.0.0.1:1")
     assert said.startswith("No Dask scheduler answers at 'tcp://127.0.0.1:1'")
     assert said.endswith("Jobs run on this machine.")
@@ -90,7 +90,7 @@ def test_jobs_run_on_the_cluster_until_it_is_taken_away(
     assert grams.missing(collection, names) == ()
     loopback.scheduler.kill()
     loopback.scheduler.wait()
-    monkeypatch.setattr(cluster, "_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(cluster, "_TIMEOUT_SECONDS", 1)
     other = uws.collect("demo:untrained")
     job = grams.start_scan(other, ["pos_embed"])
     ended = grams.jobs().wait(job.key, seconds=60)

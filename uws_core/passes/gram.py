@@ -72,11 +72,12 @@ def gram_of_sources(
 ) -> Gram:
     """The Gram from the opened models of `models_read`, of which the base may have no row in this layer."""
     n = len(collection)
-    factors, with_base = key.name in sources[0].low_rank, collection.base is not None and key.name in collection.base_layers
+    factored = key.name in sources[0].low_rank
+    with_base = collection.base is not None and key.name in collection.base_layers
     kind = product_dtype(options.precision, sources[:n], key)
 
     def compute(device: torch.device, chunk: int) -> Moments:
-        if factors:
+        if factored:
             return low_rank.sums(sources[:n], key, kind=kind, device=device, options=options)
         layer_pass = _LayerPass(
             sources[: n + with_base], n, key, kind, device, chunk, options, rows or (0, key.shape[0])
@@ -84,7 +85,7 @@ def gram_of_sources(
         return layer_pass.finite_sums()
 
     sums, _ = where_it_fits(compute, torch_device(options.device), report=options.report, what=key.short)
-    if factors:
+    if factored:
         _check_enough(key, sums, sums.finite)
     part = key if rows is None else LayerKey(key.name, (rows[1] - rows[0], key.shape[1]))
     return _noun(collection, part, sums, with_base=with_base, floor=_FLOORS[kind])

@@ -1,7 +1,7 @@
-"""The results folder: its index, and what it may hold: bytes under str keys, each in a checked file of its own.
+"""The results folder: an index, and bytes under str keys, each in a file of its own with a checksum.
 
-diskcache keeps the index. Left alone it would pickle whatever is no plain value, and, worse, unpickle whatever a row of
-the index says is a pickle (CVE-2025-69872; its JSONDisk does so too). Here no such row is written or read.
+diskcache keeps the index. By default it pickles values that are not plain, and unpickles any row of the index that is
+marked as a pickle (CVE-2025-69872; its JSONDisk does so too). This module neither writes nor reads such rows.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _WAIT_SECONDS = 20.0
 _MAGIC = b"UWS1"
 _DIGEST = 16
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}[/\\][0-9a-f]{2}[/\\][0-9a-f]{28}\.val")
-# There while an index is made anew from the values: whoever finds it goes on with that.
+# Exists while an index is rebuilt from the values; the next to open the folder continues.
 _REBUILDING = ".rebuilding"
 _OURS = re.compile(rf"\.lock|{re.escape(_REBUILDING)}|{re.escape(DBNAME)}.*|damaged-.*|[0-9a-f]{{2}}")
 
 
-def opened(folder: Path, limit: int) -> tuple[Any, str | None]:
-    """The index, and what had to be repaired, if anything; a damaged one is set aside and made anew from the values.
+def open_index(folder: Path, limit: int) -> tuple[Any, str | None]:
+    """The index, and a notice of what was repaired, if anything; a damaged index is set aside and rebuilt.
 
     Raises:
         StoreError: the folder cannot be made, read, written or locked, or it holds something else.
@@ -48,7 +48,7 @@ def opened(folder: Path, limit: int) -> tuple[Any, str | None]:
         if reason is None:
             stopped = (folder / _REBUILDING).exists()
             try:
-                # However empty: a writer that is about to add its row has a value file already.
+                # Even without rows: a writer that is about to add its row has a value file already.
                 if _has_rows(folder / INDEX) and not stopped:
                     return _index(folder, limit), None
                 index = _rebuilt(folder, limit)
@@ -66,8 +66,8 @@ def opened(folder: Path, limit: int) -> tuple[Any, str | None]:
 
 
 def unusable(folder: Path, error: BaseException) -> StoreError:
-    """The error that says which folder, why, and the way out."""
-    # diskcache calls every failure to begin a time-out; the reason is the error it was raised from.
+    """The error with the folder, the reason, and the way out."""
+    # diskcache reports every failure to begin a transaction as a time-out; the error it was raised from is the reason.
     cause = error.__context__ if isinstance(error, Timeout) and error.__context__ else error
     return StoreError(
         f"The results folder {folder} cannot be used ({str(cause) or type(cause).__name__}). Free space or give it "
@@ -76,7 +76,7 @@ def unusable(folder: Path, error: BaseException) -> StoreError:
 
 
 class Refused(Exception):
-    """A row of the index that this package never wrote."""
+    """A row of the index that this package did not write."""
 
 
 class BytesDisk(Disk):  # type: ignore[misc] # diskcache has no types
@@ -142,7 +142,7 @@ class BytesDisk(Disk):  # type: ignore[misc] # diskcache has no types
 
 
 def framed(key: str, value: bytes) -> bytes:
-    """What a value's file holds: a checksum over the rest, the key, the value."""
+    """The content of a value's file: a checksum over the rest, the key, the value."""
     name = key.encode()
     rest = len(name).to_bytes(4, "little") + name + value
     return _MAGIC + blake2b(rest, digest_size=_DIGEST).digest() + rest
@@ -198,7 +198,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _strangers(folder: Path) -> list[str]:
-    """What in the folder no store has put there; empty once there is an index."""
+    """Files in the folder that no store has written; empty once there is an index."""
     if (folder / INDEX).exists():
         return []
     return sorted(entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name))
@@ -225,18 +225,18 @@ def _rebuilt(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has n
     known = {name for (name,) in index._sql("SELECT filename FROM Cache").fetchall()}
     for file in [file for file in value_files(folder) if str(file.relative_to(folder)) not in known]:
         raw = file.read_bytes()
-        found = unframed(raw)
-        if found is not None:
-            index.set(found[0], raw)
+        entry = unframed(raw)
+        if entry is not None:
+            index.set(entry[0], raw)
         file.unlink()
     marker.unlink()
     return index
 
 
-def _interrupted(folder: Path, found: int) -> str:
+def _interrupted(folder: Path, results: int) -> str:
     return (
         f"The index of the results folder {folder} was being made anew when that was stopped; it is whole again, with "
-        f"{found} results; what is missing is computed again when asked for"
+        f"{results} results; what is missing is computed again when asked for"
     )
 
 
@@ -246,14 +246,14 @@ def _damage(index: Path) -> str | None:
         return None
     try:
         with closing(sqlite3.connect(index, timeout=_WAIT_SECONDS)) as connection:
-            ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+            ((verdict,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     except sqlite3.Error as error:
         return str(error) if is_damage(error) else None
-    return None if found == "ok" else str(found)
+    return None if verdict == "ok" else str(verdict)
 
 
 def _has_rows(index: Path) -> bool:
-    """Whether there is an index, with its table of rows; no row need be in it."""
+    """Whether there is an index with a table of rows, which may be empty."""
     if not index.exists():
         return False
     with closing(sqlite3.connect(index, timeout=_WAIT_SECONDS)) as connection:

@@ -1,7 +1,7 @@
-"""Results on disk: bytes under content keys, no pickle, least recently used out first.
+"""The results store: bytes under content keys on disk, no pickle, least recently used entries dropped first.
 
 Every value is a file of its own with a checksum, so a truncated, flipped or exchanged entry is a miss and never a
-wrong number, and a damaged index is made anew from the files. Nothing is forced to the disk: what a power cut takes is
+wrong number, and a damaged index is rebuilt from the files. Writes are not synced: results lost in a power cut are
 computed again. Any number of threads and processes may share a folder.
 """
 
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class StoreStats:
-    """What the results folder holds: `entries`, their `bytes` with the index, and the `limit` in bytes."""
+    """The size of a results folder: `entries`, their `bytes` with the index, and the `limit` in bytes."""
 
     path: Path
     entries: int
@@ -42,7 +42,7 @@ class StoreStats:
 
 @dataclass(frozen=True, slots=True)
 class StoreCheck:
-    """What reading everything back found: `whole` entries, `dropped` keys, `orphans` that were removed."""
+    """The result of a full check: `whole` entries, `dropped` keys, and the number of `orphans` removed."""
 
     whole: int
     dropped: tuple[str, ...]
@@ -59,7 +59,7 @@ def default_store() -> Store:
 
 
 def default_path() -> Path:
-    """Where results go when nobody says otherwise.
+    """The default folder of results.
 
     Raises:
         StoreError: there is no home folder.
@@ -92,7 +92,7 @@ def default_limit() -> int:
 
 
 def store_limit_problem(results: int, *, what: str) -> str:
-    """Why the user's own store cannot keep so many bytes of results together, and the way out; empty if it can."""
+    """The reason why the default store cannot keep so many bytes of results, and the way out; empty if it can."""
     limit = default_limit()
     if results <= limit:
         return ""
@@ -104,7 +104,7 @@ def store_limit_problem(results: int, *, what: str) -> str:
 
 
 class Store:
-    """A folder of results; `notice` says what had to be repaired on opening, if anything.
+    """A folder of results; `notice` describes a repair that was made on opening, if any.
 
     Raises:
         StoreError: the folder cannot be made, read, written or locked, or it holds something else.
@@ -114,28 +114,28 @@ class Store:
         self.path = Path(path).expanduser().absolute() if path is not None else default_path()
         self.limit = limit if limit is not None else default_limit()
         self._mutex = threading.Lock()
-        self._cache, self.notice = disk.opened(self.path, self.limit)
+        self._cache, self.notice = disk.open_index(self.path, self.limit)
 
     def get(self, key: str) -> bytes | None:
-        """The bytes stored under `key`, or None: not there, or damaged, which is the same to the caller."""
+        """The bytes stored under `key`; None if there are none or they are damaged."""
         try:
             raw = self._cache.get(key)
         except disk.Refused:
             raw = b""
         except disk.FAILURES as error:
-            # Noting the use is a write; on a full disk the value can still be read.
+            # `get` also writes the time of use; on a full disk the value can still be read without that.
             self._recover(error)
-            raw = self._attempt(lambda: self._glimpse(key))
+            raw = self._attempt(lambda: self._read_only(key))
         if raw is None:
             return None
-        found = disk.unframed(raw)
-        if found is None or found[0] != key:
+        entry = disk.unframed(raw)
+        if entry is None or entry[0] != key:
             self._drop(key)
             return None
-        return found[1]
+        return entry[1]
 
     def put(self, key: str, value: bytes) -> None:
-        """Store `value` under `key`; an old value stays whole until the new one is.
+        """Stores `value` under `key`; an old value stays readable until the new one is complete.
 
         Raises:
             StoreError: the disk is full or read-only, or the value alone is above the limit.
@@ -170,14 +170,14 @@ class Store:
         return StoreStats(self.path, len(rows), sum(size for _, size in rows) + index, self.limit)
 
     def check(self) -> StoreCheck:
-        """Read everything back and drop what is damaged; price: all bytes once."""
+        """Reads all entries and drops damaged ones; price: all bytes once."""
         self._attempt(self._drop_foreign_rows)
         keys = self.keys()
         dropped = tuple(key for key in keys if self.get(key) is None)
         return StoreCheck(len(keys) - len(dropped), dropped, self._attempt(self._remove_orphans) or 0)
 
     def prune(self, prefix: str = "", *, unused_seconds: float = 0.0, down_to: int = 0) -> int:
-        """Drop entries under `prefix`, least recently used first; how many were dropped.
+        """Drops entries under `prefix`, least recently used first; returns how many.
 
         Only those unused for `unused_seconds`, and only until those left under the prefix take `down_to` bytes or less.
         """
@@ -191,7 +191,7 @@ class Store:
         return dropped
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
+        """Closes this thread's connection; the next use opens another."""
         self._cache.close()
 
     def __enter__(self) -> Store:
@@ -212,13 +212,13 @@ class Store:
         return bool(self._attempt(lambda: self._cache.delete(key)))
 
     def _recover(self, error: BaseException) -> None:
-        """After a failure: no transaction left open; and a sound index, if damage was the cause."""
+        """After a failure: rolls back the open transaction, and repairs the index if damage was the cause."""
         # The connection stays: on a full disk no other could be opened.
         with suppress(sqlite3.Error):
             self._cache._con.rollback()
         if disk.is_damage(error):
             with self._mutex, suppress(StoreError):
-                self._cache, notice = disk.opened(self.path, self.limit)
+                self._cache, notice = disk.open_index(self.path, self.limit)
                 self.notice = notice or self.notice
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
@@ -228,8 +228,8 @@ class Store:
             self._recover(error)
             return None
 
-    def _glimpse(self, key: str) -> bytes | None:
-        """The framed bytes without noting the use."""
+    def _read_only(self, key: str) -> bytes | None:
+        """The framed bytes, without writing the time of use."""
         row = self._cache._sql(
             "SELECT mode, filename FROM Cache WHERE key = ? AND mode = ?", (key, disk.MODE)
         ).fetchone()
@@ -258,7 +258,7 @@ class Store:
 
 
 def delete_all_values(path: Path) -> int:
-    """Removes every value of a store without opening it, which a full disk forbids; how many there were."""
+    """Removes every value of a store without opening it, which fails on a full disk; returns how many there were."""
     files = list(disk.value_files(path))
     for file in files:
         file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Collections as files that another machine opens: which models at which commits, their attributes, and the query.
+"""Saved collections: files that name models at commits, their attributes, and the query; another machine can open them.
 
 A `*.uws.toml` holds names and numbers only, no weights. Models of the Hub stand there by commit; models on a disk by
 their path beside the file, with the digest of their content, so that the same files elsewhere are the same collection.
@@ -23,8 +23,8 @@ SUFFIX: Final = ".uws.toml"
 FORMAT: Final = 1
 # Ten thousand models with a dozen attributes take 5 MB.
 LONGEST: Final = 50_000_000
-# Where the built-in collections lie: inside the package, wherever that is.
-_PACKAGE: Final = Path(__file__).parent
+# The built-in collections lie inside the package.
+_PACKAGE: Final = Path(__file__).parents[1]
 # TOML knows no other control characters than these, and JSON escapes all but the last.
 _DELETE: Final = "\x7f"
 # How a layer is called of which the first rows are compared.
@@ -34,7 +34,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Saved:
-    """A collection file: its models by label in order, and what was known of them; paths are absolute."""
+    """A collection file: its models by label in order, with their attributes; paths are absolute."""
 
     name: str
     models: Mapping[str, ModelRef]
@@ -79,26 +79,26 @@ def saved_text(collection: Collection, *, beside: Path | None = None, query: str
 
 
 def portable(saved: Saved) -> tuple[str, Path | None]:
-    """A file for another machine, and the folder beside whose models it has to lie; None where it may lie anywhere."""
+    """The text of a file for another machine, and the folder it must be saved in; None where any folder will do."""
     folder = common_folder(saved.models.values())
     return _written(saved, folder), folder
 
 
 def common_folder(refs: Iterable[ModelRef]) -> Path | None:
-    """The deepest folder that holds all models of this machine; None without such a folder, or without such models."""
+    """The deepest folder that holds all local models; None without such a folder, or without local models."""
     parents = [str(Path(ref.repo).parent) for ref in refs if is_local(ref)]
     folder = Path(os.path.commonpath(parents)) if parents else None
     return None if folder is None or folder == folder.parent else folder
 
 
 def is_local(ref: ModelRef) -> bool:
-    """Whether a model is of this machine alone: neither on the Hub nor built in."""
+    """Whether a model lies on this machine only: neither on the Hub nor built in."""
     path = Path(ref.repo)
     return path.is_absolute() and not path.is_relative_to(_PACKAGE)
 
 
 def read_saved(path: Path) -> Saved:
-    """What a collection file says; nothing else is opened.
+    """The content of a collection file; opens nothing else.
 
     Raises:
         UnreadableFile: missing, too large, no such file, or of a later format; the message names the place in it.
@@ -116,38 +116,38 @@ def read_saved(path: Path) -> Saved:
 
 
 def parse_saved(text: str, *, beside: Path) -> Saved:
-    """What the text of a collection file says; relative paths start at the folder `beside`.
+    """The content of a collection file from its text; relative paths start at the folder `beside`.
 
     Raises:
-        UnreadableFile: it is none, and where it stops being one.
+        UnreadableFile: it is not one; the message names the place.
     """
     try:
-        found = tomllib.loads(text)
+        content = tomllib.loads(text)
     # Brackets nested thousands deep end in RecursionError, a number of thousands of digits in a plain ValueError.
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(f"no TOML: {str(error)[:200]}") from error
-    version = found.get("format")
+    version = content.get("format")
     if version != FORMAT:
         raise UnreadableFile(f"format is {_brief(version, 20)}, expected {FORMAT}; a later version may have made it")
-    rows = _rows(found, "model")
+    rows = _rows(content, "model")
     models = {
         _string(row, "label", f"model {i + 1}"): _ref(row, beside, f"model {i + 1}") for i, row in enumerate(rows)
     }
     if len(models) != len(rows) or not rows:
         raise UnreadableFile(f"{len(rows)} models with {len(models)} different labels; expected one label a model")
-    base = found.get("base")
+    base = content.get("base")
     return Saved(
-        name=_string(found, "name", "the file"),
+        name=_string(content, "name", "the file"),
         models=models,
-        table=_table(found, rows),
+        table=_table(content, rows),
         base=_ref(base, beside, "base") if isinstance(base, dict) else None,
-        query=_string(found, "query", "the file", default=""),
-        fingerprint=_string(found, "fingerprint", "the file", default=""),
+        query=_string(content, "query", "the file", default=""),
+        fingerprint=_string(content, "fingerprint", "the file", default=""),
         left_out=tuple(
             LeftOut(_string(row, "what", "left_out"), _string(row, "reason", "left_out"))
-            for row in _rows(found, "left_out")
+            for row in _rows(content, "left_out")
         ),
-        common_rows=found.get("common_rows") is True,
+        common_rows=content.get("common_rows") is True,
     )
 
 
@@ -165,10 +165,10 @@ def _written(saved: Saved, beside: Path | None) -> str:
         f"columns = [{', '.join(_text(name) for name in saved.table)}]",
     ]
     if saved.base:
-        lines += ["", "[base]", *_place(saved.base, beside)]
+        lines += ["", "[base]", *_location(saved.base, beside)]
     for i, (label, ref) in enumerate(saved.models.items()):
         known = {name: column[i] for name, column in saved.table.items() if column[i] is not None}
-        lines += ["", "[[model]]", f"label = {_text(label)}", *_place(ref, beside)]
+        lines += ["", "[[model]]", f"label = {_text(label)}", *_location(ref, beside)]
         if known:
             lines.append("attributes = { " + ", ".join(f"{_text(k)} = {_value(v)}" for k, v in known.items()) + " }")
     for note in saved.left_out:
@@ -190,8 +190,8 @@ def _value(value: Value) -> str:
     return _text(value) if isinstance(value, str) else repr(value)
 
 
-def _place(ref: ModelRef, beside: Path | None) -> list[str]:
-    """Where a model is: on the Hub, in the package, or on a disk."""
+def _location(ref: ModelRef, beside: Path | None) -> list[str]:
+    """The lines that say where a model is: on the Hub, in the package, or on a disk."""
     path = Path(ref.repo)
     if not path.is_absolute():
         where = f"hub = {_text(ref.repo)}"
@@ -207,8 +207,8 @@ def _place(ref: ModelRef, beside: Path | None) -> list[str]:
 # --- reading
 
 
-def _rows(found: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    rows = found.get(key, [])
+def _rows(content: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    rows = content.get(key, [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UnreadableFile(f"{key} is no list of tables")
     return rows
@@ -234,23 +234,23 @@ def _ref(row: Mapping[str, Any], beside: Path, where: str) -> ModelRef:
     kinds = [kind for kind in ("hub", "shipped", "path") if kind in row]
     if len(kinds) != 1:
         raise UnreadableFile(f"{where}: expected one of hub, shipped and path, found {kinds or 'none'}")
-    place, commit = _string(row, kinds[0], where), _string(row, "commit", where)
+    path, commit = _string(row, kinds[0], where), _string(row, "commit", where)
     if not _COMMIT.fullmatch(commit):
         raise UnreadableFile(f"{where}: expected a commit of 40 hexadecimal digits, found {commit[:60]!r}")
     part = _string(row, "part", where, default="")
     if kinds[0] == "hub":
-        if Path(place).is_absolute():
-            raise UnreadableFile(f"{where}: {place[:60]!r} is no repository name")
-        return ModelRef(place, commit, part)
-    return ModelRef(_path(place, beside, shipped=kinds[0] == "shipped", where=where), commit, part)
+        if Path(path).is_absolute():
+            raise UnreadableFile(f"{where}: {path[:60]!r} is no repository name")
+        return ModelRef(path, commit, part)
+    return ModelRef(_path(path, beside, shipped=kinds[0] == "shipped", where=where), commit, part)
 
 
-def _path(place: str, beside: Path, *, shipped: bool, where: str) -> str:
+def _path(text: str, beside: Path, *, shipped: bool, where: str) -> str:
     """An absolute path without `..`: what lies beside the file, in the package, or where it says."""
     home = _PACKAGE if shipped else beside
-    path = Path(os.path.normpath(home / place))
-    if "\0" in place or (shipped and not path.is_relative_to(_PACKAGE)):
-        raise UnreadableFile(f"{where}: {place[:60]!r} is no path of a model")
+    path = Path(os.path.normpath(home / text))
+    if "\0" in text or (shipped and not path.is_relative_to(_PACKAGE)):
+        raise UnreadableFile(f"{where}: {text[:60]!r} is no path of a model")
     return str(path)
 
 
@@ -259,8 +259,8 @@ def _is_cell(value: object) -> bool:
     return isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
 
 
-def _table(found: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
-    columns = found.get("columns", [])
+def _table(content: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
+    columns = content.get("columns", [])
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UnreadableFile("columns is no list of texts")
     known = [row.get("attributes", {}) for row in rows]
