@@ -185,15 +185,15 @@ def test_opening_tells_how_far_it_is_and_hears_stop(standin: HubStandIn):
     assert len(standin.calls("/api/*")) < 30
 
 
-def test_the_example_of_the_readme_runs(
+def test_the_example_of_the_hub_page_runs(
     standin: HubStandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "hub.md").read_text(encoding="utf-8")
     (example,) = [code for code in re.findall(r"```py\n(.*?)```", text, flags=re.S) if "HubQuery" in code]
     for i in range(25):
         standin.add(f"lab/m{i}", files(i), tags=["base_model:finetune:openai-community/gpt2"])
     standin.add("openai-community/gpt2", files(99))
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README", "exec"), {})
+    exec(compile(example, "docs/hub.md", "exec"), {})
     assert capsys.readouterr().out == "20 models, 2 notes on what was left out\n"
     assert len(collect("gpt2.uws.toml")) == 20
