@@ -1,4 +1,4 @@
-"""The angles of every pair at once: a heatmap in the order of likeness, with the tree, and chance on the colour bar."""
+"""Angles or cosines of every pair: a heatmap ordered by similarity, with the tree, and chance on the colour bar."""
 
 from __future__ import annotations
 
@@ -19,34 +19,38 @@ from uws_core.nouns.lineage import Lineage
 Indices = NDArray[np.intp]
 Places = NDArray[np.uint16]
 
-# More cells a side are pooled on screen: a browser takes seconds for them, and no screen shows them.
+# More rows are pooled: a browser takes seconds for them, and no screen shows them.
 MOST_CELLS = 512
-# Beyond these, names run into each other, numbers into their cells, and a sentence in every cell makes a page slow.
+# Limits in rows for names, gaps between cells, numbers in cells, and a hover text for every cell.
 MOST_NAMES = 60
 MOST_GAPS = 24
 MOST_NUMBERS = 16
 MOST_SENTENCES = 100
-# Cells to click on cost 10 bytes each in a figure: 4 MB for so many rows.
+# Clickable cells cost 10 bytes each: 4 MB for 500 rows.
 MOST_TARGETS = 500
-# Colour bar ticks nearer to the chance level than this share of the scale would run into it.
+# Ticks of the colour bar within this share of the scale from the chance level are dropped.
 _ROOM = 0.08
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a cell says: a property of the table, its name on the colour bar, how it is written, and its fixed scale."""
+    """The number of a cell: a property of the table, its title on the colour bar, its format, and its scale.
+
+    The scale runs from 0 to `most` (None: to the largest value), or over the range of the values where `fit` is set.
+    """
 
     name: str
     title: str
     form: str
     most: float | None = None
     scale: str = style.SEQUENTIAL
+    fit: bool = False
 
 
-# What is alike is bright on every scale: a small angle as well as a large overlap.
+# Similar pairs are bright on every scale: small angles and large overlaps.
 MEAN = Measure("mean_degrees", "mean angle, degrees", ".0f", 90.0, f"{style.SEQUENTIAL}_r")
 LARGEST = Measure("largest_degrees", "largest angle, degrees", ".0f", 90.0, f"{style.SEQUENTIAL}_r")
-# Overlaps of few directions in many dimensions are small: their scale ends at the largest of two different ones.
+# Overlaps of few directions in many dimensions are small, so their scale ends at the largest.
 OVERLAP = Measure("overlap", "overlap", ".2g")
 
 
@@ -58,20 +62,18 @@ def heatmap(
     chance: float = float("nan"),
     chosen: tuple[int, int] | None = None,
     groups: Sequence[str] | None = None,
-    fit: bool = False,
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """Every pair of the table as a cell, in this order, with its tree above and the chance level on the colour bar.
+    """Every pair of the table as a cell, in the given order, with its tree above and chance on the colour bar.
 
-    `groups` (one a row of the table) is figure as a strip of colours. `chosen` gets a frame. `fit` ends the colours
-    where the numbers end, to see small differences. Beyond 512 a side, cells are pooled. Up to 500 rows every cell
-    names its two rows and can be clicked; `clicked` tells which they were.
+    `groups` (one a row of the table) becomes a strip of colours; `chosen` gets a frame. More than 512 rows are pooled.
+    Up to 500 rows, every cell names its two rows and can be clicked; see `clicked`.
     """
     leaves, step = _shown(order.leaves)
     values = _pooled(_matrix(table, measure)[np.ix_(order.leaves, order.leaves)], step)
     clickable = step == 1 and len(leaves) <= MOST_TARGETS
     figure = style.figure(theme, height=560)
-    least, most = _scale(values, measure, fit=fit)
+    least, most = _scale(values, measure)
     names = [table.labels[k] for k in leaves]
     figure.add_heatmap(
         z=values if len(leaves) <= MOST_SENTENCES else values.astype(np.float32),
@@ -84,7 +86,7 @@ def heatmap(
         hoverongaps=False,
         xgap=1 if len(leaves) <= MOST_GAPS else 0,
         ygap=1 if len(leaves) <= MOST_GAPS else 0,
-        # Where marks lie on the cells, they say more.
+        # Where marks are on the cells, they have the hover text.
         hoverinfo="skip" if clickable else "z",
     )
     if len(leaves) <= MOST_NUMBERS:
@@ -99,31 +101,31 @@ def heatmap(
 
 
 def clicked(point: Mapping[str, object], leaves: Indices) -> tuple[int, int] | None:
-    """The two rows of the table that a clicked point of `heatmap` stands for; None where it stands for no pair."""
-    rows, place = point.get("customdata"), [point.get("y"), point.get("x")]
+    """The two rows of the table behind a clicked point of `heatmap`; None where it belongs to no pair."""
+    rows, position = point.get("customdata"), [point.get("y"), point.get("x")]
     if not isinstance(rows, list):
-        known = [int(at) for at in place if isinstance(at, int | float) and 0 <= at < len(leaves)]
-        rows = [int(leaves[at]) for at in known]
+        cells = [int(at) for at in position if isinstance(at, int | float) and 0 <= at < len(leaves)]
+        rows = [int(leaves[cell]) for cell in cells]
     if len(rows) != 2 or not all(isinstance(row, int | float) and 0 <= row < len(leaves) for row in rows):
         return None
     return int(rows[0]), int(rows[1])
 
 
 def _matrix(table: AngleTable | Lineage, measure: Measure) -> Floats:
-    """The measure of each pair; a subspace with itself is left blank, so that the scale is that of different ones."""
+    """The measure of each pair; the diagonal is blank, so that the scale is that of different rows."""
     values = np.array(getattr(table, measure.name))
     np.fill_diagonal(values, np.nan)
     return values
 
 
 def _shown(leaves: Indices) -> tuple[Indices, int]:
-    """Every `step`-th row, so that at most `MOST_CELLS` are left."""
+    """Every `step`-th row, at most `MOST_CELLS`."""
     step = -(-len(leaves) // MOST_CELLS)
     return leaves[::step], step
 
 
 def _pooled(values: Floats, step: int) -> Floats:
-    """Means over blocks of `step` by `step` cells, without those that are not known."""
+    """Means over blocks of `step` by `step` cells; unknown cells are skipped."""
     if step == 1:
         return values
     size = -(-len(values) // step) * step
@@ -141,17 +143,17 @@ def _pooled(values: Floats, step: int) -> Floats:
         return np.asarray(sums / counts, dtype=np.float64)
 
 
-def _scale(values: Floats, measure: Measure, *, fit: bool) -> tuple[float, float]:
-    """Where the colours begin and end."""
+def _scale(values: Floats, measure: Measure) -> tuple[float, float]:
+    """Start and end of the colours."""
     known = values[~np.isnan(values)]
     least, most = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if not fit:
+    if not measure.fit:
         least, most = 0.0, measure.most or most
     return least, most if most > least else least + 1.0
 
 
 def _bar(measure: Measure, least: float, most: float, chance: float, theme: Theme) -> dict[str, object]:
-    """The colour bar with the chance level as a tick of its own."""
+    """The colour bar, with a tick at the chance level."""
     span, form = most - least, ".0f" if measure.most and most - least > 9 else ".2g"
     marks = {float(tick): f"{tick:{form}}" for tick in np.linspace(least, most, 4)}
     if not isnan(chance) and least - _ROOM * span <= chance <= most + _ROOM * span:
@@ -172,13 +174,13 @@ def _bar(measure: Measure, least: float, most: float, chance: float, theme: Them
 
 
 def _tree(figure: go.Figure, order: Order, theme: Theme, *, pooled: bool) -> None:
-    """The tree that made the order, above the cells."""
+    """Adds the dendrogram behind the order, above the cells."""
     if pooled or not len(order.along):
         return
     gaps = np.full((len(order.along), 1), np.nan)
     x, y = np.hstack([order.along, gaps]), np.hstack([order.heights, gaps])
     line = {"color": theme.quiet, "width": 1}
-    # The stems are cut below the first merge: from 0 up, all merges would lie on one line.
+    # The axis starts just below the first merge; from 0 all merges would lie on one line.
     low, high = float(order.heights[:, 1].min()), float(order.heights[:, 1].max())
     span = high - low + 1e-9
     figure.update_layout(yaxis2={"range": [low - 0.25 * span, high + 0.02 * span]})
@@ -188,7 +190,7 @@ def _tree(figure: go.Figure, order: Order, theme: Theme, *, pooled: bool) -> Non
 
 
 def _strip(figure: go.Figure, groups: Sequence[str], theme: Theme) -> None:
-    """One colour a group above the cells; the group's name is in the hover text, since colours repeat."""
+    """Adds one colour a group above the cells; the hover text has the group's name, because colours repeat."""
     if not groups:
         return
     kinds = list(dict.fromkeys(sorted(groups)))
@@ -208,7 +210,7 @@ def _strip(figure: go.Figure, groups: Sequence[str], theme: Theme) -> None:
 
 
 def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, values: Floats, measure: Measure) -> None:
-    """Invisible marks on the cells of different pairs: a heatmap itself cannot be selected."""
+    """Adds invisible marks on the cells of different pairs, because a heatmap itself cannot be selected."""
     y, x = (part.ravel() for part in np.indices(values.shape, dtype=np.uint16))
     there = ~np.isnan(values.ravel())
     if len(leaves) > MOST_SENTENCES:
@@ -225,7 +227,7 @@ def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, va
         y=y[there],
         mode="markers",
         marker={"symbol": "square", "size": max(4, 420 // len(leaves)), "opacity": 0, "color": "#888888"},
-        # Plain lists: of a typed array a click would report no pair.
+        # Plain lists: with a typed array, a click reports no pair.
         customdata=np.stack([rows, columns], axis=1).tolist(),
         text=words,
         hovertemplate="%{text}<extra></extra>",
@@ -236,7 +238,7 @@ def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, va
 
 
 def _plain_targets(figure: go.Figure, x: Places, y: Places, values: Floats, measure: Measure) -> None:
-    """Marks in binary only: names come from the axes' own texts, and a click is known by its place."""
+    """Adds marks as binary arrays only: names come from the axes, and a click is known by its position."""
     figure.add_scattergl(
         x=x,
         y=y,
@@ -251,23 +253,23 @@ def _plain_targets(figure: go.Figure, x: Places, y: Places, values: Floats, meas
 
 
 def _frame(figure: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, theme: Theme) -> None:
-    """A frame around the chosen pair's two cells."""
-    places = {int(row): place for place, row in enumerate(leaves)}
-    if chosen is None or any(row not in places for row in chosen):
+    """Adds frames around the two cells of the chosen pair."""
+    positions = {int(row): position for position, row in enumerate(leaves)}
+    if chosen is None or any(row not in positions for row in chosen):
         return
-    first, second = (places[row] for row in chosen)
+    first, second = (positions[row] for row in chosen)
     for x, y in {(first, second), (second, first)}:
         corners = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
         figure.add_shape(type="rect", line={"color": theme.series[5], "width": 3}, **corners)
 
 
 def _names(figure: go.Figure, names: Sequence[str], g: int) -> None:
-    """The axes: names where they fit and for hover texts, the tree and the strip on scales of their own."""
+    """Sets the axes: names where they fit and for hover texts, own scales for the tree and the strip."""
     ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
     plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **ticks}
     small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
     figure.update_layout(
-        # Columns are the rows over again; where names get small, once is enough.
+        # Columns repeat the rows; where names are small, once is enough.
         xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
         yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},
         yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},

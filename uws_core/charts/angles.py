@@ -1,4 +1,4 @@
-"""Figures of the principal angles of one pair, and of random halves, against chance."""
+"""Principal angles of one pair, of random halves, and to the base, against chance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Theme
 
-# Beyond these, names run into each other on a narrow screen.
+# More names overlap on a narrow screen.
 MOST_NAMES = 24
 _FORMS = ("circle", "diamond", "square", "triangle-up")
 
@@ -21,20 +21,20 @@ def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, theme: Theme = LIGH
     x = frame["angle"].to_numpy()
     _band(figure, frame, theme)
     degrees = frame["degrees"].to_numpy()
-    told = degrees > floor_degrees
+    resolved = degrees > floor_degrees
     figure.add_scatter(
         x=x,
         y=degrees,
         mode="lines+markers",
         name="this pair",
         line={"color": theme.series[0], "width": 2},
-        # What is rounding is grey and hollow: form as well as colour says it.
+        # Angles below the floor are grey and hollow: symbol and colour both show it.
         marker={
             "size": 7,
-            "color": np.where(told, theme.series[0], theme.quiet),
-            "symbol": np.where(told, "circle", "circle-open"),
+            "color": np.where(resolved, theme.series[0], theme.quiet),
+            "symbol": np.where(resolved, "circle", "circle-open"),
         },
-        text=np.where(told, "", f", below the floor of {floor_degrees:.2g}°"),
+        text=np.where(resolved, "", f", below the floor of {floor_degrees:.2g}°"),
         hovertemplate="angle %{x}: %{y:.4~g}°%{text}<extra></extra>",
     )
     if floor_degrees > 0.5:
@@ -43,7 +43,7 @@ def pair(frame: pl.DataFrame, *, floor_degrees: float = 0.0, theme: Theme = LIGH
 
 
 def halves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
-    """The angles of every random split as faint lines, their median strong, over the band of random subspaces."""
+    """The angles of every random split as faint lines with their median, over the band of random subspaces."""
     figure = style.figure(theme, height=420)
     first = frame.filter(pl.col("repeat") == 1)
     _band(figure, first, theme)
@@ -71,10 +71,10 @@ def halves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
 
 
 def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIGHT) -> go.Figure:
-    """Each model's angle to, or overlap with, the base as a dot, in the frame's order, and what chance gives.
+    """Each model's angle to, or overlap with, the base as a dot, in the frame's order, with the chance level.
 
-    `frame` is `frames.angles.to_base`, a column `group` in it colours the dots; `measure` is a column of it. A dot's
-    custom data is the model's name.
+    `frame` is `frames.angles.to_base`; its column `group`, where there is one, colours the dots; `measure` is a column.
+    A dot's custom data is the model's name.
     """
     figure = style.figure(theme, height=420)
     places = np.arange(frame.height)
@@ -88,7 +88,7 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIG
             y=frame[measure].gather(rows).to_numpy(),
             mode="markers",
             name=group or "a model",
-            # Colours repeat after eight; the form then tells them apart.
+            # Colours repeat after eight; then the symbol differs.
             marker={"size": 8, "color": style.colour_of(index, theme), "symbol": _FORMS[index // 8 % len(_FORMS)]},
             customdata=names,
             hovertemplate=f"%{{customdata}}<br>{title}: %{{y:.3~g}}<extra>{group}</extra>",
@@ -110,14 +110,14 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIG
 def _chance_steps(
     figure: go.Figure, frame: pl.DataFrame, places: NDArray[np.int64], measure: str, theme: Theme
 ) -> None:
-    """What random directions of each model's number show: a dashed line, and for the overlap where 95 % of them lie."""
+    """Adds the mean of random directions as a dashed line, and for the overlap the range of 95 % of them."""
     column = {"overlap": "chance"}.get(measure, f"chance_{measure}")
     if measure == "overlap":
         edge = {"color": theme.band, "width": 0.5, "shape": "hvh"}
         low, high = frame["low"].to_numpy(), frame["high"].to_numpy()
         figure.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-        told = {"fill": "tonexty", "fillcolor": theme.band, "name": "random, 95 %", "hoverinfo": "skip"}
-        figure.add_scatter(x=places, y=low, mode="lines", line=edge, **told)
+        fill = {"fill": "tonexty", "fillcolor": theme.band, "name": "random, 95 %", "hoverinfo": "skip"}
+        figure.add_scatter(x=places, y=low, mode="lines", line=edge, **fill)
     line = {"color": theme.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
     figure.add_scatter(
         x=places, y=frame[column].to_numpy(), mode="lines", line=line, name="random, on average", hoverinfo="skip"
@@ -125,7 +125,7 @@ def _chance_steps(
 
 
 def cosines(frame: pl.DataFrame, *, names: tuple[str, str], theme: Theme = LIGHT) -> go.Figure:
-    """The squared cosine of every direction of one with every one of the other; `frame` is `frames.angles.cosines`."""
+    """The squared cosine of every direction of one with every of the other; `frame` is `frames.angles.cosines`."""
     figure = style.figure(theme, height=300)
     rows, columns = frame["left_direction"].n_unique(), frame["right_direction"].n_unique()
     values = frame["cosine"].to_numpy().reshape(rows, columns) ** 2
@@ -164,7 +164,7 @@ def _angle_axes(figure: go.Figure, x: NDArray[np.int64]) -> go.Figure:
     last = int(x.max()) if x.size else 1
     figure.update_xaxes(title_text="principal angle", range=[0.5, last + 0.5], dtick=max(1, last // 10))
     figure.update_yaxes(title_text="degrees", range=[0, 93], tickvals=[0, 15, 30, 45, 60, 75, 90])
-    # Low figures need more room, in shares of their height, between the axis and the legend.
+    # The offset of the legend is a share of the height, so it is larger in low figures.
     figure.update_layout(legend={"y": -90 / figure.layout.height})
     return figure
 

@@ -1,4 +1,4 @@
-"""Figures of evidence: a number among draws of chance, all verdicts at one glance, growth with n, the eigengap."""
+"""Figures of evidence: a number among draws of chance, all verdicts, growth with n, and the eigengap."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Finding, Verdict
 
-# Colour and letter say the same, so that neither is needed alone.
 Texts = NDArray[np.object_]
+# Colour and mark say the same, so that colour is never the only channel.
 MARKS = {Verdict.HOLDS: "●", Verdict.WEAK: "◐", Verdict.CHANCE: "○", Verdict.UNKNOWN: "?"}
 MOST_MARKS = 400
 NAMES = {
@@ -28,34 +28,36 @@ NAMES = {
 }
 
 
-def draws(found: Finding, *, theme: Theme = LIGHT) -> go.Figure:
-    """What the models show as a line among what the draws of chance show; nothing but a note where there is no test."""
+def draws(finding: Finding, *, theme: Theme = LIGHT) -> go.Figure:
+    """The models' number as a line among the draws of chance; a note where there is no test."""
     figure = style.figure(theme, height=280)
-    if not found.samples.size:
-        note = {"text": found.reason, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
+    if not finding.samples.size:
+        note = {"text": finding.reason, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
         figure.add_annotation(**note)
         figure.update_xaxes(visible=False)
         figure.update_yaxes(visible=False)
         return figure
-    figure.add_histogram(x=found.samples, nbinsx=30, marker={"color": theme.quiet}, name=f"chance, {found.draws} draws")
-    style.rule(figure, {"color": theme.series[0], "width": 3}, x=found.value)
-    # A line has no place in the legend, so an empty trace stands for it.
+    figure.add_histogram(
+        x=finding.samples, nbinsx=30, marker={"color": theme.quiet}, name=f"chance, {finding.draws} draws"
+    )
+    style.rule(figure, {"color": theme.series[0], "width": 3}, x=finding.value)
+    # A shape has no legend entry, so an empty trace provides it.
     line = {"color": theme.series[0], "width": 3}
-    figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"these models, {_score(found)}")
-    form = ".2~%" if found.about.form == "share" else ".3~g"
-    figure.update_xaxes(title_text=found.about.statistic, tickformat=form)
+    figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"these models, {_score(finding)}")
+    form = ".2~%" if finding.about.form == "share" else ".3~g"
+    figure.update_xaxes(title_text=finding.about.statistic, tickformat=form)
     figure.update_yaxes(title_text="draws")
-    ends = [*found.samples, found.value]
-    margin = 0.05 * (max(ends) - min(ends) or abs(found.value) or 1.0)
+    ends = [*finding.samples, finding.value]
+    margin = 0.05 * (max(ends) - min(ends) or abs(finding.value) or 1.0)
     figure.update_xaxes(range=[min(ends) - margin, max(ends) + margin])
     figure.update_layout(bargap=0.05, legend={"y": -0.4})
     return figure
 
 
 def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
-    """Every claim in every layer at one glance; `frame` is that of `frames.evidence.by_layer`.
+    """The verdict of every claim in every layer; `frame` is `frames.evidence.by_layer`.
 
-    Filled marks hold, half filled ones hold weakly, open ones are chance. Cells carry claim and layer as custom data.
+    Filled marks hold, half-filled marks hold weakly, open marks are chance. Cells carry verdict and reason.
     """
     layers = frame["short"].unique(maintain_order=True).to_list()
     claims = [claim for claim in CLAIMS if claim in set(frame["claim"])]
@@ -88,22 +90,22 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
 
 def _cells(frame: pl.DataFrame, claims: list[str], layers: list[str]) -> tuple[Floats, Texts, Texts]:
     """The verdicts' levels, words and marks, each (claims, layers)."""
-    level = {str(verdict): place for place, verdict in enumerate(Verdict)}
+    level = {str(verdict): index for index, verdict in enumerate(Verdict)}
     values = np.full((len(claims), len(layers)), np.nan)
     words = np.full(values.shape, "", dtype=object)
     marks = np.full(values.shape, "", dtype=object)
     for row in frame.iter_rows(named=True):
-        place = claims.index(row["claim"]), layers.index(row["short"])
-        values[place], words[place] = level[row["verdict"]], f"{row['verdict']}: {row['reason']}"
-        marks[place] = MARKS[Verdict(row["verdict"])]
+        cell = claims.index(row["claim"]), layers.index(row["short"])
+        values[cell], words[cell] = level[row["verdict"]], f"{row['verdict']}: {row['reason']}"
+        marks[cell] = MARKS[Verdict(row["verdict"])]
     return values, words, marks
 
 
 def curve(frame: pl.DataFrame, *, statistic: str, ceiling: bool = True, theme: Theme = LIGHT) -> go.Figure:
-    """A number against the number of models, with the interval of the repeats, noise, and guides.
+    """A statistic against the number of models, with the interval of the repeats, noise, and guide lines.
 
-    `frame` is that of `frames.evidence.curve`. Ranks get the line n - 1, which no number of models can exceed; the
-    share that is not captured gets the guide 1 / sqrt(n).
+    `frame` is `frames.evidence.curve`. Ranks get the line n - 1, their upper bound; the captured share gets a guide for
+    a remainder that falls as 1 / sqrt(n).
     """
     part = frame.filter((pl.col("statistic") == statistic) & pl.col("middle").is_not_null())
     figure = style.figure(theme, height=360)
@@ -132,9 +134,9 @@ def curve(frame: pl.DataFrame, *, statistic: str, ceiling: bool = True, theme: T
 
 
 def determined(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
-    """The bound on the angles to the true subspace for every k, and where it says something: below 1/2.
+    """The bound on the angles to the true subspace for every k; it is informative below 1/2.
 
-    `frame` is that of `frames.evidence.determined`.
+    `frame` is `frames.evidence.determined`.
     """
     known = frame.filter(pl.col("bound").is_not_null())
     figure = style.figure(theme, height=320)
@@ -149,7 +151,7 @@ def determined(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         hovertemplate="k = %{x}: %{y:.2f}, gap %{customdata:.2~%}<extra></extra>",
     )
     style.rule(figure, {"color": theme.ink, "width": 1.2, "dash": "dot"}, y=0.5)
-    # A sine is at most 1 anyway: a bound in the shaded range says nothing.
+    # A sine is at most 1, so a bound in the shaded range says nothing.
     style.stripe(figure, theme, y=(1, 1e6))
     ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10]
     figure.update_yaxes(title_text="sine, at most", type="log", range=[-1.3, 1.3], tickvals=ticks)
@@ -167,10 +169,10 @@ def _guide(figure: go.Figure, n: Floats, middle: Floats, statistic: str, *, ceil
 
 
 def _steps(colours: tuple[str, ...]) -> list[tuple[float, str]]:
-    """A colour scale of equal steps without mixtures."""
+    """A colour scale of equal, unmixed steps."""
     count = len(colours)
-    return [((place + side) / count, colour) for place, colour in enumerate(colours) for side in (0, 1)]
+    return [((index + side) / count, colour) for index, colour in enumerate(colours) for side in (0, 1)]
 
 
-def _score(found: Finding) -> str:
-    return f"z {found.z:.1f}, p {found.p:.2g}" if isfinite(found.z) else f"p {found.p:.2g}"
+def _score(finding: Finding) -> str:
+    return f"z {finding.z:.1f}, p {finding.p:.2g}" if isfinite(finding.z) else f"p {finding.p:.2g}"

@@ -1,4 +1,4 @@
-"""One claim in every layer: its number, marked by the verdict, over what chance gives there."""
+"""One claim in every layer: its number, marked by the verdict, over the range of chance."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Verdict
 
-# Symbol and place among the theme's colours; -2 is the ink.
+# Symbol, and index into the theme's colours; -2 is the ink.
 _SYMBOLS = {
     Verdict.HOLDS: ("circle", 0),
     Verdict.WEAK: ("circle-open", 0),
     Verdict.CHANCE: ("x", 5),
     Verdict.UNKNOWN: ("diamond-open", -2),
 }
-# More names than this lie on each other.
+# More names overlap.
 MOST_NAMES = 60
 
 
 def layers(frame: pl.DataFrame, claim: str, *, theme: Theme = LIGHT) -> go.Figure:
-    """The claim's number in every layer over the range of 95 % of the draws there.
+    """The claim's number in every layer, over the range of 95 % of the draws in that layer.
 
-    `frame` is that of `frames.evidence.by_layer`; layers without a number have no mark.
+    `frame` is `frames.evidence.by_layer`; layers without a number have no mark.
     """
     part, about = frame.filter(pl.col("claim") == claim), CLAIMS[claim]
     figure = style.figure(theme, height=360)
     form = ".3~%" if about.form == "share" else ".3~g"
     _chance(figure, part, theme)
-    _seen(figure, part, form, theme)
+    _values(figure, part, form, theme)
     step = 1 + (part.height - 1) // MOST_NAMES
     shown = range(0, part.height, step)
     figure.update_xaxes(
         tickvals=list(shown),
-        ticktext=[escape(part["short"][place]) for place in shown],
+        ticktext=[escape(part["short"][index]) for index in shown],
         tickangle=-90 if part.height > 4 else 0,
         range=[-0.6, part.height - 0.4],
         showgrid=False,
     )
     title = "<br>".join(wrap(about.statistic, 38))
     figure.update_yaxes(title_text=title, tickformat=form, rangemode="tozero", title_font_size=12)
-    # Above the figure: below it stand the names of the layers, of any length.
+    # The legend is above: the layer names below can be long.
     figure.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}, margin_t=44)
     return figure
 
 
-def _seen(figure: go.Figure, part: pl.DataFrame, form: str, theme: Theme) -> None:
+def _values(figure: go.Figure, part: pl.DataFrame, form: str, theme: Theme) -> None:
     for verdict, (symbol, series) in _SYMBOLS.items():
         judged = (part["verdict"] == verdict.value).to_numpy() & part["value"].is_not_null().to_numpy()
         rows = np.flatnonzero(judged)

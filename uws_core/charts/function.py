@@ -1,4 +1,4 @@
-"""Figures of what rebuilt networks can still do, against k and against the error of their weights."""
+"""Scores of rebuilt networks, against k or against the error of their weights."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ def scores(
     untrained: float | None = None,
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """The score of rebuilt networks against k or against the error of their weights; medians strong, networks faint.
+    """The score of rebuilt networks against k or against the error of their weights: medians, and single networks.
 
-    `frame` is `frames.reconstruction.scores`; `relative` shows scores relative to each network's own. The
-    originals, the mean alone (k = 0) and the reference are lines; `untrained` is the score of networks that never
-    learned.
+    `frame` is `frames.reconstruction.scores`; `relative` divides by each network's own score. The originals, the mean
+    alone (k = 0) and the reference are horizontal lines; `untrained` is the score of untrained networks.
     """
     figure = style.figure(theme, height=380)
     column = "kept_score" if relative else "score"
@@ -42,7 +41,7 @@ def scores(
     if against != "k":
         figure.update_xaxes(tickformat=".0%")
     figure.update_yaxes(title_text="score kept" if relative else "score", tickformat=".0%" if relative else "")
-    # One network that fails badly (R2 has no lower end) must not flatten all others.
+    # One bad network (R2 has no lower bound) must not flatten all others.
     shown = known.filter(pl.col("way") != "reference")[column]
     low = float(shown.quantile(0.05) or 0.0)
     figure.update_yaxes(range=[max(min(low, 0.0), -0.3) - 0.03, max(float(shown.max() or 1.0), 1.0) + 0.06])  # type: ignore[arg-type]
@@ -52,7 +51,7 @@ def scores(
 def _scores(
     figure: go.Figure, part: pl.DataFrame, against: str, column: str, name: str, colour: str, symbol: str
 ) -> None:
-    """Every network as a faint mark, and the median of each k."""
+    """Adds every network as a faint mark, and the median of each k."""
     figure.add_scatter(
         x=part[against].to_numpy(),
         y=part[column].to_numpy(),
@@ -77,7 +76,7 @@ def _scores(
 
 
 def _level(figure: go.Figure, scores: pl.Series, name: str, dash: str, theme: Theme) -> None:
-    """A median as a line across, named in the legend."""
+    """Adds a median as a horizontal line, named in the legend."""
     middle = scores.median()
     if not isinstance(middle, float):
         return

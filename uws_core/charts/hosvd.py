@@ -1,4 +1,4 @@
-"""The three axes of one layer in one figure."""
+"""The running sums of the three axes of one layer in one figure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Theme
 
 
 def curves(frame: pl.DataFrame, *, share: float, theme: Theme = LIGHT) -> go.Figure:
-    """The share carried by the first directions of each axis; `frame` is that of `frames.hosvd.curves`."""
+    """The share carried by the first directions of each axis; `frame` is `frames.hosvd.curves`."""
     figure = style.figure(theme)
     for index, axis in enumerate(frame["axis"].unique(maintain_order=True)):
         line = frame.filter(pl.col("axis") == axis)

@@ -1,8 +1,9 @@
-"""Figures of lineages: who is like whom, models as points, groups against the threshold, what columns explain."""
+"""Figures of lineages: cosines, models as points, groups against the threshold, and variance explained by columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,25 +15,31 @@ from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.lineage import Lineage
 
 COSINE = Measure("cosines", "cosine", ".2f", 1.0)
-# More values than these have no colours of their own: then colour is a scale, or there is none.
+# With more values, numbers are coloured by a scale and texts repeat colours.
 MOST_COLOURS = 24
 MOST_NAMES = 30
 
 
 def cosine_heatmap(
-    family: Lineage,
+    lineage: Lineage,
     *,
     groups: Sequence[str] | None = None,
     chosen: tuple[int, int] | None = None,
     fit: bool = False,
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """The cosine of every pair, like beside like under its tree, with chance on the colour bar.
+    """The cosine of every pair, ordered by similarity under its tree, with chance on the colour bar.
 
-    `groups` (one a model) is figure as a strip of colours; `fit` ends the colours where the numbers end.
+    `groups` (one a model) becomes a strip of colours; `fit` stretches the colours over the range of the numbers.
     """
     return angle_tables.heatmap(
-        family, family.order, measure=COSINE, chance=family.chance, groups=groups, chosen=chosen, fit=fit, theme=theme
+        lineage,
+        lineage.order,
+        measure=replace(COSINE, fit=fit),
+        chance=lineage.chance,
+        groups=groups,
+        chosen=chosen,
+        theme=theme,
     )
 
 
@@ -46,15 +53,15 @@ def model_map(
     chosen: str | None = None,
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """Models as points along two components; `frame` is that of `frames.lineage.points`.
+    """Models as points along two components; `frame` is `frames.lineage.points`.
 
-    `shares` are the components' shares of the variance. `colour` is a column of the frame: names get a colour and a
-    mark each, many numbers a scale. `chosen` is the model that gets a ring. A point carries its model as custom data.
+    `shares` are the components' shares of the variance. `colour` is a column of the frame: each value gets a colour and
+    a symbol, many numbers get a scale. `chosen` is the model with a ring. A point carries its model as custom data.
     """
     figure = style.figure(theme, height=460)
     x, y = f"component_{across}", f"component_{up}"
     if y not in frame.columns:
-        # Models along a single direction lie on a line.
+        # With a single direction, the models lie on a line.
         frame = frame.with_columns(pl.lit(0.0).alias(y))
     if colour is None or colour not in frame.columns:
         _points(figure, frame, x, y, name="models", marker={"color": theme.series[0]})
@@ -73,9 +80,9 @@ def model_map(
 
 
 def stability(frame: pl.DataFrame, *, threshold: float, chance: float, theme: Theme = LIGHT) -> go.Figure:
-    """The number of groups against the threshold, and how far they agree with those at the chosen one.
+    """The number of groups against the threshold, and their agreement with the groups at the chosen threshold.
 
-    `frame` is that of `frames.lineage.stability`. Left of `chance`, cosines of independent models join groups.
+    `frame` is `frames.lineage.stability`. Left of `chance`, cosines of independent models join groups.
     """
     figure = style.figure(theme, height=320)
     x = frame["threshold"].to_list()
@@ -108,7 +115,7 @@ def stability(frame: pl.DataFrame, *, threshold: float, chance: float, theme: Th
 
 
 def explained(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
-    """What share of each component every column of the table explains; `frame` is `frames.lineage.explained`."""
+    """The share of each component that every column of the table explains; `frame` is `frames.lineage.explained`."""
     known = frame.filter(pl.col("explained").is_not_null())
     columns = known["column"].unique(maintain_order=True).to_list()[:MOST_NAMES]
     count = int(known["component"].max() or 0) if known.height else 0  # type: ignore[arg-type]
@@ -116,9 +123,9 @@ def explained(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     words = np.full((len(columns), count), "", dtype=object)
     for row in known.iter_rows(named=True):
         if row["column"] in columns:
-            place = columns.index(row["column"]), row["component"] - 1
-            values[place] = row["explained"]
-            words[place] = f"chance {row['chance']:.2f}, p {row['p']:.2g}"
+            cell = columns.index(row["column"]), row["component"] - 1
+            values[cell] = row["explained"]
+            words[cell] = f"chance {row['chance']:.2f}, p {row['p']:.2g}"
     figure = style.figure(theme, height=140 + 28 * len(columns))
     figure.add_heatmap(
         z=values,
@@ -140,11 +147,11 @@ def explained(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
 
 
 def _by_value(figure: go.Figure, frame: pl.DataFrame, x: str, y: str, colour: str, theme: Theme) -> None:
-    """One trace a value, in the order of the table, so that a value keeps its colour; missing ones are hollow."""
+    """Adds one trace a value, in table order, so that a value keeps its colour; missing values are hollow."""
     values = frame[colour].unique(maintain_order=True).to_list()
-    for place, value in enumerate(value for value in values if value is not None):
-        symbol = style.SYMBOLS[(place // len(theme.series)) % len(style.SYMBOLS)]
-        marker = {"color": style.colour_of(place, theme), "symbol": symbol}
+    for index, value in enumerate(value for value in values if value is not None):
+        symbol = style.SYMBOLS[(index // len(theme.series)) % len(style.SYMBOLS)]
+        marker = {"color": style.colour_of(index, theme), "symbol": symbol}
         _points(figure, frame.filter(pl.col(colour) == value), x, y, name=str(value), marker=marker)
     missing = frame.filter(pl.col(colour).is_null())
     if missing.height:
@@ -164,12 +171,12 @@ def _points(figure: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str
     )
 
 
-def _ring(figure: go.Figure, one: pl.DataFrame, x: str, y: str, theme: Theme) -> None:
-    """A ring around the chosen model."""
+def _ring(figure: go.Figure, model: pl.DataFrame, x: str, y: str, theme: Theme) -> None:
+    """Adds a ring around the chosen model."""
     marker = {"size": 16, "symbol": "circle-open", "color": theme.ink, "line": {"width": 2}}
     figure.add_scatter(
-        x=one[x].to_list(),
-        y=one[y].to_list(),
+        x=model[x].to_list(),
+        y=model[y].to_list(),
         mode="markers",
         marker=marker,
         hoverinfo="skip",

@@ -1,4 +1,4 @@
-"""How strong the models are: a mark a model, ascending, with the range that most of them keep."""
+"""The norms of the models: one mark a model, ascending, with the range of most models."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import polars as pl
 from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Theme
 
-# A wider range of strengths than this is figure on a logarithmic scale.
+# A wider range of norms (largest / smallest) gets a logarithmic scale.
 _WIDE = 20.0
 
 
 def norms(frame: pl.DataFrame, *, axis_name: str = "norm", theme: Theme = LIGHT) -> go.Figure:
-    """The models' norms, ascending, over the band from their 10 % to their 90 % point; odd ones are crosses.
+    """The models' norms, ascending, over the band from their 10 % to their 90 % quantile; outliers are crosses.
 
-    `frame` is that of `frames.lineage.models`: its columns `model`, `norm` and `suspicion` are figure.
+    `frame` is `frames.lineage.models`; the columns `model`, `norm` and `suspicion` are used.
     """
     figure = style.figure(theme, height=320)
-    ordered = frame.sort("norm").with_row_index("place", offset=1)
+    ordered = frame.sort("norm").with_row_index("rank", offset=1)
     norms = ordered["norm"].to_numpy()
     low, high = (float(np.quantile(norms, share)) for share in (0.1, 0.9))
     style.stripe(figure, theme, y=(low, high))
@@ -28,7 +28,7 @@ def norms(frame: pl.DataFrame, *, axis_name: str = "norm", theme: Theme = LIGHT)
         if part.is_empty():
             continue
         figure.add_scatter(
-            x=part["place"].to_numpy(),
+            x=part["rank"].to_numpy(),
             y=part["norm"].to_numpy(),
             mode="markers",
             name=name,

@@ -1,4 +1,4 @@
-"""The whole network at one glance: a cell a layer, depth across, module up, coloured by one number."""
+"""The whole network as a heatmap: one cell a layer, depth across, module up, coloured by one number."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.arrays import Floats
 
-# More cells than this have no room for their number.
+# With more cells, numbers do not fit.
 MOST_NUMBERS = 300
 OUTSIDE = "outside"
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What a cell's colour says: a column of the overview frame, its name on the colour bar, and how it is written."""
+    """The number that colours a cell: a column of the overview frame, its title on the colour bar, and its format."""
 
     column: str
     title: str
@@ -37,10 +37,10 @@ Z = Measure("z", "z against noise", ".0f", diverging=True)
 def overview(
     frame: pl.DataFrame, *, measure: Measure = RANK, chosen: str | None = None, theme: Theme = LIGHT
 ) -> go.Figure:
-    """A heatmap of layers, blocks from left to right; layers outside any block stand in a column of their own.
+    """A heatmap of layers, blocks from left to right; layers outside any block share the last column.
 
-    `frame` has one row a layer (`layer`, `short`, `depth`, `module` and the measure's column); rows without the
-    number are left blank. `chosen` is the layer that gets a frame. Every cell carries its layer's name as custom data.
+    `frame` has one row a layer (`layer`, `short`, `depth`, `module` and the measure's column); unknown numbers are left
+    blank. `chosen` is the layer that gets a frame. Every cell carries its layer's name as custom data.
     """
     rows = _rows(frame)
     up = list(dict.fromkeys(rows))
@@ -63,16 +63,16 @@ def overview(
 
 
 def _rows(frame: pl.DataFrame) -> list[str]:
-    """The row of each layer: its module, or its whole name with a star for the block where modules alone collide."""
-    places = list(zip(frame["depth"], frame["module"], strict=True))
-    if len(set(places)) == len(places):
+    """The row of each layer: its module, or its full name with a star for the block where modules collide."""
+    cells = list(zip(frame["depth"], frame["module"], strict=True))
+    if len(set(cells)) == len(cells):
         return frame["module"].to_list()
     starred = (re.sub(r"(^|\.)\d+\.", r"\1*.", name, count=1) for name in frame["layer"])
     return [name.removesuffix(".weight") for name in starred]
 
 
 def _columns(frame: pl.DataFrame) -> list[int | None]:
-    """The blocks in order, and None last when some layer stands outside."""
+    """The blocks in order; None is last where a layer is outside any block."""
     depths = set(frame["depth"].to_list())
     return [*sorted(depth for depth in depths if depth is not None), *([None] if None in depths else [])]
 
@@ -93,7 +93,7 @@ def _colours(values: Floats, measure: Measure, theme: Theme) -> dict[str, object
 def _targets(
     figure: go.Figure, frame: pl.DataFrame, cells: Sequence[tuple[str, str]], measure: Measure, theme: Theme
 ) -> None:
-    """Invisible marks on the cells: a heatmap itself cannot be selected."""
+    """Adds invisible marks on the cells, because a heatmap itself cannot be selected."""
     words = [
         f"{short}<br>{measure.title}: " + ("not computed" if value is None else format(value, measure.form))
         for short, value in zip(frame["short"], frame[measure.column], strict=True)
@@ -110,7 +110,7 @@ def _targets(
 
 
 def _chosen(figure: go.Figure, cell: tuple[int, int] | None, theme: Theme) -> None:
-    """A frame around the chosen layer's cell."""
+    """Adds a frame around the chosen layer's cell."""
     if cell is None:
         return
     x, y = cell

@@ -1,4 +1,4 @@
-"""Figures of held-out errors: against k with companions, model by model, against size, and beside the function."""
+"""Held-out errors: against k with their baselines, model by model, and against size."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import polars as pl
 from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Theme
 
-# More faint lines than this are a grey area.
+# More faint lines merge into a grey area.
 MOST_LINES = 100
 MOST_NAMES = 60
-# More numbers along a curve than this run into each other.
+# More numbers along a curve overlap.
 MOST_MARKS = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How one way of rebuilding is figure: its name, its place among the colours, its dash."""
+    """The style of one way of rebuilding: name, index of its colour, dash."""
 
     name: str
     colour: int
@@ -29,7 +29,7 @@ class Line:
     width: float = 1.8
 
 
-# The order is that of the legend. Colour is never alone: every line has a dash of its own.
+# In the order of the legend. Every line has its own dash, so that colour is never the only channel.
 LINES: Mapping[str, Line] = {
     "subspace": Line("unseen models", 0, "solid", 2.6),
     "in_sample": Line("in sample (saw the model)", 1, "dot"),
@@ -38,10 +38,21 @@ LINES: Mapping[str, Line] = {
     "mean_only": Line("mean only", 4, "dashdot"),
     "nothing": Line("nothing", 6, "longdashdot", 1.2),
 }
-AXES: Mapping[str, tuple[str, str, int]] = {
-    "models": ("models", "circle", 0),
-    "in": ("inputs", "square", 1),
-    "out": ("outputs", "diamond", 2),
+
+
+@dataclass(frozen=True, slots=True)
+class AxisStyle:
+    """The style of one axis: name, symbol, index of its colour and dash."""
+
+    name: str
+    symbol: str
+    colour: int
+
+
+AXES: Mapping[str, AxisStyle] = {
+    "models": AxisStyle("models", "circle", 0),
+    "in": AxisStyle("inputs", "square", 1),
+    "out": AxisStyle("outputs", "diamond", 2),
 }
 
 
@@ -55,10 +66,10 @@ def errors(
     axis_name: str = "directions kept",
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """The error against k: every model faint, median and quartiles strong, and what it must be read against.
+    """The error against k: every model as a faint line, median and quartiles, and the baselines.
 
-    `curve` is `frames.reconstruction.curve`, `models` is `errors`. `k` is marked, `ceiling` is where nothing is
-    left to add.
+    `curve` is `frames.reconstruction.curve`, `models` is `frames.reconstruction.errors`. `k` is marked; `ceiling` is
+    the largest possible k.
     """
     figure = style.figure(theme, height=440)
     _faint(figure, models, theme)
@@ -79,7 +90,7 @@ def errors(
 
 
 def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, theme: Theme = LIGHT) -> go.Figure:
-    """The error of every model at every k (or in every layer, `by` "layer"), the worst on top.
+    """The error of every model at every k (or in every layer, `by="layer"`), the worst model on top.
 
     `frame` is `frames.reconstruction.errors` or `by_layer`.
     """
@@ -89,9 +100,9 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, theme: T
     names = worst["model"].to_list()[::-1]
     columns = list(dict.fromkeys(frame[by].to_list()))
     values = np.full((len(names), len(columns)), np.nan)
-    rows, places = {name: i for i, name in enumerate(names)}, {value: i for i, value in enumerate(columns)}
+    rows, positions = {name: i for i, name in enumerate(names)}, {value: i for i, value in enumerate(columns)}
     for name, column, error in frame.select("model", by, "subspace").iter_rows():
-        values[rows[name], places[column]] = np.nan if error is None else error
+        values[rows[name], positions[column]] = np.nan if error is None else error
     across = [str(column) for column in columns]
     figure = style.figure(theme, height=min(170 + 14 * len(names), 900))
     figure.add_heatmap(
@@ -114,25 +125,31 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, theme: T
 
 
 def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, theme: Theme = LIGHT) -> go.Figure:
-    """The error of unseen models against how many times smaller the weights become, one line an axis, k as labels.
+    """The error of unseen models against the storage ratio (times smaller), one line an axis, labelled with k.
 
-    `frame` is `frames.reconstruction.sizes`; `whole` counts whole checkpoints. Down and right is better.
+    `frame` is `frames.reconstruction.sizes`; `whole` counts whole checkpoints. Lower right is better.
     """
     figure = style.figure(theme, height=400)
     column = "ratio_whole" if whole else "ratio"
-    # No direction about zero stores nothing: there is no ratio to draw.
+    # Zero directions about zero store nothing, so there is no ratio.
     frame = frame.filter(pl.col(column).is_not_null())
-    for axis, (name, symbol, colour) in AXES.items():
+    for axis, axis_style in AXES.items():
         part = frame.filter((pl.col("axis") == axis) & pl.col("middle").is_not_null()).sort("k")
         if part.is_empty():
             continue
-        colours = {"color": style.colour_of(colour, theme), "dash": style.DASHES[colour]}
+        colours = {"color": style.colour_of(axis_style.colour, theme), "dash": style.DASHES[axis_style.colour]}
         x = part[column].to_numpy()
         figure.add_scatter(
-            x=x, y=part["middle"].to_numpy(), mode="lines", line=colours, showlegend=False, hoverinfo="skip", name=name
+            x=x,
+            y=part["middle"].to_numpy(),
+            mode="lines",
+            line=colours,
+            showlegend=False,
+            hoverinfo="skip",
+            name=axis_style.name,
         )
-        _marks(figure, part.filter(_spread(part, column, k)), column, name, symbol, colours["color"], k, theme)
-    _own(figure, frame, column, theme)
+        _marks(figure, part.filter(_spread(part, column, k)), column, axis_style, k, theme)
+    _per_model_svd(figure, frame, column, theme)
     ends = frame[column].drop_nulls()
     if ends.len():
         low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
@@ -144,8 +161,8 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, the
     return figure
 
 
-def _own(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
-    """What the models' own SVDs leave at the same numbers: what sharing has to beat."""
+def _per_model_svd(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
+    """Adds the error of per-model truncated SVDs of the same size: the baseline that a shared subspace must beat."""
     own = frame.filter(pl.col("own_svd").is_not_null()).sort(column)
     if own.is_empty():
         return
@@ -161,7 +178,7 @@ def _own(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> N
 
 
 def _faint(figure: go.Figure, models: pl.DataFrame, theme: Theme) -> None:
-    """Every model's own curve, up to `MOST_LINES` of them, as one trace with gaps."""
+    """Adds every model's own curve, at most `MOST_LINES`, as one trace with gaps."""
     parts = [part for _, part in models.group_by("model", maintain_order=True)][:MOST_LINES]
     if len(parts) < 2:
         return
@@ -194,23 +211,25 @@ def _marks(
     figure: go.Figure,
     part: pl.DataFrame,
     column: str,
-    name: str,
-    symbol: str,
-    colour: str,
+    axis_style: AxisStyle,
     k: int | None,
     theme: Theme,
 ) -> None:
-    """Some of an axis' ks as marks with their number and the quartiles of the models."""
+    """Adds some values of k of one axis as marks, with their number and the quartiles of the models."""
     middle = part["middle"].to_numpy()
     figure.add_scatter(
         x=part[column].to_numpy(),
         y=middle,
         mode="markers+text",
-        name=name,
-        text=[str(one) for one in part["k"]],
+        name=axis_style.name,
+        text=[str(count) for count in part["k"]],
         textposition="top center",
         textfont={"color": theme.quiet},
-        marker={"symbol": symbol, "size": np.where(part["k"].to_numpy() == k, 12, 7), "color": colour},
+        marker={
+            "symbol": axis_style.symbol,
+            "size": np.where(part["k"].to_numpy() == k, 12, 7),
+            "color": style.colour_of(axis_style.colour, theme),
+        },
         error_y={
             "array": part["high"].to_numpy() - middle,
             "arrayminus": middle - part["low"].to_numpy(),
@@ -220,23 +239,22 @@ def _marks(
         },
         customdata=part.select("k", "stored").to_numpy(),
         hovertemplate="k %{customdata[0]}: %{y:.1%}, %{x:.3~g} times smaller"
-        f", %{{customdata[1]:,}} numbers<extra>{name}</extra>",
+        f", %{{customdata[1]:,}} numbers<extra>{axis_style.name}</extra>",
     )
 
 
 def _spread(part: pl.DataFrame, column: str, k: int | None) -> pl.Series:
-    """Which rows (sorted by k) get a mark: those far enough apart on a logarithmic scale, and the chosen k."""
+    """True for rows (sorted by k) that get a mark: far enough apart on a logarithmic scale, or the chosen k."""
     logs = np.log10(part[column].to_numpy())
-    room, last, kept = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
-    for one, place in zip(part["k"], logs, strict=True):
-        chosen = one == k
-        kept.append(chosen or abs(place - last) >= room)
-        last = place if kept[-1] else last
-    return pl.Series(kept, dtype=pl.Boolean)
+    gap, last, marked = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
+    for count, position in zip(part["k"], logs, strict=True):
+        marked.append(count == k or abs(position - last) >= gap)
+        last = position if marked[-1] else last
+    return pl.Series(marked, dtype=pl.Boolean)
 
 
 def _times(low: float, high: float) -> dict[str, object]:
     """Ticks at 1, 2, 5 of every decade, written as `2x`."""
-    every = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
-    kept = [value for value in every if low <= value <= high]
-    return {"tickvals": kept, "ticktext": [f"{value:g}×" for value in kept]}
+    candidates = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
+    ticks = [value for value in candidates if low <= value <= high]
+    return {"tickvals": ticks, "ticktext": [f"{value:g}×" for value in ticks]}

@@ -1,4 +1,4 @@
-"""Figures of spectra: how the variance falls from direction to direction, and how it adds up, against chance."""
+"""Figures of spectra: the variance of each direction, and the running sum, against chance."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.spectrum import Rank
 
-# More lines than this cannot be told apart.
+# More lines cannot be told apart.
 MOST_LINES = 24
 
 
@@ -28,19 +28,20 @@ def scree(
     axis_name: str = "direction",
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """The share of the variance that each direction carries, over the band of what noise carries.
+    """The share of the variance that each direction carries, over the band of noise.
 
-    `frame` is that of `frames.spectrum.scree` or `pooled`. `floor` is the share below which a variance is rounding,
-    `ceiling` the most directions there can be, `edge` the analytic end of the noise where there is one.
+    `frame` is `frames.spectrum.scree` or `pooled`. Shares below `floor` are rounding, `ceiling` is the largest possible
+    number of directions, `edge` the analytic upper edge of noise where there is one.
     """
     figure = style.figure(theme)
     _band(figure, frame, ("low", "middle", "high"), theme)
     _deviation(figure, frame, "share", theme)
-    _seen(figure, frame, "share", theme)
+    _values(figure, frame, "share", theme)
     if isfinite(edge):
         _level(figure, frame, edge, f"edge of noise, {style.percent(edge)}", theme)
     if floor > 0:
-        _rounding(figure, floor, theme)
+        # Shares at or below the floor are rounding.
+        style.stripe(figure, theme, y=(floor / 1e12, floor))
     if ceiling:
         style.ceiling(figure, theme, ceiling, x=ceiling + 0.5, top=True)
     _axes(figure, frame, axis_name, "share of the variance")
@@ -61,11 +62,11 @@ def cumulative(
     axis_name: str = "directions kept",
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """How much of the variance the strongest directions carry together; the share asked for reads out its rank."""
+    """The share that the strongest directions carry together, with the rank at the chosen share."""
     figure = style.figure(theme)
     _band(figure, frame, ("cumulative_low", "cumulative_middle", "cumulative_high"), theme)
     _deviation(figure, frame, "cumulative", theme)
-    _seen(figure, frame, "cumulative", theme)
+    _values(figure, frame, "cumulative", theme)
     _read_out(figure, share, rank, noise_rank, theme)
     if ceiling:
         style.ceiling(figure, theme, ceiling, x=ceiling + 0.5)
@@ -84,7 +85,7 @@ def several(
     axis_name: str = "direction",
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """One line a layer, at most `MOST_LINES`: colour is the module, the dash its depth, the name stands in the legend.
+    """One line a layer, at most `MOST_LINES`: colour is the module, dash the depth, the legend has the names.
 
     `frames` maps short names to scree frames, `modules` short names to modules; `running` draws the running sums.
     """
@@ -106,7 +107,7 @@ def several(
 def _lines(
     figure: go.Figure, frames: Mapping[str, pl.DataFrame], modules: Mapping[str, str], column: str, theme: Theme
 ) -> None:
-    """A line for each frame; the colour says the module, the dash which of its layers."""
+    """Adds one line a frame; colour is the module, dash the layer within it."""
     kinds = list(dict.fromkeys(modules[name] for name in frames))
     turns: dict[str, int] = {}
     for name, frame in frames.items():
@@ -124,7 +125,7 @@ def _lines(
 
 
 def _band(figure: go.Figure, frame: pl.DataFrame, names: tuple[str, str, str], theme: Theme) -> None:
-    """The shaded range of 95 % of the noise draws and their median."""
+    """Adds the range of 95 % of the noise draws and their median."""
     part = frame.filter(pl.col(names[1]).is_not_null())
     if part.is_empty():
         return
@@ -162,8 +163,8 @@ def _deviation(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme
     )  # fmt: skip
 
 
-def _seen(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
-    """What these models show; in a scree with a band, marks are filled above it and open inside."""
+def _values(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
+    """Adds the numbers of the models; in a scree with a band, marks are filled above it and open inside."""
     x, y, accent = frame["component"].to_numpy(), frame[column].to_numpy(), theme.series[0]
     judged = column == "share" and frame["above_band"].null_count() == 0
     above = frame["above_band"].to_numpy() if judged else np.ones(len(x), dtype=np.bool_)
@@ -171,7 +172,7 @@ def _seen(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> 
     figure.add_scatter(
         x=x,
         y=np.where(y > 0, y, np.nan),
-        # Beyond that many, marks cover the line.
+        # With more marks, they cover the line.
         mode="lines+markers" if len(x) <= 200 else "lines",
         name="models, filled above noise" if judged else "models",
         line={"color": accent, "width": 2},
@@ -182,7 +183,7 @@ def _seen(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> 
 
 
 def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | None, theme: Theme) -> None:
-    """The share asked for as a line across, and the rank it reads out as a line down."""
+    """Adds the chosen share as a horizontal line, and its rank as a vertical line."""
     thin = {"width": 1.2, "dash": "dot"}
     across = {"x0": 0, "x1": 1, "xref": "x domain", "y0": share, "y1": share}
     figure.add_shape(type="line", line={"color": theme.quiet, **thin}, **across)
@@ -202,15 +203,10 @@ def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | N
 
 
 def _level(figure: go.Figure, frame: pl.DataFrame, height: float, text: str, theme: Theme) -> None:
-    """A line across whose meaning stands in the legend."""
+    """Adds a horizontal line, named in the legend."""
     ends = [0, len(frame) + 2]
     line = {"color": theme.quiet, "width": 1.2, "dash": "dashdot"}
     figure.add_scatter(x=ends, y=[height, height], mode="lines", line=line, name=text, hoverinfo="skip")
-
-
-def _rounding(figure: go.Figure, floor: float, theme: Theme) -> None:
-    """Everything at or below the floor, greyed: no number there means anything."""
-    style.stripe(figure, theme, y=(floor / 1e12, floor))
 
 
 def _axes(figure: go.Figure, frame: pl.DataFrame, across: str, up: str) -> None:
@@ -221,16 +217,16 @@ def _axes(figure: go.Figure, frame: pl.DataFrame, across: str, up: str) -> None:
 
 
 def _logarithmic(figure: go.Figure, shares: Iterable[Floats], floor: float) -> None:
-    """A logarithmic scale that spans what is there, not the rounding far below it."""
-    every = np.concatenate([np.asarray(part, dtype=np.float64) for part in shares])
-    real = every[every > max(floor, 1e-12)]
+    """Sets a logarithmic scale over the resolved shares, without the rounding far below them."""
+    values = np.concatenate([np.asarray(part, dtype=np.float64) for part in shares])
+    real = values[values > max(floor, 1e-12)]
     low, high = (float(real.min()) * 0.6, float(real.max()) * 1.4) if real.size else (1e-3, 1.0)
     ticks, texts = style.log_ticks(low, high)
     figure.update_yaxes(type="log", range=[np.log10(low), np.log10(high)], tickvals=ticks, ticktext=texts)
 
 
 def _ends(frame: pl.DataFrame) -> list[Floats]:
-    """All heights that a scree shows: the shares, their deviation upwards, the band."""
+    """All heights of a scree: the shares, their upper deviation, and the band."""
     shown = [frame["share"], *(frame[name].drop_nulls() for name in ("low", "high") if name in frame.columns)]
     if "share_std" in frame.columns:
         shown.append(frame["share"] + frame["share_std"])

@@ -106,7 +106,7 @@ def pairs_figure(
     chance = getattr(seen.level, measure.name)
     figures.figure(
         f"{query.view.capitalize()} by {query.view}: {measure.title}",
-        partial(_heatmap, table, order, measure, chance, chosen, groups, pick.fitted()),
+        partial(_heatmap, table, order, replace(measure, fit=pick.fitted()), chance, chosen, groups),
         seen.frame(),
         source,
         alt=f"Heatmap of the {measure.title} of every pair. {source.caption}",
@@ -275,12 +275,9 @@ def _heatmap(
     chance: float,
     chosen: tuple[int, int],
     groups: Sequence[str] | None,
-    fit: bool,
     theme: Theme,
 ) -> go.Figure:
-    return table_charts.heatmap(
-        table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, fit=fit, theme=theme
-    )
+    return table_charts.heatmap(table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, theme=theme)
 
 
 def _halves(frame: pl.DataFrame, theme: Theme) -> go.Figure:
