@@ -16,7 +16,7 @@ from uws_core.nouns.loader import Fate
 from uws_core.nouns.models import LayerKey, ModelRef
 from uws_core.passes.gram import gram
 from uws_core.run import chosen_layers
-from uws_core.sources.files import folder
+from uws_core.sources.files import blob
 from uws_core.sources.formats.adapter import Adapter
 from uws_core.sources.opening import open_source
 from uws_core.ui.tokens import layer_names
@@ -159,7 +159,7 @@ class TestDigest:
             self.digest(tmp_path / f"{i}", self.CONFIG, seed=i)
         found = collect(tmp_path)
         # Old enough that the weights' state is trusted; the configuration still counts.
-        monkeypatch.setattr(folder, "_SETTLED_NS", 0)
+        monkeypatch.setattr(blob, "SETTLED_NS", 0)
         assert open_source(found.refs[0]) is open_source(found.refs[0])
         (tmp_path / "0" / "adapter_config.json").write_text(json.dumps(self.CONFIG | {"lora_alpha": 9}))
         with pytest.raises(UnreadableFile, match="changed since"):

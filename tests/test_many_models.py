@@ -41,7 +41,7 @@ def many(folder: Path, *, models: int, layers: int = 1) -> Path:
 @pytest.fixture
 def old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that were written this minute count as written long ago."""
-    monkeypatch.setattr("uws_core.sources.files.folder._SETTLED_NS", 0)
+    monkeypatch.setattr("uws_core.sources.files.blob.SETTLED_NS", 0)
     opening._source_cache.clear()
 
 

@@ -10,7 +10,7 @@ from tests.written import dense, pair, reason
 from uws_core.collection import collect
 from uws_core.errors import UnsupportedFormat
 from uws_core.nouns.models import ModelRef
-from uws_core.sources.files import folder, tensors
+from uws_core.sources.files import blob, tensors
 from uws_core.sources.formats import adapter, adapter_keys
 from uws_core.sources.opening import open_source
 
@@ -64,7 +64,7 @@ def test_the_keys_of_a_file_are_understood_a_few_times_not_once_an_adapter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     # A file that was just written may change unseen, so what is understood of it is not kept.
-    monkeypatch.setattr(folder, "_SETTLED_NS", -1)
+    monkeypatch.setattr(blob, "SETTLED_NS", -1)
     path = packed(tmp_path / "adapter_model.safetensors", 40)
     calls = []
     parse = adapter_keys.parsed

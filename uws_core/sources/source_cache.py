@@ -16,7 +16,7 @@ from typing import Final
 
 from uws_core.nouns.models import ModelRef
 from uws_core.sources.base import FileStamp, Source, on_hub
-from uws_core.sources.files import folder
+from uws_core.sources.files import blob
 from uws_core.sources.files.blob import Blob, FileBlob
 from uws_core.sources.files.tensors import CONFIG, Tensors
 from uws_core.sources.formats.adapter import Adapter
@@ -132,7 +132,7 @@ def file_stamps(ref: ModelRef, tensors: Tensors, *, started_ns: int) -> tuple[Fi
     """
     stamps = tuple(map(_stamp, _deciding_paths(Path(ref.repo), ref.file, tensors)))
     newest = max((max(stamp[3:]) for stamp in stamps), default=started_ns)
-    return stamps if started_ns - newest > folder._SETTLED_NS else ()
+    return stamps if started_ns - newest > blob.SETTLED_NS else ()
 
 
 class _Homes(Mapping[str, Blob]):

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from uws_core.errors import OutsideRoot, SourceError, UnreadableFile
 from uws_core.nouns.models import LeftOut
-from uws_core.sources.files.blob import Blob, FileBlob, read_header
-from uws_core.sources.files.header import Header
+from uws_core.sources.files.blob import Blob, FileBlob, Stamp, is_settled
 from uws_core.sources.files.shards import SUFFIX, layout_of, safe_name
 from uws_core.sources.files.tensors import ADAPTER, CONFIG, Tensors, open_tensors, takes_config
 
-# Path, size, times of last change of content and of entry: while they stand, what was read in this process is current.
-Stamp = tuple[str, int, int, int]
-# A file written twice within one tick of its clock keeps its times, so a younger one is read anew.
-_SETTLED_NS: Final = 2_000_000_000
-
-# A header of 300 tensors takes about 150 kB once parsed.
-_KEPT_HEADERS: Final = 1024
 # Adapters that lie in one file are opened one after another.
-_KEPT_FILES: Final = 64
+_MOST_FILES: Final = 64
 _opened: Final[dict[tuple[tuple[Stamp, ...], bytes, tuple[LeftOut, ...]], Tensors]] = {}
 
 
@@ -56,14 +46,20 @@ def tensors_at(path: Path, part: str = "") -> Tensors:
     """
     files = files_of(path, safe_name(part) if part else "")
     layout = layout_of(files.keys(), path.name if path.is_file() else part)
-    found = open_tensors(files, layout, header=_header)
+    tensors = open_tensors(files, layout)
     if layout.index:
-        _check_inside(path, found)
-    elif path.is_file() and CONFIG not in files and path.with_name(CONFIG).is_file() and takes_config(found.spans):
+        _check_inside(path, tensors)
+    elif path.is_file() and CONFIG not in files and path.with_name(CONFIG).is_file() and takes_config(tensors.spans):
         count = sum(is_weights(file) for file in path.parent.iterdir())
         reason = f"not used: {count} weights files lie beside it and it does not say whose it is"
-        found = replace(found, left_out=(LeftOut(CONFIG, f"{reason}; give each a folder of its own"),))
-    return _shared(found)
+        tensors = replace(tensors, left_out=(LeftOut(CONFIG, f"{reason}; give each a folder of its own"),))
+    # Opened before while the files stand: what was understood of these tensors since is shared.
+    key = (stamps(tensors), tensors.config, tensors.left_out)
+    if not is_settled(key[0]):
+        return tensors
+    if key not in _opened and len(_opened) >= _MOST_FILES:
+        _opened.clear()
+    return _opened.setdefault(key, tensors)
 
 
 def is_weights(path: Path) -> bool:
@@ -73,7 +69,7 @@ def is_weights(path: Path) -> bool:
 
 def stamps(tensors: Tensors) -> tuple[Stamp, ...]:
     """What a file system knows of the files, to notice a change without reading them."""
-    return tuple(_stamp(blob) for blob in tensors.blobs)
+    return tuple(blob.stamp() for blob in tensors.blobs if isinstance(blob, FileBlob))
 
 
 def _is_chosen(path: Path) -> bool:
@@ -86,16 +82,6 @@ def _is_chosen(path: Path) -> bool:
         return False
 
 
-def _shared(found: Tensors) -> Tensors:
-    """The tensors as they were opened before, while the files stand, with what was understood of them since."""
-    key = (stamps(found), found.config, found.left_out)
-    if not settled(key[0]):
-        return found
-    if key not in _opened and len(_opened) >= _KEPT_FILES:
-        _opened.clear()
-    return _opened.setdefault(key, found)
-
-
 def _check_inside(path: Path, tensors: Tensors) -> None:
     """Shards named by an index must lie in the folder, also through links; a Hub cache links to its own `blobs`."""
     root = path.resolve()
@@ -104,25 +90,3 @@ def _check_inside(path: Path, tensors: Tensors) -> None:
         target = Path(blob.path).resolve() if isinstance(blob, FileBlob) else root
         if not any(target.is_relative_to(place) for place in allowed):
             raise OutsideRoot(f"{blob.name}: the index leads through a link to {target}, outside {root}")
-
-
-def settled(stamps: Sequence[Stamp]) -> bool:
-    """Whether a further change of these files would show in their stamps."""
-    return time.time_ns() - max(max(stamp[2:]) for stamp in stamps) > _SETTLED_NS
-
-
-def _stamp(blob: Blob) -> Stamp:
-    if not isinstance(blob, FileBlob):
-        return (blob.name, blob.size, 0, 0)
-    seen = blob.path.stat()
-    return (str(blob.path), seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
-
-
-def _header(blob: Blob) -> Header:
-    stamp = _stamp(blob)
-    return _header_at(stamp) if settled([stamp]) else read_header(blob)
-
-
-@lru_cache(maxsize=_KEPT_HEADERS)
-def _header_at(stamp: Stamp) -> Header:
-    return read_header(FileBlob(Path(stamp[0])))

@@ -94,11 +94,28 @@ def parse_header(text: bytes, *, file_size: int) -> Header:
         UnreadableFile: no such JSON, a key twice, an unknown shape of entry, bytes that do not fit dtype and shape,
             tensors that overlap, leave holes, or lie beyond the end of the file.
     """
-    entries = _entries(text)
-    metadata = _metadata(entries.pop("__metadata__", {}))
-    data_start = PREFIX + len(text)
-    spans = sorted((_span(name, entry, data_start) for name, entry in entries.items()), key=lambda s: (s.start, s.stop))
-    _check_layout(spans, data_start, file_size)
+    if not text.startswith(b"{"):
+        raise UnreadableFile("the header does not begin with '{': this is no safetensors file")
+    try:
+        entries = json.loads(text.decode("utf-8"), object_pairs_hook=_without_repeats)
+    # A nest of a million brackets ends in RecursionError, a number of a million digits in ValueError.
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFile(f"the header is not JSON: {str(error)[:200]}") from error
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise UnreadableFile("the header's __metadata__ is not a table of texts")
+    at = data_start = PREFIX + len(text)
+    spans = []
+    for name, entry in entries.items():
+        spans.append(_span(name, entry, data_start))
+    spans.sort(key=lambda span: (span.start, span.stop))
+    # Tensors must follow one another without overlap or hole, up to the last byte of the file.
+    for span in spans:
+        if span.start != at:
+            raise UnreadableFile(f"{span.name!r} begins at byte {span.start:,}, expected {at:,}: overlap or hole")
+        at = span.stop
+    if at != file_size:
+        raise UnreadableFile(f"the header describes {at:,} bytes, the file has {file_size:,}: truncated or changed")
     return Header(spans={span.name: span for span in spans}, metadata=metadata, data_start=data_start)
 
 
@@ -124,32 +141,13 @@ def as_layer(name: str, dtype: str, shape: tuple[int, ...]) -> LayerKey | LeftOu
     return LayerKey(name, (shape[0], math.prod(shape[1:])))
 
 
-def _entries(text: bytes) -> dict[str, object]:
-    """The JSON object as a dict; a key that stands twice is refused, since readers would differ on its meaning."""
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-            raise UnreadableFile(f"the header names {twice[:200]!r} twice")
-        return found
-
-    if not text.startswith(b"{"):
-        raise UnreadableFile("the header does not begin with '{': this is no safetensors file")
-    try:
-        entries = json.loads(text.decode("utf-8"), object_pairs_hook=once)
-    # A nest of a million brackets ends in RecursionError, a number of a million digits in ValueError.
-    except (ValueError, RecursionError) as error:
-        raise UnreadableFile(f"the header is not JSON: {str(error)[:200]}") from error
-    if not isinstance(entries, dict):
-        raise UnreadableFile("the header is not a JSON object")
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object as a dict; a key that stands twice is refused, since readers would differ on its meaning."""
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise UnreadableFile(f"the header names {twice[:200]!r} twice")
     return entries
-
-
-def _metadata(found: object) -> dict[str, str]:
-    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise UnreadableFile("the header's __metadata__ is not a table of texts")
-    return found
 
 
 def _span(name: str, entry: object, data_start: int) -> TensorSpan:
@@ -158,26 +156,16 @@ def _span(name: str, entry: object, data_start: int) -> TensorSpan:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS:
         raise UnreadableFile(f"{name!r} has the unknown dtype {str(dtype)[:40]!r}")
-    if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
+    # Short lists of whole numbers that a file could hold; bool is no number here.
+    are_sizes = isinstance(shape, list) and isinstance(offsets, list) and len(shape) <= 16 and len(offsets) == 2
+    if (
+        not are_sizes
+        or set(map(type, (*shape, *offsets))) != {int}
+        or not 0 <= min(*shape, *offsets) <= max(*shape, *offsets) < 2**63
+    ):
         raise UnreadableFile(f"{name!r}: shape and data_offsets must be whole numbers from 0, two of them for offsets")
     start, stop = offsets
     bits = BITS[dtype] * math.prod(shape)
     if bits % 8 or stop - start != bits // 8:
         raise UnreadableFile(f"{name!r}: {dtype} of shape {shape} takes {bits / 8:g} bytes, its offsets {stop - start}")
     return TensorSpan(name, dtype, tuple(shape), data_start + start, data_start + stop)
-
-
-def _sizes(found: object) -> bool:
-    """Whether `found` is a short list of whole numbers a file could hold (bool is no number here)."""
-    return isinstance(found, list) and len(found) <= 16 and all(type(x) is int and 0 <= x < 2**63 for x in found)
-
-
-def _check_layout(spans: list[TensorSpan], data_start: int, file_size: int) -> None:
-    """Tensors must follow one another without overlap or hole, up to the last byte of the file."""
-    at = data_start
-    for span in spans:
-        if span.start != at:
-            raise UnreadableFile(f"{span.name!r} begins at byte {span.start:,}, expected {at:,}: overlap or hole")
-        at = span.stop
-    if at != file_size:
-        raise UnreadableFile(f"the header describes {at:,} bytes, the file has {file_size:,}: truncated or changed")

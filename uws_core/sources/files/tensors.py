@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import PurePosixPath
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from uws_core.errors import LayerError, UnreadableFile
 from uws_core.nouns.models import LayerKey, LeftOut
 from uws_core.sources.base import Rows, within
 from uws_core.sources.files.blob import Blob, Extent, RowReader, read_header, torch_dtypes
-from uws_core.sources.files.header import BITS, Header, TensorSpan
+from uws_core.sources.files.header import BITS, TensorSpan
 from uws_core.sources.files.shards import Layout, not_read, placed
 from uws_core.sources.formats.adapter_keys import is_telling, parsed
 
@@ -29,8 +29,6 @@ ADAPTER: Final = "adapter_model"
 CONFIG: Final = "adapter_config.json"
 # A longer configuration is refused where it is understood.
 LONGEST_CONFIG: Final = 10_000_001
-
-HeaderReader = Callable[[Blob], Header]
 
 
 @dataclass(frozen=True)
@@ -139,7 +137,7 @@ class Tensors:
         return found.hexdigest()[:40]
 
 
-def open_tensors(files: Mapping[str, Blob], layout: Layout, *, header: HeaderReader = read_header) -> Tensors:
+def open_tensors(files: Mapping[str, Blob], layout: Layout) -> Tensors:
     """The tensors that `layout` finds among the `files` of one model. Price: one or two small reads a file.
 
     Raises:
@@ -147,25 +145,45 @@ def open_tensors(files: Mapping[str, Blob], layout: Layout, *, header: HeaderRea
         UnreadableFile: a file is damaged or missing, or does not hold what the index says.
     """
     folder = (layout.index or layout.files[0]).rpartition("/")[0]
+    expected: Mapping[str, Sequence[str]] = dict.fromkeys(layout.files, ())
     if layout.index:
         index = files[layout.index]
-        by_file = placed(bytes(index.read(0, index.size)), names=files.keys(), folder=folder)
-        found = _joined([(files[name], tensors) for name, tensors in by_file.items()], header)
-        rest = [name for name in layout.rest if name not in by_file]
-    else:
-        found = _joined([(files[name], None) for name in layout.files], header)
-        rest = list(layout.rest)
-    if rest:
-        found = replace(found, left_out=not_read(rest, layout.index or _named(layout.files)))
+        expected = placed(bytes(index.read(0, index.size)), names=files.keys(), folder=folder)
+    spans: dict[str, TensorSpan] = {}
+    homes: dict[str, Blob] = {}
+    metadata: dict[str, str] = {}
+    for name, tensors in expected.items():
+        blob = files[name]
+        try:
+            header = read_header(blob)
+        except UnreadableFile as error:
+            raise UnreadableFile(f"{blob.name}: {error}") from error
+        if absent := next((tensor for tensor in tensors if tensor not in header.spans), None):
+            raise UnreadableFile(f"{blob.name}: the index expects {absent!r} here, the file does not hold it")
+        # A tensor in a shard that the index places elsewhere, or nowhere, is still a tensor of the file.
+        if twice := next((tensor for tensor in header.spans if tensor in spans), None):
+            raise UnreadableFile(f"{blob.name}: {twice!r} also stands in {homes[twice].name}")
+        spans |= header.spans
+        homes |= dict.fromkeys(header.spans, blob)
+        metadata |= header.metadata
+    rest = [name for name in layout.rest if name not in expected]
+    return Tensors(
+        MappingProxyType(spans),
+        MappingProxyType(homes),
+        tuple(files[name] for name in expected),
+        MappingProxyType(metadata),
+        _config(files, folder, list(expected), spans),
+        not_read(rest, layout.index or _named(layout.files)) if rest else (),
+    )
+
+
+def _config(files: Mapping[str, Blob], folder: str, weights: Sequence[str], names: Iterable[str]) -> bytes:
+    """The adapter configuration beside the weights, if it is theirs."""
     config = files.get(f"{folder}/{CONFIG}" if folder else CONFIG)
-    if config is None or not (_is_named_so(found.blobs) or takes_config(found.spans)):
-        return found
-    return replace(found, config=bytes(config.read(0, min(config.size, LONGEST_CONFIG))))
-
-
-def _is_named_so(blobs: Sequence[Blob]) -> bool:
-    """Whether all files bear the name that PEFT gives to an adapter's weights."""
-    return all(PurePosixPath(blob.name).name.startswith(ADAPTER) for blob in blobs)
+    named_so = all(PurePosixPath(name).name.startswith(ADAPTER) for name in weights)
+    if config is None or not (named_so or takes_config(names)):
+        return b""
+    return bytes(config.read(0, min(config.size, LONGEST_CONFIG)))
 
 
 def takes_config(names: Iterable[str]) -> bool:
@@ -180,29 +198,3 @@ def takes_config(names: Iterable[str]) -> bool:
 
 def _named(files: Sequence[str]) -> str:
     return files[0] if len(files) == 1 else f"{files[0]} to {files[-1]}"
-
-
-def _joined(parts: Sequence[tuple[Blob, Sequence[str] | None]], header: HeaderReader) -> Tensors:
-    spans: dict[str, TensorSpan] = {}
-    homes: dict[str, Blob] = {}
-    metadata: dict[str, str] = {}
-    for blob, expected in parts:
-        read = _read(blob, header)
-        found = read.spans
-        metadata |= read.metadata
-        if expected is not None and (absent := [name for name in expected if name not in found]):
-            raise UnreadableFile(f"{blob.name}: the index expects {absent[0]!r} here, the file does not hold it")
-        # A tensor in a shard that the index places elsewhere, or nowhere, is still a tensor of the file.
-        if twice := [name for name in found if name in spans]:
-            raise UnreadableFile(f"{blob.name}: {twice[0]!r} also stands in {homes[twice[0]].name}")
-        spans |= found
-        homes |= dict.fromkeys(found, blob)
-    blobs = tuple(blob for blob, _ in parts)
-    return Tensors(MappingProxyType(spans), MappingProxyType(homes), blobs, MappingProxyType(metadata))
-
-
-def _read(blob: Blob, header: HeaderReader) -> Header:
-    try:
-        return header(blob)
-    except UnreadableFile as error:
-        raise UnreadableFile(f"{blob.name}: {error}") from error
