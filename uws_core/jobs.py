@@ -229,6 +229,10 @@ class JobManager:
     def _state(self, job: _Job) -> JobState:
         running = job.status is JobStatus.RUNNING
         per_second = job.rate.per_second if running else None
+        ahead = 0
+        if job.status is JobStatus.QUEUED:
+            others = [old for old in self._jobs.values() if old.status is JobStatus.RUNNING and old.short == job.short]
+            ahead = len(others) + self._queues[job.short].index(job)
         return JobState(
             key=job.key,
             title=job.title,
@@ -239,17 +243,11 @@ class JobManager:
             bytes_per_second=per_second * job.bytes_total if per_second and job.bytes_total else None,
             seconds_left=(1.0 - job.fraction) / per_second if per_second else None,
             seconds_spent=(job.finished or time.monotonic()) - job.started if job.started else 0.0,
-            ahead=self._ahead(job),
+            ahead=ahead,
             stopping=job.stopping,
             error=job.error,
             detail=job.detail,
         )
-
-    def _ahead(self, job: _Job) -> int:
-        if job.status is not JobStatus.QUEUED:
-            return 0
-        running = sum(old.status is JobStatus.RUNNING and old.short == job.short for old in self._jobs.values())
-        return running + self._queues[job.short].index(job)
 
 
 class ProgressRate:

@@ -88,18 +88,14 @@ def center_matrix(
         return dense(center, layer, into=matrix)
     if about == "mean":
         if layer.name in sources[0].low_rank:
-            return _low_rank_mean(sources, layer, matrix, options)
+            for index, source in enumerate(sources):
+                part = source.read(layer.name)
+                if not isinstance(part, LowRank):
+                    raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
+                matrix.addmm_(part.up.to(kind) * (part.scale / len(sources)), part.down.to(kind))
+                options.report(0.0, f"{layer.short}: mean of {index + 1} of {len(sources)} models")
+            return matrix
         for slab in slabs(sources, layer, dtype=kind, budget=options.budget):
             torch.mean(slab.values, dim=0, out=matrix[slab.start : slab.stop])
             options.report(0.0, f"{layer.short}: mean of {slab.stop} of {layer.shape[0]} rows")
-    return matrix
-
-
-def _low_rank_mean(sources: Sequence[Source], layer: LayerKey, matrix: Tensor, options: ComputeOptions) -> Tensor:
-    for index, source in enumerate(sources):
-        part = source.read(layer.name)
-        if not isinstance(part, LowRank):
-            raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
-        matrix.addmm_(part.up.to(matrix.dtype) * (part.scale / len(sources)), part.down.to(matrix.dtype))
-        options.report(0.0, f"{layer.short}: mean of {index + 1} of {len(sources)} models")
     return matrix

@@ -101,7 +101,12 @@ class _Queue:
         # Any exception of a worker or of the transport: a killed worker is an error of Dask's own.
         except Exception as error:
             self.unfinished.discard(layer.name)
-            yield layer, error if isinstance(error, UwsError) else _worker_lost(layer, error)
+            cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            lost = ClusterError(
+                f"{layer.name}: the worker that had it failed or was lost ({cause}). What is finished is kept; start "
+                "the scan again when the workers are back, or without them"
+            )
+            yield layer, error if isinstance(error, UwsError) else lost
             return
         parts = self._parts[layer.name]
         if len(parts) < self._blocks[layer.name]:
@@ -113,11 +118,3 @@ class _Queue:
             return
         self.unfinished.discard(layer.name)
         yield layer, gram
-
-
-def _worker_lost(layer: LayerKey, error: BaseException) -> ClusterError:
-    cause = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return ClusterError(
-        f"{layer.name}: the worker that had it failed or was lost ({cause}). What is finished is kept; start the scan "
-        "again when the workers are back, or without them"
-    )

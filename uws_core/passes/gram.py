@@ -228,15 +228,13 @@ def _left_out(collection: Collection, key: LayerKey, sums: Moments) -> tuple[Lef
             return sums.reasons[index]
         if counts[index]:
             return f"{int(counts[index])} of {key.entries} weights are NaN or infinite"
-        return _too_large(sums)
+        # The weights are finite and their squares are not.
+        way_out = ", which precision='double' may hold" if sums.precision == "single" else ""
+        return (
+            f"its weights are too large for {sums.precision} precision: their squares exceed {sums.most:.1e}{way_out}"
+        )
 
     return tuple(
         LeftOut(f"{collection.labels[index]}, {key.short}", f"{why(index)}; this model is not used in this layer")
         for index in np.flatnonzero(~sums.finite[: len(collection)]).tolist()
     )
-
-
-def _too_large(sums: Moments) -> str:
-    """The reason for a model whose weights are finite and their squares are not."""
-    way_out = ", which precision='double' may hold" if sums.precision == "single" else ""
-    return f"its weights are too large for {sums.precision} precision: their squares exceed {sums.most:.1e}{way_out}"

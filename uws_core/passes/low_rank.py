@@ -34,14 +34,23 @@ def sums(
         BudgetError: the factors of all models do not fit four times the budget.
     """
     parts = _read(sources, layer, kind, options.budget)
-    counts = [_non_finite(part, layer) for part in parts]
+    counts = [
+        int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())
+        if math.isfinite(part.scale)
+        # A scale that is NaN or infinite makes all entries so.
+        else layer.entries
+        for part in parts
+    ]
     finite = np.array(counts) == 0
     moments = Moments(models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
-    ups = torch.cat([_scaled(part, alive, kind) for part, alive in zip(parts, finite, strict=True)], dim=1).to(device)
-    downs = torch.cat([_or_zero(part.down, alive, kind) for part, alive in zip(parts, finite, strict=True)]).to(device)
+    ups, downs = [], []
+    for part, alive in zip(parts, finite, strict=True):
+        ups.append(part.up.to(kind) * part.scale if alive else torch.zeros(part.up.shape, dtype=kind))
+        downs.append(part.down.to(kind) if alive else torch.zeros(part.down.shape, dtype=kind))
+    up, down = torch.cat(ups, dim=1).to(device), torch.cat(downs).to(device)
     owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
-    moments.gram = to_numpy(_inner_products(ups, downs, owner.to(device), len(parts), layer, options.report))
-    entries = to_numpy(ups.double().sum(0) * downs.double().sum(1))
+    moments.gram = to_numpy(_inner_products(up, down, owner.to(device), len(parts), layer, options.report))
+    entries = to_numpy(up.double().sum(0) * down.double().sum(1))
     moments.power1 = np.bincount(owner.numpy(), weights=entries, minlength=len(parts))
     # A factor and its scale may be finite and their product not; no model's products depend on another's.
     moments.drop(moments.finite & ~np.isfinite(moments.gram.diagonal() + moments.power1))
@@ -98,18 +107,3 @@ def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget:
         held += (part.up.numel() + part.down.numel()) * kind.itemsize
         check_factors(len(parts), layer, held=held, budget=budget, of=len(sources))
     return parts
-
-
-def _scaled(part: LowRank, alive: bool, kind: torch.dtype) -> Tensor:
-    return _or_zero(part.up, alive, kind) * (part.scale if alive else 0.0)
-
-
-def _or_zero(values: Tensor, alive: bool, kind: torch.dtype) -> Tensor:
-    return values.to(kind) if alive else torch.zeros(values.shape, dtype=kind)
-
-
-def _non_finite(part: LowRank, layer: LayerKey) -> int:
-    """How many numbers are NaN or infinite; all entries where the scale is."""
-    if not math.isfinite(part.scale):
-        return layer.entries
-    return int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())

@@ -121,8 +121,9 @@ class Moments:
         self.largest2 = lib.maximum(self.largest2, lib.amax(squares, 1))
         # Two more rows, the mean and ones, give the other sums out of the same product.
         centred, mean = wide[:-2], wide[-2]
-        mean[:] = self._weights @ chunk[: self._models]
-        if _all_equal(chunk[: self._models]):
+        models = chunk[: self._models]
+        mean[:] = self._weights @ models
+        if bool((models[0] == models[-1]).all()) and bool((models == models[0]).all()):
             # Their mean is one of them, also where a sum of them is rounded: then they do not differ at all.
             mean[:] = chunk[0]
         lib.subtract(chunk, mean, out=centred)
@@ -154,10 +155,6 @@ class Moments:
 
     def _zeros(self, *size: int) -> Any:  # noqa: ANN401 -- an array of numpy or of torch
         return self._lib.zeros(size, dtype=self._lib.float64, **self._place)
-
-
-def _all_equal(rows: Any) -> bool:  # noqa: ANN401 -- an array of numpy or of torch
-    return bool((rows[0] == rows[-1]).all()) and bool((rows == rows[0]).all())
 
 
 def to_numpy(values: Any) -> Floats:  # noqa: ANN401 -- an array of numpy or of torch

@@ -56,9 +56,14 @@ def per_model_svds(
         )
     with open_models([collection.refs[row] for row in picked.rows], key, report=options.report) as sources:
         usable, mean = _mean(sources, key, options)
-        folds = _folds([groups[row] for row in picked.rows], usable, key)
+        folds: dict[Hashable, list[int]] = {}
+        for place, row in enumerate(picked.rows):
+            if usable[place]:
+                folds.setdefault(groups[row], []).append(place)
+        if len(folds) < 2:
+            raise NotEnoughModels(f"{key.name}: At least two groups are needed to hold one out; found {len(folds)}")
         svds: dict[int, tuple[Floats, float]] = {}
-        for fold in folds:
+        for fold in folds.values():
             others = sum(usable) - len(fold)
             matrices = _about_others([sources[row] for row in fold], key, mean, others, options.budget)
             for row, matrix in zip(fold, matrices, strict=True):
@@ -113,17 +118,6 @@ def _mean(sources: Sequence[Source], key: LayerKey, options: ComputeOptions) -> 
     if not finite:
         raise NotEnoughModels(f"{key.name}: none of {len(sources)} models has finite weights here")
     return usable, center_matrix(finite, None, key, about="mean", kind=kind, options=options)
-
-
-def _folds(labels: Sequence[Hashable], usable: Sequence[bool], key: LayerKey) -> list[list[int]]:
-    """The usable models that are held out together."""
-    folds: dict[Hashable, list[int]] = {}
-    for place, label in enumerate(labels):
-        if usable[place]:
-            folds.setdefault(label, []).append(place)
-    if len(folds) < 2:
-        raise NotEnoughModels(f"{key.name}: At least two groups are needed to hold one out; found {len(folds)}")
-    return list(folds.values())
 
 
 def _about_others(fold: Sequence[Source], key: LayerKey, mean: Tensor, others: int, budget: int) -> Iterator[Tensor]:

@@ -227,7 +227,9 @@ def _opened_bench(
             f"A side Gram of {key.name} on {question.axis} was expected, it is of {total.layer.name} on {total.axis}"
         )
     refs = [collection.refs[collection.labels.index(label)] for label in total.labels]
-    base = _base(collection, key) if question.reference == "base" else None
+    base = collection.base if question.reference == "base" else None
+    if question.reference == "base" and (base is None or key.name not in collection.base_layers):
+        raise LayerError(f"{key.name}: no base model is known for this layer; choose the mean as the reference")
     with open_models([*refs, *([base] if base else []), *extra], key) as sources, full_single_precision():
         for source in sources[len(sources) - len(extra) :]:
             check_layer(source, key)
@@ -238,12 +240,6 @@ def _opened_bench(
         if base:
             shift = mean - dense(sources[len(refs)], key, into=torch.empty_like(mean))
         yield _Bench(sources, key, question, total, mean, shift)
-
-
-def _base(collection: Collection, key: LayerKey) -> ModelRef:
-    if collection.base is None or key.name not in collection.base_layers:
-        raise LayerError(f"{key.name}: no base model is known for this layer; choose the mean as the reference")
-    return collection.base
 
 
 def _norm2(matrix: Tensor) -> float:

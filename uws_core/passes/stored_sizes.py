@@ -62,26 +62,25 @@ def stored_numbers(
         return {}
     rows = range(len(collection)) if members is None else members
     sources = open_sources([collection.refs[row] for row in rows])
-    return {key.name: sum(_stored_numbers(source, key) for source in sources) for key in low_rank}
+    numbers = dict.fromkeys((key.name for key in low_rank), 0)
+    for key in low_rank:
+        for source in sources:
+            view = source.find(f"{key.name}:A")
+            numbers[key.name] += key.entries if view is None else view.shape[0] * sum(key.shape)
+    return numbers
 
 
 def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
     # An adapter's update is about zero: its base is no row of it.
     used = sources if key.name in sources[0].low_rank else [*sources, *base]
     sizes = [source.stored_bytes(key.name) for source in used]
-    ranks = [_rank(source, key, size) for source, size in zip(used, sizes, strict=True) if key.name in source.low_rank]
+    ranks = []
+    for source, size in zip(used, sizes, strict=True):
+        if key.name in source.low_rank:
+            # Factors that are only formed when read have no view, and take about their bytes.
+            view = source.find(f"{key.name}:A")
+            ranks.append(view.shape[0] if view is not None else max(1, size // (4 * sum(key.shape))))
     # Eight bytes a weight are float64, in which `auto` then forms the products.
     widest = 8 if not ranks and max(sizes[: len(sources)]) >= 8 * key.entries else 4
     item_bytes = _ITEM_BYTES.get(precision, widest)
     return Reading(key, len(used), sum(sizes), far_bytes(used, key), sum(ranks), item_bytes)
-
-
-def _rank(source: Source, key: LayerKey, size: int) -> int:
-    """A model's rank in a layer; factors that are only formed when read show none, and take about their bytes."""
-    view = source.find(f"{key.name}:A")
-    return view.shape[0] if view is not None else max(1, size // (4 * sum(key.shape)))
-
-
-def _stored_numbers(source: Source, key: LayerKey) -> int:
-    view = source.find(f"{key.name}:A")
-    return key.entries if view is None else view.shape[0] * sum(key.shape)

@@ -50,7 +50,14 @@ def _measured() -> Throughput:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights"
         path.write_bytes(values.numpy().tobytes())
-        cores, read = _seconds_together(lambda: _read(path))
+
+        def read_file() -> None:
+            piece = memoryview(bytearray(_PIECE))
+            with path.open("rb", buffering=0) as file:
+                while file.readinto(piece):
+                    pass
+
+        cores, read = _seconds_together(read_file)
         opening, finding = _opening(Path(folder))
     _, many = _seconds_together(lambda: _sums(values.view(_MANY, -1)))
     _, few = _seconds_together(lambda: _sums(values.view(_FEW, -1)))
@@ -68,16 +75,12 @@ def _measured() -> Throughput:
     )
 
 
-def _read(path: Path) -> None:
-    piece = memoryview(bytearray(_PIECE))
-    with path.open("rb", buffering=0) as file:
-        while file.readinto(piece):
-            pass
-
-
 def _opening(folder: Path) -> tuple[float, float]:
-    """The seconds to open one model and see that it still stands, and for one small tensor of it in a pass."""
-    refs = tuple(_small_model(folder / f"m{number}.safetensors") for number in range(_FILES))
+    """The seconds to open one model and check that its file is unchanged, and for one small tensor of it in a pass."""
+    paths = [folder / f"m{number}.safetensors" for number in range(_FILES)]
+    for path in paths:
+        save_file({key.name: torch.randn(key.shape) for key in _SMALL}, path)
+    refs = tuple(resolved(ModelRef(str(path), ""))[0] for path in paths)
 
     def opening() -> None:
         with open_models(refs):
@@ -85,7 +88,6 @@ def _opening(folder: Path) -> tuple[float, float]:
 
     labels = tuple(map(str, range(_FILES)))
     collection = Collection(name="small", refs=refs, labels=labels, layers=_SMALL, table={}, fingerprint="")
-
     options = ComputeOptions(device="cpu", budget=BUDGET)
 
     def finding() -> None:
@@ -95,11 +97,6 @@ def _opening(folder: Path) -> tuple[float, float]:
     with open_models(refs) as sources, one_core_each():
         reading = _seconds(finding)
     return _seconds(opening) / _FILES, reading / (_FILES * len(_SMALL))
-
-
-def _small_model(path: Path) -> ModelRef:
-    save_file({key.name: torch.randn(key.shape) for key in _SMALL}, path)
-    return resolved(ModelRef(str(path), ""))[0]
 
 
 def _sums(values: torch.Tensor) -> None:

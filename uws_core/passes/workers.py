@@ -56,7 +56,11 @@ def parallel_sums(slabs: LayerSlabs, empty_sums: Callable[[], Moments], report_r
     height = slab_rows(len(slabs.sources), layer, **size)
     count = slabs_at_once(len(slabs.sources), layer, **size, cores=threads.cores)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
-    shape, dtype = (len(slabs.sources), height, layer.shape[1]), _buffer_dtype(slabs)
+    # Numbers of a small type stay as stored and are widened chunk by chunk, in the cache.
+    stored = {source.stored_type(layer.name) for source in slabs.sources}
+    small = _SMALL.get(stored.pop(), slabs.kind) if len(stored) == 1 else slabs.kind
+    dtype = small if small.itemsize < slabs.kind.itemsize else slabs.kind
+    shape = (len(slabs.sources), height, layer.shape[1])
     with buffers().lent(min(count, len(ranges)), shape, dtype) as lent, one_core_each():
         workers = [
             _Worker(SlabReader(slabs.sources, layer, buffer), buffer, ranges[index::count], empty_sums(), threads.slots)
@@ -104,13 +108,6 @@ class _Worker:
         with self._slots:
             self.sums.add(self._buffer[:, : stop - start].flatten(1))
         return stop - start
-
-
-def _buffer_dtype(slabs: LayerSlabs) -> torch.dtype:
-    """The type of a slab's numbers: small types stay as stored and are widened chunk by chunk, in the cache."""
-    (stored, *others) = {source.stored_type(slabs.layer.name) for source in slabs.sources}
-    dtype = _SMALL.get(stored, slabs.kind) if not others else slabs.kind
-    return dtype if dtype.itemsize < slabs.kind.itemsize else slabs.kind
 
 
 def _run(pool: ThreadPoolExecutor, workers: Sequence[_Worker], report_rows: Callable[[int], None]) -> None:

@@ -52,11 +52,19 @@ def open_index(folder: Path, limit: int) -> tuple[Any, str | None]:
                 if _has_rows(folder / INDEX) and not stopped:
                     return _index(folder, limit), None
                 index = _rebuilt(folder, limit)
-                return index, _interrupted(folder, len(index)) if stopped and len(index) else None
+                notice = (
+                    f"The index of the results folder {folder} was being made anew when that was stopped; it is whole "
+                    f"again, with {len(index)} results; what is missing is computed again when asked for"
+                )
+                return index, notice if stopped and len(index) else None
             except _NONSENSE as error:
                 reason = f"{type(error).__name__}: {error}"
         (folder / _REBUILDING).touch()
-        aside = _set_aside(folder)
+        # Only the newest damaged index is kept.
+        for old in folder.glob("damaged-*"):
+            old.unlink()
+        aside = folder / f"damaged-{time.strftime('%Y%m%d-%H%M%S')}.db"
+        (folder / INDEX).rename(aside)
         index = _rebuilt(folder, limit)
         notice = (
             f"The index of the results folder {folder} was damaged ({reason}); it was set aside as {aside.name}. "
@@ -182,7 +190,9 @@ def _locked(folder: Path) -> Iterator[None]:
     """The folder, made if need be, while no other process opens or repairs it."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        foreign = _strangers(folder)
+        # Once there is an index, other files are those of diskcache.
+        entries = [] if (folder / INDEX).exists() else sorted(entry.name for entry in folder.iterdir())
+        foreign = [name for name in entries if not _OURS.fullmatch(name)]
         if foreign:
             raise StoreError(
                 f"The results folder {folder} holds other things ({', '.join(foreign[:3])}); choose an empty "
@@ -195,13 +205,6 @@ def _locked(folder: Path) -> Iterator[None]:
             yield
     except (*FAILURES, LockTimeout, NotImplementedError) as error:
         raise unusable(folder, error) from error
-
-
-def _strangers(folder: Path) -> list[str]:
-    """Files in the folder that no store has written; empty once there is an index."""
-    if (folder / INDEX).exists():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if not _OURS.fullmatch(entry.name))
 
 
 def _index(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has no types
@@ -233,13 +236,6 @@ def _rebuilt(folder: Path, limit: int) -> Any:  # noqa: ANN401 - diskcache has n
     return index
 
 
-def _interrupted(folder: Path, results: int) -> str:
-    return (
-        f"The index of the results folder {folder} was being made anew when that was stopped; it is whole again, with "
-        f"{results} results; what is missing is computed again when asked for"
-    )
-
-
 def _damage(index: Path) -> str | None:
     """Why the index cannot be used, or None if it is sound or not there."""
     if not index.exists():
@@ -258,15 +254,6 @@ def _has_rows(index: Path) -> bool:
         return False
     with closing(sqlite3.connect(index, timeout=_WAIT_SECONDS)) as connection:
         return bool(connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'Cache'").fetchall())
-
-
-def _set_aside(folder: Path) -> Path:
-    """The damaged index under another name; only the newest such is kept."""
-    for old in folder.glob("damaged-*"):
-        old.unlink()
-    aside = folder / f"damaged-{time.strftime('%Y%m%d-%H%M%S')}.db"
-    (folder / INDEX).rename(aside)
-    return aside
 
 
 def _is_value_file(name: object) -> bool:

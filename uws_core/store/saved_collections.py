@@ -254,18 +254,17 @@ def _path(text: str, beside: Path, *, shipped: bool, where: str) -> str:
     return str(path)
 
 
-def _is_cell(value: object) -> bool:
-    """Whether a value may stand in a table: TOML's whole numbers have 64 bits."""
-    return isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
-
-
 def _table(content: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
     columns = content.get("columns", [])
     if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
         raise UnreadableFile("columns is no list of texts")
     known = [row.get("attributes", {}) for row in rows]
     for i, cells in enumerate(known):
-        if not isinstance(cells, dict) or not all(map(_is_cell, cells.values())):
+        # TOML's whole numbers have 64 bits.
+        if not isinstance(cells, dict) or not all(
+            isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+            for value in cells.values()
+        ):
             raise UnreadableFile(f"model {i + 1}: attributes are texts, numbers, true and false by name")
     names = dict.fromkeys([*columns, *(name for cells in known for name in cells)])
     return {name: tuple(cells.get(name) for cells in known) for name in names}
