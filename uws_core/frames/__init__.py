@@ -1,1 +1,1 @@
-"""Nouns to polars frames; column names and units are told once, beside each frame."""
+"""Nouns to polars frames; `HELP` beside each frame explains its columns."""

@@ -23,11 +23,11 @@ HELP: Mapping[str, str] = {
     "low": "2.5 % of the draws lie below.",
     "middle": "Median of the draws.",
     "high": "2.5 % of the draws lie above.",
-    "z": "(what is seen - mean of the draws) / standard deviation of the draws.",
+    "z": "(observed - mean of the draws) / standard deviation of the draws.",
     "p": "(1 + draws at least as extreme) / (1 + draws).",
-    "name": "What the directions belong to.",
+    "name": "Owner of the directions: a model, a group, or a layer.",
     "models": "Models behind the directions.",
-    "directions": "Directions there are, at most as many as were asked for.",
+    "directions": "Number of directions, at most the chosen number.",
     "mean_overlap": "Mean overlap with all others.",
     "nearest": "The other with which the overlap is largest.",
     "nearest_overlap": "Overlap with the nearest.",
@@ -35,7 +35,7 @@ HELP: Mapping[str, str] = {
     "degrees": "Principal angle, in degrees; 0 below the floor.",
     "floor_degrees": "Angles below it are rounding and read 0, in degrees; in a table of pairs that of the least "
     "certain pair.",
-    "squared_cosine": "Squared cosine of the angle: the share of a direction that the other subspace holds.",
+    "squared_cosine": "Squared cosine of the angle: the share of a direction that lies in the other subspace.",
     "left_direction": "Direction of the first, counted from the strongest.",
     "right_direction": "Direction of the second, counted from the strongest.",
     "cosine": "Cosine between the two directions; its sign is arbitrary.",
@@ -65,9 +65,9 @@ def pairs(table: AngleTable, band: TableBand | None = None) -> pl.DataFrame:
 
 
 def subspaces(table: AngleTable, attributes: Mapping[str, Sequence[object]] | None = None) -> pl.DataFrame:
-    """One row a subspace, in the table's order: how many models and directions, and how near the others are.
+    """One row a subspace, in the table's order: numbers of models and directions, and the overlaps with the others.
 
-    `attributes` adds columns that know more about each.
+    `attributes` adds columns, one value a subspace.
     """
     overlap = table.overlap.copy()
     np.fill_diagonal(overlap, np.nan)
@@ -81,7 +81,7 @@ def subspaces(table: AngleTable, attributes: Mapping[str, Sequence[object]] | No
             "models": table.sizes,
             "directions": table.kept,
             "mean_overlap": _known(np.divide(sums, counts, out=np.full(table.g, np.nan), where=counts > 0)),
-            "nearest": [table.labels[k] if there else None for k, there in zip(nearest, some, strict=True)],
+            "nearest": [table.labels[k] if known else None for k, known in zip(nearest, some, strict=True)],
             "nearest_overlap": _known(np.where(some, overlap[np.arange(table.g), nearest], np.nan)),
         }
     )
@@ -89,24 +89,24 @@ def subspaces(table: AngleTable, attributes: Mapping[str, Sequence[object]] | No
 
 def to_base(
     labels: Sequence[str],
-    every: Sequence[Angles],
+    all_angles: Sequence[Angles],
     levels: Sequence[ChanceLevel],
     attributes: Mapping[str, Sequence[object]] | None = None,
 ) -> pl.DataFrame:
-    """One row a model: how its own directions lie to those of the base, and where 95 % of random overlaps lie."""
+    """One row a model: angles and overlap with the base's directions, and the range of random overlaps."""
     columns: dict[str, object] = {"name": list(labels)} | dict(attributes or {})
     numbers = {
-        "mean_degrees": [one.mean_degrees for one in every],
-        "largest_degrees": [one.largest_degrees for one in every],
-        "overlap": [one.overlap for one in every],
+        "mean_degrees": [angles.mean_degrees for angles in all_angles],
+        "largest_degrees": [angles.largest_degrees for angles in all_angles],
+        "overlap": [angles.overlap for angles in all_angles],
         "chance": [level.overlap for level in levels],
         "low": [level.low for level in levels],
         "high": [level.high for level in levels],
         "chance_mean_degrees": [level.mean_degrees for level in levels],
         "chance_largest_degrees": [level.largest_degrees for level in levels],
-        "floor_degrees": [float(np.degrees(one.floor)) for one in every],
+        "floor_degrees": [float(np.degrees(angles.floor)) for angles in all_angles],
     }
-    columns["directions"] = [one.cosines.shape[0] for one in every]
+    columns["directions"] = [angles.cosines.shape[0] for angles in all_angles]
     return pl.DataFrame(columns | {name: _known(np.array(values)) for name, values in numbers.items()})
 
 
@@ -137,10 +137,10 @@ def cosines(angles: Angles) -> pl.DataFrame:
 
 def halves(splits: Sequence[Angles], band: NullBand | None = None) -> pl.DataFrame:
     """One row for each angle of each random split in two, with the band of random subspaces."""
-    parts = [pair(one, band if band is not None and band.observed.size == one.k else None) for one in splits]
+    parts = [pair(angles, band if band is not None and band.observed.size == angles.k else None) for angles in splits]
     return pl.concat([part.select(pl.lit(i + 1).alias("repeat"), pl.all()) for i, part in enumerate(parts)])
 
 
 def _known(values: Floats) -> pl.Series:
-    """The numbers, with what is not known as null: NaN would count as the largest of all."""
+    """The numbers with null in place of NaN, which polars sorts as the largest number."""
     return pl.Series(values=np.asarray(values, dtype=np.float64)).fill_nan(None)

@@ -16,13 +16,13 @@ HELP: Mapping[str, str] = {
     "source": "Where the model was read from.",
     "layer": "Full name of the layer in the files.",
     "short": "Name on the figures.",
-    "module": "What the layer does in its block: equal at every depth.",
+    "module": "Name of the layer inside its block, equal at every depth.",
     "depth": "Block the layer stands in.",
     "outputs": "Rows of the matrix, m.",
     "inputs": "Columns of the matrix, p; of a convolution, input channels x kernel height x width.",
     "weights": "Number of weights a model has in this layer, d = m p.",
-    "bytes": "What reading this layer of the chosen models moves, as it is stored; told by the headers alone.",
-    "scree": "Share of the variance that each direction carries, strongest first; empty until the layer was read.",
+    "bytes": "Bytes read for this layer of the chosen models, as stored; known from the headers.",
+    "scree": "Share of the variance that each direction carries, strongest first; empty until the layer is read.",
     "rank": "Fewest directions that carry the chosen share of the variance of the chosen models.",
     "what": "A model, a tensor, or a file.",
     "reason": "Why it is not compared.",
@@ -30,9 +30,9 @@ HELP: Mapping[str, str] = {
 
 
 def models(collection: Collection, members: Sequence[int] | None = None) -> pl.DataFrame:
-    """One row a model: its name, its attributes, and which content it is; `members` are indices, None is all.
+    """One row a model: name, attributes, commit and source; `members` are indices, None is all.
 
-    A column whose values are of several kinds is written as text.
+    A column with values of several types becomes text.
     """
     rows = range(len(collection)) if members is None else members
     refs = [collection.refs[i] for i in rows]
@@ -52,11 +52,12 @@ def layers(
     names: Sequence[str] | None = None,
     sizes: Mapping[str, int] | None = None,
 ) -> pl.DataFrame:
-    """One row a layer: its place, shape and cost in `sizes`, and scree and rank at `share` for those in `known`.
+    """One row a layer: position, shape, bytes from `sizes`, and scree and rank at `share` from `known`.
 
-    Both tables are by full name; without an entry the cell is empty.
+    Both mappings are by full layer name; a missing entry leaves the cell empty.
     """
-    kept = None if names is None else set(names)
+    chosen = None if names is None else set(names)
+    spectra = {name: item.spectrum for name, item in known.items()}
     rows = [
         {
             "short": key.short,
@@ -66,19 +67,20 @@ def layers(
             "inputs": key.shape[1],
             "weights": key.entries,
             "bytes": (sizes or {}).get(key.name),
-            "scree": _shares(known.get(key.name)),
-            "rank": _rank(known.get(key.name), share),
+            "scree": None if spectrum is None else spectrum.ratio[: spectrum.ceiling].tolist(),
+            "rank": None if spectrum is None else spectrum.rank_for(share).k,
             "layer": key.name,
         }
         for key in collection.layers
-        if kept is None or key.name in kept
+        if chosen is None or key.name in chosen
+        for spectrum in [spectra.get(key.name)]
     ]
     return pl.DataFrame(rows, schema=_LAYERS)
 
 
 def left_out(items: Sequence[LeftOut]) -> pl.DataFrame:
-    """One row for everything that is not compared, with its reason."""
-    rows = [{"what": one.what, "reason": one.reason} for one in items]
+    """One row for every model, tensor or file that is not compared, with the reason."""
+    rows = [{"what": item.what, "reason": item.reason} for item in items]
     return pl.DataFrame(rows, schema={"what": pl.String, "reason": pl.String})
 
 
@@ -94,13 +96,3 @@ _LAYERS: Mapping[str, pl.DataType | type[pl.DataType]] = {
     "rank": pl.Int64,
     "layer": pl.String,
 }
-
-
-def _shares(item: LayerSpectrum | None) -> list[float] | None:
-    if item is None:
-        return None
-    return [float(share) for share in item.spectrum.ratio[: item.spectrum.ceiling]]
-
-
-def _rank(item: LayerSpectrum | None, share: float) -> int | None:
-    return None if item is None else item.spectrum.rank_for(share).k

@@ -23,11 +23,11 @@ HELP: Mapping[str, str] = {
     "z": "(tested number - mean of the draws) / their standard deviation; positive speaks for the claim.",
     "p": "(1 + draws that speak for the claim as much) / (1 + draws), one-sided.",
     "effect": "(value - chance) / (best possible - chance).",
-    "reason": "What decided, in words.",
-    "statistic": "What the number is.",
-    "null": "What it is compared with.",
+    "reason": "The deciding numbers in words.",
+    "statistic": "Name of the number.",
+    "null": "The null it is compared with.",
     "definition": "The number's formula.",
-    "source": "Where it comes from.",
+    "source": "Literature.",
     "draws": "Number of draws.",
     "seed": "Seed of the draws: the same seed gives the same table.",
     "layer": "Full name of the layer.",
@@ -47,7 +47,7 @@ HELP: Mapping[str, str] = {
     "k": "Number of directions.",
     "gap": "Eigengap after direction k, as a share of the variance.",
     "bound": "Largest root mean squared sine of the angles to the subspace of infinitely many models (Davis-Kahan).",
-    "draw": "What one draw of chance gives.",
+    "draw": "The number in one draw of chance.",
 }
 _NUMBERS = ("value", "chance", "low", "high", "z", "p", "effect")
 _FINDING = {
@@ -60,55 +60,55 @@ _FINDING = {
 _WORDS = ("statistic", "null", "definition", "source")
 
 
-def claims(found: Evidence) -> pl.DataFrame:
-    """One row a claim: number, chance, verdict and reason, with what it means and where it comes from."""
+def claims(evidence: Evidence) -> pl.DataFrame:
+    """One row a claim: number, chance, verdict and reason, with definition and source."""
     rows = [
         {
-            **_row(one),
-            "statistic": one.about.statistic,
-            "null": one.about.chance,
-            "definition": one.about.definition,
-            "source": one.about.source,
-            "draws": one.draws,
-            "seed": one.seed,
+            **_row(finding),
+            "statistic": finding.about.statistic,
+            "null": finding.about.chance,
+            "definition": finding.about.definition,
+            "source": finding.about.source,
+            "draws": finding.draws,
+            "seed": finding.seed,
         }
-        for one in found.findings
+        for finding in evidence.findings
     ]
     counts = {"draws": pl.Int64, "seed": pl.Int64}
     return pl.DataFrame(rows, schema={**_FINDING, **dict.fromkeys(_WORDS, pl.String), **counts})
 
 
 def by_layer(layers: Sequence[tuple[LayerKey, Evidence]]) -> pl.DataFrame:
-    """One row for each layer and claim, with the layer's place in the network."""
+    """One row for each layer and claim, with the layer's position in the network."""
     rows = [
-        {"layer": key.name, "short": key.short, "depth": key.depth, "module": key.module, **_row(one)}
-        for key, found in layers
-        for one in found.findings
+        {"layer": key.name, "short": key.short, "depth": key.depth, "module": key.module, **_row(finding)}
+        for key, evidence in layers
+        for finding in evidence.findings
     ]
-    place = {"layer": pl.String, "short": pl.String, "depth": pl.Int64, "module": pl.String}
-    return pl.DataFrame(rows, schema={**place, **_FINDING})
+    position = {"layer": pl.String, "short": pl.String, "depth": pl.Int64, "module": pl.String}
+    return pl.DataFrame(rows, schema={**position, **_FINDING})
 
 
-def pooled(found: Sequence[Pooled]) -> pl.DataFrame:
-    """One row a claim over all layers: how many say what, and how many tests stand after correction."""
+def pooled(items: Sequence[Pooled]) -> pl.DataFrame:
+    """One row a claim over all layers: counts of verdicts, and of tests that pass after correction."""
     rows = [
         {
-            "claim": one.claim,
-            "title": CLAIMS[one.claim].title,
-            "verdict": str(one.verdict),
-            "layers": one.layers,
-            "holds": one.holds,
-            "weak": one.weak,
-            "by_chance": one.chance,
-            "unknown": one.unknown,
-            "tested": one.tested,
-            "discoveries": one.discoveries,
-            "value": _or_none(one.value),
-            "chance": _or_none(one.middle),
-            "z": _or_none(one.z),
-            "reason": one.reason,
+            "claim": item.claim,
+            "title": CLAIMS[item.claim].title,
+            "verdict": str(item.verdict),
+            "layers": item.layers,
+            "holds": item.holds,
+            "weak": item.weak,
+            "by_chance": item.chance,
+            "unknown": item.unknown,
+            "tested": item.tested,
+            "discoveries": item.discoveries,
+            "value": _or_none(item.value),
+            "chance": _or_none(item.middle),
+            "z": _or_none(item.z),
+            "reason": item.reason,
         }
-        for one in found
+        for item in items
     ]
     words = {"claim": pl.String, "title": pl.String, "verdict": pl.String}
     counts = dict.fromkeys(("layers", "holds", "weak", "by_chance", "unknown", "tested", "discoveries"), pl.Int64)
@@ -116,8 +116,8 @@ def pooled(found: Sequence[Pooled]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={**words, **counts, **numbers, "reason": pl.String})
 
 
-def curve(found: SampleCurve) -> pl.DataFrame:
-    """One row for each statistic and sample size: the middle and the interval of the repeats, and noise."""
+def curve(curve: SampleCurve) -> pl.DataFrame:
+    """One row for each statistic and sample size: median and interval of the repeats, and noise."""
     rows = [
         {
             "statistic": name,
@@ -127,32 +127,32 @@ def curve(found: SampleCurve) -> pl.DataFrame:
             "high": _or_none(float(high)),
             "noise": _or_none(float(noise)),
         }
-        for name, values in found.statistics.items()
-        for size, (low, middle, high), noise in zip(found.sizes, values, found.noise[name], strict=True)
+        for name, values in curve.statistics.items()
+        for size, (low, middle, high), noise in zip(curve.sizes, values, curve.noise[name], strict=True)
     ]
     numbers = dict.fromkeys(("low", "middle", "high", "noise"), pl.Float64)
     return pl.DataFrame(rows, schema={"statistic": pl.String, "models": pl.Int64, **numbers})
 
 
-def determined(found: Determined) -> pl.DataFrame:
+def determined(determined: Determined) -> pl.DataFrame:
     """One row for each number of directions: the eigengap after it, and the bound on the angles to the truth."""
-    bounds = pl.Series([float(bound) if np.isfinite(bound) else None for bound in found.bounds], dtype=pl.Float64)
-    return pl.DataFrame({"k": found.kept, "gap": found.gaps, "bound": bounds})
+    bounds = pl.Series([float(bound) if np.isfinite(bound) else None for bound in determined.bounds], dtype=pl.Float64)
+    return pl.DataFrame({"k": determined.kept, "gap": determined.gaps, "bound": bounds})
 
 
-def draws(found: Finding) -> pl.DataFrame:
-    """One row a draw of chance behind a finding; none where there was no test."""
-    return pl.DataFrame({"draw": found.samples}, schema={"draw": pl.Float64})
+def draws(finding: Finding) -> pl.DataFrame:
+    """One row a draw of chance behind a finding; none without a test."""
+    return pl.DataFrame({"draw": finding.samples}, schema={"draw": pl.Float64})
 
 
-def _row(one: Finding) -> dict[str, object]:
-    numbers = (one.value, one.middle, one.low, one.high, one.z, one.p, one.effect)
+def _row(finding: Finding) -> dict[str, object]:
+    numbers = (finding.value, finding.middle, finding.low, finding.high, finding.z, finding.p, finding.effect)
     return {
-        "claim": one.claim,
-        "title": one.about.title,
-        "verdict": str(one.verdict),
+        "claim": finding.claim,
+        "title": finding.about.title,
+        "verdict": str(finding.verdict),
         **{name: _or_none(number) for name, number in zip(_NUMBERS, numbers, strict=True)},
-        "reason": one.reason,
+        "reason": finding.reason,
     }
 
 

@@ -1,4 +1,4 @@
-"""Frames of held-out errors: by model and k, over models, at one k, by size, and beside what networks can still do."""
+"""Frames of held-out errors: by model and k, over models, at one k, by size, and with scores of rebuilt networks."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from uws_core.nouns.storage import Storage
 # Every column, its unit and its formula: the help text of tables and the header of exports.
 HELP: Mapping[str, str] = {
     "model": "The model that is rebuilt.",
-    "group": "What was held out with it: the subspace comes from the models of the other groups.",
+    "group": "Group held out with it: the subspace comes from the models of the other groups.",
     "k": "Directions kept.",
     "subspace": "|W - rebuilt|^2 / |W - c|^2 from the subspace of the others, which never saw the model.",
     "in_sample": "The same from a subspace that saw the model: no evidence that it generalises.",
     "random": "The same from a random subspace of k directions, on average: 1 - k / D of what the mean leaves.",
-    "own_svd": "The same from the model's own truncated SVD, at as many stored numbers.",
+    "own_svd": "The same from a truncated SVD of the model itself, at the same stored size.",
     "mean_only": "The error of the mean of the others alone.",
     "nothing": "The error of storing nothing: 1 by definition.",
-    "line": "Which way of rebuilding.",
+    "line": "Way of rebuilding.",
     "middle": "Median over models.",
     "low": "A quarter of the models lie below.",
     "high": "A quarter of the models lie above.",
     "trained_on": "Models the subspace comes from.",
-    "ceiling": "Directions those models can have; more change nothing.",
-    "note": "What must be known of this row.",
-    "axis": "What the points are: models, or the rows (in) or columns (out) of all models.",
+    "ceiling": "Largest number of directions of those models.",
+    "note": "Remark on this row.",
+    "axis": "The points: models, or the rows (in) or columns (out) of all models.",
     "stored": "Stored numbers of the analysed layers: basis and mean once, coefficients for each model.",
-    "dense": "Numbers of the analysed layers as they are.",
+    "dense": "Numbers of the analysed layers as full matrices.",
     "ratio": "dense / stored: how many times smaller the analysed layers become; none where nothing is stored.",
     "ratio_whole": "The same for whole checkpoints, with everything else at full size.",
-    "way": "How the weights were made.",
+    "way": "Origin of the weights.",
     "weight_error": "Relative squared error of the rebuilt layers together.",
-    "score": "What the evaluator says; higher is better.",
+    "score": "Score of the evaluator; higher is better.",
     "kept_score": "Score / score of the original.",
-    "problem": "Why there is no score.",
+    "problem": "Reason for a missing score.",
     "layer": "Layer.",
 }
 LINES = ("subspace", "in_sample", "own_svd", "random", "mean_only", "nothing")
@@ -49,7 +49,7 @@ LINES = ("subspace", "in_sample", "own_svd", "random", "mean_only", "nothing")
 
 @dataclass(frozen=True, slots=True)
 class StorageChoice:
-    """One way of storing a collection, with the errors it leaves: of unseen models where they were held out."""
+    """One way of storing a collection, with its errors at index `at`: of unseen models where they were held out."""
 
     axis: str
     storage: Storage
@@ -58,8 +58,8 @@ class StorageChoice:
 
 
 def errors(items: Sequence[HeldOut]) -> pl.DataFrame:
-    """One row for each model and k, with every line that the error is read against."""
-    return pl.concat([_errors_of(one) for one in items]) if items else pl.DataFrame(schema=_ERRORS)
+    """One row for each model and k: the error and its baselines."""
+    return pl.concat([_errors_of(item) for item in items]) if items else pl.DataFrame(schema=_ERRORS)
 
 
 def curve(items: Sequence[HeldOut]) -> pl.DataFrame:
@@ -80,21 +80,21 @@ def at_rank(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
     """One row a model at the largest computed number of directions up to `k`, the worst first."""
     if not items:
         return pl.DataFrame(schema=_ERRORS)
-    every = errors(items)
-    nearest = every.filter(pl.col("k") <= k)["k"].max()
-    return every.filter(pl.col("k") == nearest).sort("subspace", descending=True, nulls_last=True)
+    frame = errors(items)
+    nearest = frame.filter(pl.col("k") <= k)["k"].max()
+    return frame.filter(pl.col("k") == nearest).sort("subspace", descending=True, nulls_last=True)
 
 
 def sizes(rows: Sequence[StorageChoice]) -> pl.DataFrame:
     """One row for each way of storing: numbers, both ratios, and the error over models."""
-    found = []
+    result = []
     for row in rows:
-        left = np.array([one.subspace[row.at] for one in row.errors])
+        left = np.array([item.subspace[row.at] for item in row.errors])
         left = left[~np.isnan(left)]
         low, middle, high = np.quantile(left, (0.25, 0.5, 0.75)).tolist() if left.size else (None, None, None)
-        own = np.array([one.own_svd[row.at] for one in row.errors])
+        own = np.array([item.own_svd[row.at] for item in row.errors])
         own = own[~np.isnan(own)]
-        found.append(
+        result.append(
             {
                 "axis": row.axis,
                 "k": int(row.errors[0].kept[row.at]) if row.errors else 0,
@@ -108,7 +108,7 @@ def sizes(rows: Sequence[StorageChoice]) -> pl.DataFrame:
                 "own_svd": float(np.median(own)) if own.size else None,
             }
         )
-    return pl.DataFrame(found, schema=_SIZES)
+    return pl.DataFrame(result, schema=_SIZES)
 
 
 def by_layer(layers: Mapping[str, Sequence[HeldOut]], k: int) -> pl.DataFrame:
@@ -171,17 +171,17 @@ def _finite(ratio: float) -> float | None:
     return ratio if isfinite(ratio) else None
 
 
-def _errors_of(one: HeldOut) -> pl.DataFrame:
-    q = one.kept.size
-    curves: dict[str, Floats] = {name: getattr(one, name) for name in ("subspace", "in_sample", "own_svd", "random")}
-    flat = {name: np.full(q, getattr(one, name)) for name in ("mean_only", "nothing")}
+def _errors_of(item: HeldOut) -> pl.DataFrame:
+    q = item.kept.size
+    curves: dict[str, Floats] = {name: getattr(item, name) for name in ("subspace", "in_sample", "own_svd", "random")}
+    flat = {name: np.full(q, getattr(item, name)) for name in ("mean_only", "nothing")}
     columns = {
-        "model": [one.model] * q,
-        "group": [one.group] * q,
-        "k": one.kept,
+        "model": [item.model] * q,
+        "group": [item.group] * q,
+        "k": item.kept,
         **{name: (curves | flat)[name] for name in LINES},
-        "trained_on": [one.trained_on] * q,
-        "ceiling": [one.ceiling] * q,
-        "note": ["; ".join(one.notes) or None] * q,
+        "trained_on": [item.trained_on] * q,
+        "ceiling": [item.ceiling] * q,
+        "note": ["; ".join(item.notes) or None] * q,
     }
     return pl.DataFrame(columns, schema=_ERRORS).with_columns(pl.col(LINES).fill_nan(None))

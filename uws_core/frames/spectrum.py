@@ -26,7 +26,7 @@ HELP: Mapping[str, str] = {
     "cumulative_low": "Running sum below which 2.5 % of the noise draws fall.",
     "cumulative_middle": "Median running sum of the noise draws.",
     "cumulative_high": "Running sum above which 2.5 % of the noise draws lie.",
-    "z": "(what is seen - mean of the draws) / standard deviation of the draws; none for what is rounding.",
+    "z": "(observed - mean of the draws) / standard deviation of the draws; empty below the floor.",
     "p": "(1 + draws at least as large) / (1 + draws), one-sided.",
     "above_floor": "The variance is larger than rounding, and the first is at least 10 times as large.",
     "above_band": "This direction and all stronger ones stand above their bands (parallel analysis).",
@@ -37,7 +37,7 @@ HELP: Mapping[str, str] = {
     "shape": "Outputs x inputs.",
     "weights": "Number of weights a model has in this layer, d = m p.",
     "models": "Number of models in the spectrum, n.",
-    "ceiling": "The most directions these models can have: n - 1 about their mean.",
+    "ceiling": "Largest possible number of directions: n - 1 about the mean.",
     "rank": "Fewest directions that carry the chosen share of the variance.",
     "censored": "The rank is more than the number shown: no more directions were kept, or the others are rounding.",
     "noise_rank": "The same rank in noise: median of the draws.",
@@ -53,7 +53,7 @@ BAND = ("low", "middle", "high")
 def scree(spectrum: Spectrum, band: NullBand | None = None) -> pl.DataFrame:
     """One row a component up to the ceiling: variance, share, running sum, the band of both, z and p.
 
-    Without a band its columns are there and empty, so that charts and exports have one form.
+    Without a band its columns are empty, so that charts and exports have one form.
     """
     k = min(spectrum.ceiling, spectrum.variances.size)
     columns = {
@@ -81,9 +81,9 @@ def pooled(pool: PooledSpectrum, band: NullBand | None = None) -> pl.DataFrame:
 
 
 def overview(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> pl.DataFrame:
-    """One row a layer: its place in the network, rank at `share`, effective rank, and both against noise.
+    """One row a layer: position in the network, rank at `share`, effective rank, and both in noise.
 
-    `z` and `p` are of the share that the `rank` directions carry, against as many directions of noise.
+    `z` and `p` are those of the share that the `rank` directions carry, against as many directions of noise.
     """
     return pl.DataFrame([_overview_row(item, share) for item in items], schema=_OVERVIEW)
 
@@ -111,8 +111,8 @@ _OVERVIEW: Mapping[str, type[pl.DataType]] = {
 
 
 def _overview_row(item: LayerSpectrum, share: float) -> dict[str, object]:
-    seen, key = item.spectrum, item.layer
-    rank = seen.rank_for(share)
+    spectrum, key = item.spectrum, item.layer
+    rank = spectrum.rank_for(share)
     return {
         "layer": key.name,
         "short": key.short,
@@ -120,14 +120,14 @@ def _overview_row(item: LayerSpectrum, share: float) -> dict[str, object]:
         "module": key.module,
         "shape": f"{key.shape[0]} x {key.shape[1]}",
         "weights": key.entries,
-        "models": seen.n,
-        "ceiling": seen.ceiling,
+        "models": spectrum.n,
+        "ceiling": spectrum.ceiling,
         "rank": rank.k,
         "censored": rank.censored,
-        "effective_rank": seen.effective_rank,
-        "first_share": float(seen.ratio[0]) if seen.variances.size else 0.0,
-        "total": seen.total,
-        **_against_noise(item.band if seen.total > 0 else None, share),
+        "effective_rank": spectrum.effective_rank,
+        "first_share": float(spectrum.ratio[0]) if spectrum.variances.size else 0.0,
+        "total": spectrum.total,
+        **_against_noise(item.band if spectrum.total > 0 else None, share),
     }
 
 
@@ -145,7 +145,7 @@ def _against_noise(band: NullBand | None, share: float) -> dict[str, float | int
 
 
 def _band_columns(band: NullBand | None, k: int) -> dict[str, object]:
-    """The band of the shares and of their running sums, z, p, and what stands above; empty without a band."""
+    """The band of the shares and of their running sums, z, p, and `above_band`; empty without a band."""
     if band is None:
         names = (*BAND, *(f"cumulative_{name}" for name in BAND), "z", "p")
         empty: dict[str, object] = {name: pl.Series([None] * k, dtype=pl.Float64) for name in names}
@@ -158,6 +158,6 @@ def _band_columns(band: NullBand | None, k: int) -> dict[str, object]:
 
 
 def _sized(values: Floats, k: int, *, last: bool = False) -> Floats:
-    """The first `k` values; where there are fewer, the rest is 0, or the last value for a running sum."""
+    """The first `k` values, padded with 0, or with the last value for a running sum."""
     part = values[:k]
     return np.pad(part, (0, k - part.size), constant_values=part[-1] if last and part.size else 0.0)

@@ -1,7 +1,7 @@
-"""How good a built-in network is at its task: the zoo's own evaluator.
+"""The evaluator of the built-in networks: test score of a network at its task.
 
-Anything that wants the score of a model whose weights were changed (rebuilt from a subspace, merged, truncated) takes
-an `Evaluate`. For your own models write a callable of that shape; `evaluate` below is the one for the zoo.
+Code that scores changed weights (rebuilt, merged, truncated) takes an `Evaluate`. For your own models write a callable
+of that type; `evaluate` is the one for the zoo.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from uws_core.zoo import tasks
 
 # One row of the collection's table, column to value; the column `model` holds the model's label.
 ModelRow = Mapping[str, Value]
-# `evaluate(state_dict, model) -> score`: all of the model's tensors by name, and its row. Higher is better. It may
-# raise or return NaN for a model it cannot score; the caller shows that for this model and goes on with the others.
-# The one definition: `passes.function.function_errors` takes any such callable, for any collection of whole networks.
+# `evaluate(state_dict, model) -> score`: all tensors of the model by name, and its row. Higher is better. It may
+# raise or return NaN for a model it cannot score; the caller reports that and continues with the other models.
 Evaluate = Callable[[Mapping[str, Tensor], ModelRow], float]
 
 
 def evaluate(state_dict: Mapping[str, Tensor], model: ModelRow) -> float:
     """The test score of a tiny vision transformer at the task its row names: accuracy, or R2 of reconstruction.
 
-    `state_dict` holds whole weights of any float dtype, the task head included; an adapter has to be added to its
-    base first (`zoo.lora.merge`). The 450 test pictures, their noise and masks are always the same.
+    `state_dict` holds whole weights of any float dtype, with the task head; add an adapter to its base first
+    (`zoo.lora.merge`). The 450 test pictures, their noise and masks are always the same.
 
     Raises:
         CollectionError: the row names no task of the zoo, or a tensor of the network is missing.

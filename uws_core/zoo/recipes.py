@@ -1,4 +1,4 @@
-"""How one network of the zoo is trained: the recipe of each collection, and where each model starts."""
+"""Training of one network of the zoo: the recipe of each collection, and the start of each model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Loss = Callable[[vit.Weights, Split], Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast: passes over the training pictures, and the highest step size of the one-cycle schedule."""
+    """Passes over the training pictures, and the largest step size of the one-cycle schedule."""
 
     epochs: int
     rate: float
@@ -48,7 +48,7 @@ class Job:
 
     @property
     def starts_from_base(self) -> bool:
-        """Whether the base has to be given to make this model."""
+        """True where the model needs the base."""
         return self.collection in ("finetuned", "lora")
 
     @property

@@ -44,9 +44,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """What a network is asked: how the picture is changed, what is to be answered, how the answer is scored.
+    """A task: a transformation of the pictures, the expected answer, and the score.
 
-    `kind` says what was varied: `labels`, `inputs`, or `reconstruction` (then `label` is not used).
+    `kind` is what varies: `labels`, `inputs`, or `reconstruction` (then `label` is not used).
     """
 
     name: str
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the pixels of hidden patches are wanted instead of a class."""
+        """True where the network predicts the pixels of hidden patches instead of a class."""
         return self.kind == "reconstruction"
 
     @property
@@ -132,7 +132,7 @@ def _masked(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _hidden_pixels(inputs: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Which tokens are hidden (b, 16), and the true pixels of those (hidden, 4)."""
+    """A mask of hidden tokens (b, 16), and their true pixels (hidden, 4)."""
     hidden = (vit.patches(inputs) == HIDDEN_PIXEL).all(-1)
     return hidden, vit.patches(images)[hidden]
 

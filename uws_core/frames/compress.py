@@ -1,0 +1,43 @@
+"""Tables of a compression: its rivals, its models, its layers."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from uws_core.nouns.compression import Compression
+
+
+def rivals(compression: Compression) -> pl.DataFrame:
+    """One row a way to spend the bytes: bytes, the worst and the median model's relative error, a note."""
+    rows = [("shared basis", compression.bytes - compression.untouched_bytes, compression.errors, "")]
+    rows += [(rival.name, rival.bytes, rival.errors, rival.note) for rival in compression.rivals]
+    return pl.DataFrame(
+        {
+            "way": [name for name, _, _, _ in rows],
+            "bytes": [size for _, size, _, _ in rows],
+            "worst_error": [float(errors.max()) for _, _, errors, _ in rows],
+            "median_error": [float(pl.Series(errors).median()) for _, _, errors, _ in rows],  # type: ignore[arg-type]
+            "note": [note for _, _, _, note in rows],
+        }
+    )
+
+
+def models(compression: Compression) -> pl.DataFrame:
+    """One row a model, the worst first: its relative error in the shared basis and with its own SVD."""
+    own = compression.rival("own SVD").errors
+    frame = pl.DataFrame({"model": compression.labels, "error": compression.errors, "own_svd_error": own})
+    return frame.sort("error", descending=True)
+
+
+def layers(compression: Compression) -> pl.DataFrame:
+    """One row a layer: directions, numbers stored once and for each model, the worst model's error."""
+    return pl.DataFrame(
+        {
+            "layer": [plan.layer.short for plan in compression.layers],
+            "method": [str(plan.method) for plan in compression.layers],
+            "k": [plan.k for plan in compression.layers],
+            "shared_numbers": [plan.shared_numbers for plan in compression.layers],
+            "numbers_per_model": [plan.member_numbers for plan in compression.layers],
+            "worst_error": compression.layer_errors.max(axis=1),
+        }
+    )
