@@ -44,6 +44,11 @@ STORY = (
     "lineage",
     "storage",
     "report",
+    "compress",
+    "open_compressed",
+    "rebuild",
+    "join",
+    "leave",
 )
 
 
@@ -157,7 +162,11 @@ GUARD = '"""Which?"""\n\nfrom uws_core.ui import state\n\nchosen = state.require
 @pytest.mark.parametrize(
     ("path", "source", "expected"),
     [
-        ("uws_core/nouns/x.py", "def f():\n    from uws_core.store import disk\n", "nouns (floor 1) imports store (floor 2)"),
+        (
+            "uws_core/nouns/x.py",
+            "def f():\n    from uws_core.store import disk\n",
+            "nouns (floor 1) imports store (floor 2)",
+        ),
         ("uws_core/charts/x.py", "import uws_core.frames.spectrum\n", "charts (floor 3) imports frames (floor 3)"),
         ("uws_core/run.py", "from streamlit import cache_data\n", "run imports streamlit"),
         ("uws_core/analysis/x.py", "import torch.linalg\n", "analysis imports torch"),

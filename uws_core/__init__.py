@@ -20,6 +20,11 @@ _ROOMS = {
     "lineage": "uws_core.analysis.lineage",
     "storage": "uws_core.analysis.accounting",
     "report": "uws_core.reporting.build",
+    "compress": "uws_core.use.compress",
+    "open_compressed": "uws_core.use.compressed_folder",
+    "rebuild": "uws_core.use.rebuild",
+    "join": "uws_core.use.join",
+    "leave": "uws_core.use.join",
 }
 
 __all__ = [  # noqa: RUF022 - the order tells the story
@@ -36,6 +41,11 @@ __all__ = [  # noqa: RUF022 - the order tells the story
     "lineage",
     "storage",
     "report",
+    "compress",
+    "open_compressed",
+    "rebuild",
+    "join",
+    "leave",
 ]
 
 

@@ -5,9 +5,9 @@ Letters: n models, a layer m x p, k directions a side, r the rank of an adapter.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -17,70 +17,66 @@ from uws_core.nouns.compression import LayerPlan, Method
 from uws_core.nouns.models import LayerKey
 
 
-def plan(layer: LayerKey, method: Method, k: int, *, rank: int = 0, mean: bool = False) -> LayerPlan:
+def plan(layer: LayerKey, method: Method, k: int, *, mean: bool = False) -> LayerPlan:
     """Returns the exact counts of a layer at k directions.
 
-    two-sided `k (m + p)` once and `k^2` a model (or `2 k r`, its thin core, where that is less); diagonal `k (m + p)`
+    two-sided `k (m + p)` once and `k^2` a model; diagonal `k (m + p)`
     and `k`; in `k p` and `m k`; out `k m` and `k p`. `mean` adds the stored centre `m p`.
     """
     m, p = layer.shape
+    # A side has no more directions than entries.
+    k_out, k_in = min(k, m), min(k, p)
     once, each = {
-        Method.TWO_SIDED: (k * (m + p), min(k * k, 2 * k * rank) if rank else k * k),
+        Method.TWO_SIDED: (k_out * m + k_in * p, k_out * k_in),
         Method.DIAGONAL: (k * (m + p), k),
-        Method.IN: (k * p, m * k),
-        Method.OUT: (k * m, k * p),
+        Method.IN: (k_in * p, m * k_in),
+        Method.OUT: (k_out * m, k_out * p),
     }[method]
     return LayerPlan(layer, method, k, once + (m * p if mean else 0), each)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A layer's squared relative error, averaged over models, at k = 0, 1, ... directions; never rising with k."""
+    """A layer's expected squared relative error at k = 0, 1, ... directions, and the models' squared norms (n,)."""
 
     layer: LayerKey
     errors2: Floats
-    rank: int = 0
+    norms2: Floats
 
 
-def spend(
-    curves: Sequence[Curve], method: Method, *, n: int, budget: int, mean: bool = False, weights: Floats | None = None
-) -> tuple[LayerPlan, ...]:
-    """Returns the layers' plans for at most `budget` stored numbers, the best next direction first.
+def spend(curves: Sequence[Curve], method: Method, *, budget: int, mean: bool = False) -> tuple[LayerPlan, ...]:
+    """Returns the layers' plans for at most `budget` stored numbers: the most error removed per number first.
 
-    Greedy by error removed per number; exact for falling returns, as sorted eigenvalues give. `weights` is each layer's
-    share of the models' energy. Every layer gets at least one direction.
+    Greedy over the convex hull of each layer's error against its numbers, so that a layer whose first directions bring
+    little is not passed over for that. Every layer gets at least one direction; layers count by their share of the
+    models' squared norms.
 
     Raises:
         BudgetError: one direction a layer is more than the budget; the message says the least.
     """
-    share = np.ones(len(curves)) if weights is None else weights
+    n = curves[0].norms2.size
+    totals = np.maximum(sum(curve.norms2 for curve in curves), 1e-300)
+    options = [_steps(curve, method, n, mean, float(np.mean(curve.norms2 / totals))) for curve in curves]
     ks = [1] * len(curves)
-
-    def numbers(index: int, k: int) -> int:
-        at = plan(curves[index].layer, method, k, rank=curves[index].rank, mean=mean)
-        return at.shared_numbers + n * at.member_numbers
-
-    spent = sum(numbers(index, 1) for index in range(len(curves)))
+    spent = sum(_numbers(curve.layer, method, 1, n, mean) for curve in curves)
     if spent > budget:
-        raise BudgetError(f"One direction a layer takes {spent} numbers; the budget has {budget}. Raise it to that")
-    queue: list[tuple[float, int]] = []
-
-    def push(index: int) -> None:
-        k, errors2 = ks[index], curves[index].errors2
-        if k + 1 < errors2.size and errors2[k] > 0:
-            price = numbers(index, k + 1) - numbers(index, k)
-            heapq.heappush(queue, (-float(share[index] * (errors2[k] - errors2[k + 1])) / max(price, 1), index))
-
-    for index in range(len(curves)):
-        push(index)
-    while queue:
-        _, index = heapq.heappop(queue)
-        price = numbers(index, ks[index] + 1) - numbers(index, ks[index])
-        if spent + price <= budget:
-            spent += price
-            ks[index] += 1
-            push(index)
-    return tuple(plan(curve.layer, method, k, rank=curve.rank, mean=mean) for curve, k in zip(curves, ks, strict=True))
+        raise BudgetError(f"One direction a layer takes {spent} numbers, the budget has {budget}; raise the budget")
+    steps = sorted((slope, index, k) for index, hull in enumerate(options) for slope, k in hull)
+    for _, index, k in steps:
+        layer = curves[index].layer
+        price = _numbers(layer, method, k, n, mean) - _numbers(layer, method, ks[index], n, mean)
+        if k > ks[index] and spent + price <= budget:
+            spent, ks[index] = spent + price, k
+    # What is left of the budget goes to single directions.
+    for index, curve in enumerate(curves):
+        while ks[index] + 1 < curve.errors2.size and curve.errors2[ks[index]] > 0:
+            price = _numbers(curve.layer, method, ks[index] + 1, n, mean) - _numbers(
+                curve.layer, method, ks[index], n, mean
+            )
+            if spent + price > budget:
+                break
+            spent, ks[index] = spent + price, ks[index] + 1
+    return tuple(plan(curve.layer, method, k, mean=mean) for curve, k in zip(curves, ks, strict=True))
 
 
 def reach(curves: Sequence[Curve], method: Method, *, error: float, mean: bool = False) -> tuple[LayerPlan, ...]:
@@ -89,5 +85,25 @@ def reach(curves: Sequence[Curve], method: Method, *, error: float, mean: bool =
     for curve in curves:
         good = np.flatnonzero(curve.errors2 <= error**2)
         k = int(good[0]) if good.size else curve.errors2.size - 1
-        plans.append(plan(curve.layer, method, max(k, 1), rank=curve.rank, mean=mean))
+        plans.append(plan(curve.layer, method, max(k, 1), mean=mean))
     return tuple(plans)
+
+
+def _numbers(layer: LayerKey, method: Method, k: int, n: int, mean: bool) -> int:
+    at = plan(layer, method, k, mean=mean)
+    return at.shared_numbers + n * at.member_numbers
+
+
+def _steps(curve: Curve, method: Method, n: int, mean: bool, share: float) -> list[tuple[float, int]]:
+    """The corners k of the lower convex hull of error against numbers, each with the slope that leads to it."""
+    prices = [_numbers(curve.layer, method, k, n, mean) for k in range(curve.errors2.size)]
+    hull: list[int] = []
+    for k in range(1, curve.errors2.size):
+        while len(hull) > 1 and _slope(curve, prices, hull[-2], hull[-1]) >= _slope(curve, prices, hull[-2], k):
+            hull.pop()
+        hull.append(k)
+    return [(share * _slope(curve, prices, before, k), k) for before, k in pairwise(hull)]
+
+
+def _slope(curve: Curve, prices: Sequence[int], start: int, stop: int) -> float:
+    return float(curve.errors2[stop] - curve.errors2[start]) / max(prices[stop] - prices[start], 1)

@@ -1,4 +1,4 @@
-"""What every weight file looks like from the outside."""
+"""The protocol of an opened model (`Source`), and the small types it uses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ FileStamp = tuple[str, int, int, int, int]
 
 def on_hub(ref: ModelRef) -> bool:
     """Whether a reference names a repository on the Hub: models on this machine have absolute paths."""
-    # Asked for every model of every layer, where a Path would cost more than the question.
+    # Called for every model of every layer; building a Path would cost ten times as much.
     return not isabs(ref.repo)  # noqa: PTH117
 
 
 def within(layer: LayerKey, rows: Rows) -> tuple[int, int]:
-    """The rows of a layer that are asked for, all of them by default.
+    """The requested rows of a layer, all of them by default.
 
     Raises:
         LayerError: rows outside it.
@@ -40,7 +40,7 @@ def within(layer: LayerKey, rows: Rows) -> tuple[int, int]:
 
 
 class Source(Protocol):
-    """One model, opened: its layers by name, each readable in part, nothing read before it is asked for.
+    """One opened model: its layers by name, each readable in part; nothing is read before `read` is called.
 
     A source holds no open file between calls, so ten thousand can be open at once. Usable as a context manager.
     """
@@ -56,7 +56,7 @@ class Source(Protocol):
     transposed: frozenset[str]
     # Tensors that are no layers (vectors, scalars, unknown dtypes), each with the reason.
     left_out: tuple[LeftOut, ...]
-    # What the file system said of the files when they were opened; empty where only a new look would tell.
+    # The stamps of the files when they were opened; empty when they are too young to prove that nothing changed.
     stamps: tuple[FileStamp, ...]
 
     def layers(self) -> tuple[LayerKey, ...]:
@@ -76,7 +76,7 @@ class Source(Protocol):
         ...
 
     def extents(self, layer: str, rows: Rows = None) -> list[Extent]:
-        """Where the bytes lie that reading a layer, or some of its rows, moves.
+        """The byte ranges that reading a layer, or some of its rows, moves.
 
         Raises:
             LayerError: no such layer.

@@ -1,0 +1,1 @@
+"""What is made from the shared subspace: compressed collections and merged models."""
