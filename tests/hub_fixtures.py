@@ -26,7 +26,7 @@ def standin(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubStandIn]:
     monkeypatch.setenv("UWS_HUB_KEEP", "0")
     with HubStandIn() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
-        hub.client().patience = QUICK
+        hub.client().retry = QUICK
         yield running
     close_session()
 

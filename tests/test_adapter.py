@@ -82,7 +82,7 @@ def test_one_dialect_may_be_asked_for(tmp_path: Path):
         written(tmp_path / f"{i}", *in_dialect(name, *pair(i), 1.0))
     found = collect(tmp_path, dialect="kohya")
     assert found.labels == ("0", "2")
-    assert found.left_out[0].reason == "its dialect is diffusers, kohya was asked for"
+    assert found.left_out[0].reason == "its dialect is diffusers, only kohya was requested"
 
 
 # Every example writes and reads six models.

@@ -59,7 +59,7 @@ def test_the_token_goes_to_the_hub_in_a_header_and_nowhere_else(
 ):
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    hub.client().patience = QUICK
+    hub.client().retry = QUICK
     commit = standin.add("lab/m", files(), **about)
     source = open_source(ModelRef("lab/m", ""))
     standin.fail("/blob/*", status=500)
@@ -96,7 +96,7 @@ def test_switched_off_says_so_and_how_to_switch_on(standin: HubStandIn, monkeypa
 def test_a_machine_that_is_offline_learns_it_at_once(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    hub.client().patience = QUICK
+    hub.client().retry = QUICK
     began = time.monotonic()
     for ask in (lambda: open_source(ModelRef("lab/m", "main")), lambda: hub.find("lab/*")):
         with pytest.raises(HubError, match=r"127\.0\.0\.1:9 cannot be reached .*online"):

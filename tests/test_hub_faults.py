@@ -13,7 +13,7 @@ from uws_core.errors import HubError, UnreadableFile
 from uws_core.nouns.models import ModelRef
 from uws_core.sources.base import Source
 from uws_core.sources.hub import hub
-from uws_core.sources.hub.client import HubClient, Place, RetryPolicy, seconds_asked
+from uws_core.sources.hub.client import HubClient, Place, RetryPolicy, demanded_wait
 from uws_core.sources.hub.files import HubBlob
 from uws_core.sources.hub.ranges import fetch
 from uws_core.sources.opening import open_source
@@ -64,27 +64,27 @@ def test_a_wait_beyond_patience_is_said_and_not_waited(standin: HubStandIn, sour
     assert time.monotonic() - began < 1.0
 
 
-def test_the_seconds_asked_for_in_every_way_a_server_may_say_them():
+def test_the_demanded_wait_for_in_every_way_a_server_may_say_them():
     def soon(seconds: float) -> str:
         return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + seconds))
 
-    assert seconds_asked({"Retry-After": "7"}) == 7
-    assert 18 < (seconds_asked({"Retry-After": soon(20)}) or 0) <= 20
-    assert seconds_asked({"Retry-After": soon(-20)}) == 0
-    assert seconds_asked({"ratelimit": '"api";r=0;t=55'}) == 55
+    assert demanded_wait({"Retry-After": "7"}) == 7
+    assert 18 < (demanded_wait({"Retry-After": soon(20)}) or 0) <= 20
+    assert demanded_wait({"Retry-After": soon(-20)}) == 0
+    assert demanded_wait({"ratelimit": '"api";r=0;t=55'}) == 55
     # Requests are left: the limit is not what failed.
-    assert seconds_asked({"ratelimit": '"api";r=3;t=55'}) is None
-    assert seconds_asked({"Retry-After": "soon"}) is None
-    assert seconds_asked({}) is None
+    assert demanded_wait({"ratelimit": '"api";r=3;t=55'}) is None
+    assert demanded_wait({"Retry-After": "soon"}) is None
+    assert demanded_wait({}) is None
 
 
 def test_waits_double_up_to_a_longest_and_spread():
-    patience = RetryPolicy(first_wait=1.0, longest_wait=8.0)
+    retry = RetryPolicy(first_wait=1.0, longest_wait=8.0)
     for failed, expected in [(1, 1.0), (2, 2.0), (3, 4.0), (4, 8.0), (9, 8.0)]:
-        waits = {patience.wait(failed, None) for _ in range(50)}
+        waits = {retry.wait(failed, None) for _ in range(50)}
         assert all(0.75 * expected <= wait <= 1.25 * expected for wait in waits)
         assert len(waits) > 1
-    assert patience.wait(1, 30.0) == 30.0
+    assert retry.wait(1, 30.0) == 30.0
 
 
 def test_an_answer_that_breaks_off_is_resumed_from_there(standin: HubStandIn, source: Source):
@@ -113,7 +113,7 @@ def test_progress_renews_patience_and_a_standstill_ends_it(standin: HubStandIn, 
 
 
 def test_a_server_that_is_too_slow_is_asked_again(standin: HubStandIn, source: Source):
-    hub.client().patience = RetryPolicy(first_wait=0.001, timeout=0.1)
+    hub.client().retry = RetryPolicy(first_wait=0.001, timeout=0.1)
     standin.fail(BLOB, "slow", seconds=0.4, times=2)
     assert whole(source)
     standin.fail(BLOB, "slow", seconds=0.4, times=100)
@@ -246,7 +246,7 @@ def test_whatever_passes_the_bytes_are_right(
 ):
     content = CONTENT
     commit = standin.add("lab/bytes", {"x.bin": content})
-    client = HubClient(endpoint=standin.url, patience=RetryPolicy(tries=7, first_wait=0.0001, longest_wait=0.0002))
+    client = HubClient(endpoint=standin.url, retry=RetryPolicy(tries=7, first_wait=0.0001, longest_wait=0.0002))
     standin.faults.clear()
     for kind, status, keep in trouble:
         standin.fail("*", kind, status=status or 500, keep=keep)

@@ -181,7 +181,7 @@ def test_what_was_downloaded_whole_is_not_fetched(standin: HubStandIn, monkeypat
 def test_reads_are_the_ranges_with_little_between_them(ranges: list[tuple[int, int, int]], most: int):
     blobs = [FileBlob(Path(__file__), name) for name in "ab"]
     asked = [Extent(blobs[which], start, start + count) for which, start, count in ranges]
-    reads = [part for whole in prefetch._together(asked) for part in prefetch._pieces(whole, most)]
+    reads = [part for whole in prefetch._joined(asked) for part in prefetch._pieces(whole, most)]
     for blob in blobs:
         own, read = ([one for one in some if one.blob is blob] for some in (asked, reads))
         wanted = np.zeros(500_000, bool)

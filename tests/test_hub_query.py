@@ -191,7 +191,7 @@ def test_a_query_for_nothing_is_refused_before_any_request(standin: HubStandIn, 
 
 
 def test_an_older_hub_that_names_no_commits_is_asked_for_each(lab: HubStandIn, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(models, "_ASKED", ["tags"])
+    monkeypatch.setattr(models, "_PROPERTIES", ["tags"])
     listing = hub.find("lab/task1*")
     assert listing.models[0].commit == ""
     monkeypatch.undo()

@@ -120,7 +120,7 @@ def test_a_file_from_elsewhere_opens_no_pickle(tmp_path: Path):
         torch.save(tensors(i), tmp_path / f"m{i}.bin")
     made = collect(tmp_path, pickled=True)
     save(made, tmp_path / "mine.uws.toml")
-    with pytest.raises(CollectionError, match="a pickled file, which is read only when asked for"):
+    with pytest.raises(CollectionError, match="a pickled file, which is read only on request"):
         collect(tmp_path / "mine.uws.toml")
     assert collect(tmp_path / "mine.uws.toml", pickled=True).fingerprint == made.fingerprint
 

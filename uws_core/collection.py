@@ -1,4 +1,4 @@
-"""From a folder, a list or a name to a collection: which models and layers can be compared, and what cannot and why."""
+"""Makes a collection from a folder, a list or a name: the models and layers to compare, and reasons for the rest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.sources.base import on_hub
 from uws_core.sources.discovery import natural
 from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
-from uws_core.sources.model_table import Table, matched
+from uws_core.sources.model_table import ModelTable, matched
 from uws_core.sources.opening import Opened, Report, open_all, resolved
 from uws_core.store.results import default_path
 from uws_core.store.saved_collections import SUFFIX, read_saved
@@ -45,7 +45,7 @@ def collect(
     differ in their number of rows alone, such as vocabularies, are compared in the first rows that all have, and named
     so (`embed.weight[:32000]`). With `pickled`, torch's own files in a folder are read through its weights-only loader.
     With `roots`, no file outside these folders is read, also not through a link. Two entries of a list with the same
-    content stay two models; the same place twice is one. `report` is told how many are open and may raise to stop.
+    content stay two models; the same place twice is one. `report` receives the opened share and may raise to stop.
 
     Raises:
         CollectionError: fewer than two models, or no layer that all of them have.
@@ -53,25 +53,25 @@ def collect(
         SourceError: the folder or the base cannot be read.
     """
     allowed = None if roots is None else (*(Path(root).resolve() for root in roots), DATA.resolve())
-    asked = _asked(where, allowed, pickled=pickled)
-    opened = open_all(asked.models, allowed, dialect, report)
+    listing = _listing(where, allowed, pickled=pickled)
+    opened = open_all(listing.models, allowed, dialect, report)
     readable = {label: one for label, one in opened.items() if not one.problem}
     unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
     alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
-    agreement = agree({label: opened[label].layers for label in alike}, common_rows=common_rows or asked.common_rows)
+    agreement = agree({label: opened[label].layers for label in alike}, common_rows=common_rows or listing.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
-    left_out = asked.left_out + unreadable + others + agreement.left_out + mixed
-    _check_enough(name or asked.name, labels, layers, left_out)
+    left_out = listing.left_out + unreadable + others + agreement.left_out + mixed
+    _check_enough(name or listing.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
-    table, unknown = _table(asked, labels, opened)
-    found_base = _base(reference(base, allowed), allowed, layers) if base else _own_base(asked, allowed, layers)
+    table, unknown = _table(listing, labels, opened)
+    found_base = _base(reference(base, allowed), allowed, layers) if base else _own_base(listing, allowed, layers)
     base_ref, base_layers, base_notes = found_base
     notes = grouped({label: opened[label].left_out for label in labels})
     transposed, turned = _transposed(layers, [opened[label].transposed for label in labels])
     return Collection(
-        name=name or asked.name,
+        name=name or listing.name,
         refs=refs,
         labels=labels,
         layers=layers,
@@ -79,7 +79,7 @@ def collect(
         table=table,
         base=base_ref,
         base_layers=base_layers,
-        left_out=tuple(dict.fromkeys(left_out + base_notes + notes + unknown + turned + _changed(asked, refs))),
+        left_out=tuple(dict.fromkeys(left_out + base_notes + notes + unknown + turned + _changed(listing, refs))),
         transposed=transposed,
     )
 
@@ -91,12 +91,12 @@ def fingerprint(refs: Iterable[ModelRef]) -> str:
 
 
 def _made_folder() -> Path:
-    # Beside the results, not among them: the store keeps a folder to itself.
+    # Beside the results, not among them: the store owns its folder.
     results = default_path()
     return results.with_name(f"{results.name}-demos")
 
 
-def _asked(where: Where, roots: Roots, *, pickled: bool) -> Listing:
+def _listing(where: Where, roots: Roots, *, pickled: bool) -> Listing:
     if isinstance(where, str) and where.startswith(PREFIX):
         known = demo(where)
         if known.generated:
@@ -116,22 +116,24 @@ def _asked(where: Where, roots: Roots, *, pickled: bool) -> Listing:
 
 
 def _reopened(path: Path, *, pickled: bool) -> Listing:
-    """A saved collection; where its models lie is checked when they are opened, like where a link leads."""
+    """A saved collection; the places of its models are checked against `roots` when they are opened."""
     found = read_saved(path)
     # A file that came from elsewhere must not decide that a pickle is opened.
     refused = [label for label, ref in found.models.items() if ref.pickled and not pickled]
-    notes = tuple(LeftOut(label, "a pickled file, which is read only when asked for") for label in refused)
+    notes = tuple(LeftOut(label, "a pickled file, which is read only on request") for label in refused)
     models = {label: ref for label, ref in found.models.items() if label not in refused}
     rows = {label: tuple(column[i] for column in found.table.values()) for i, label in enumerate(found.models)}
-    table = Table(tuple(found.table), rows)
+    table = ModelTable(tuple(found.table), rows)
     return Listing(found.name, models, table, found.base, found.left_out + notes, found.fingerprint, found.common_rows)
 
 
-def _changed(asked: Listing, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
+def _changed(listing: Listing, refs: Sequence[ModelRef]) -> tuple[LeftOut, ...]:
     """A note when a saved collection is not what it was."""
-    if asked.saved in (None, "", fingerprint(refs)):
+    if listing.saved in (None, "", fingerprint(refs)):
         return ()
-    return (LeftOut(asked.name, f"not as it was saved: {len(refs)} of its {len(asked.models)} models could be opened"),)
+    return (
+        LeftOut(listing.name, f"not as it was saved: {len(refs)} of its {len(listing.models)} models could be opened"),
+    )
 
 
 def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], left_out: Sequence[LeftOut]) -> None:
@@ -154,7 +156,7 @@ def _check_enough(name: str, labels: Sequence[str], layers: Sequence[LayerKey], 
 
 
 def _table(
-    asked: Listing, labels: Sequence[str], opened: Mapping[str, Opened]
+    listing: Listing, labels: Sequence[str], opened: Mapping[str, Opened]
 ) -> tuple[dict[str, tuple[Value, ...]], tuple[LeftOut, ...]]:
     """Attributes for the models by label, by file name, or by folder name."""
 
@@ -163,31 +165,31 @@ def _table(
         return (label, f"{label}.safetensors", path.name, path.stem)
 
     others = [name for label in opened if label not in labels for name in names(label)]
-    columns, left_out = matched(asked.table, [names(label) for label in labels], known=others)
-    if asked.saved is not None:
+    columns, left_out = matched(listing.table, [names(label) for label in labels], known=others)
+    if listing.saved is not None:
         return columns, left_out
-    told = dict.fromkeys(name for label in labels for name in opened[label].attributes)
-    from_hub = {name: tuple(opened[label].attributes.get(name) for label in labels) for name in told}
-    # A column that nobody fills says nothing.
+    names_on_hub = dict.fromkeys(name for label in labels for name in opened[label].attributes)
+    from_hub = {name: tuple(opened[label].attributes.get(name) for label in labels) for name in names_on_hub}
+    # A column without a value is dropped.
     return {name: column for name, column in from_hub.items() if set(column) != {None}} | columns, left_out
 
 
 def _transposed(
     layers: Sequence[LayerKey], models: Sequence[frozenset[str]]
 ) -> tuple[frozenset[str], tuple[LeftOut, ...]]:
-    """The layers that are stored as inputs x outputs in every model, and a note that says what it means."""
+    """The layers that are stored as inputs x outputs in every model, and the note for the page."""
     found = [layer.name for layer in layers if all(layer.name in own for own in models)]
     reason = f"stored as inputs x outputs, so their sides in and out are each other's: {', '.join(found[:3])}"
     note = LeftOut(f"the sides of {len(found)} layers", reason + (" ..." if len(found) > 3 else ""))
     return frozenset(found), (note,) if found else ()
 
 
-def _own_base(asked: Listing, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
+def _own_base(listing: Listing, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
     """The base that a place names itself; without the one it was saved with, a collection is still one."""
     try:
-        return _base(asked.base, roots, layers)
+        return _base(listing.base, roots, layers)
     except (SourceError, CollectionError) as error:
-        if asked.saved is None:
+        if listing.saved is None:
             raise
         return None, frozenset(), (LeftOut("the base model", str(error)),)
 

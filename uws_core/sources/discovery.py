@@ -1,4 +1,4 @@
-"""Which models lie in a folder, told from names alone: a file each, or a model folder each."""
+"""Finds the models in a folder from file names alone: one model a file, or one a model folder."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ CARDS: Final = frozenset({"config.json", "adapter_config.json", "model_index.jso
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundModel:
     """A model by its place and the name that the folder gives it, relative and without a suffix."""
 
     path: Path
     label: str
-    # The weights, or their index, in the folder; empty where safetensors tell it themselves.
+    # The weights file or its index in the folder; empty for safetensors, which are found by themselves.
     file: str = ""
     pickled: bool = False
 
 
-def models_in(folder: Path, *, pickled: bool = False) -> tuple[tuple[Found, ...], tuple[LeftOut, ...]]:
+def models_in(folder: Path, *, pickled: bool = False) -> tuple[tuple[FoundModel, ...], tuple[LeftOut, ...]]:
     """The models in a folder in natural order (`m2` before `m10`), and the weights found there that are not read.
 
     With `pickled`, torch's own files are models too where no safetensors are; they are never otherwise.
@@ -46,7 +46,7 @@ def models_in(folder: Path, *, pickled: bool = False) -> tuple[tuple[Found, ...]
         found = list(_Walk(folder, pickled=pickled).models(folder, 0))
     except OSError as error:
         raise UnreadableFile(f"{folder}: {error.strerror or error}") from error
-    models = [one for one in found if isinstance(one, Found)]
+    models = [one for one in found if isinstance(one, FoundModel)]
     taken = Counter(one.label for one in models)
     models = [
         # A file `a.safetensors` beside a folder `a`: the file keeps its suffix.
@@ -72,23 +72,23 @@ class _Walk:
         self.entered: set[Path] = set()
         self.entries = 0
 
-    def models(self, folder: Path, depth: int) -> Iterator[Found | LeftOut]:
+    def models(self, folder: Path, depth: int) -> Iterator[FoundModel | LeftOut]:
         """The models and the foreign weights in `folder` and below."""
         files, folders = self.listed(folder)
         weights = [name for name in files if name.endswith(SUFFIX)]
         if _is_model(files, weights, at_root=depth == 0):
-            yield Found(folder, self.label(folder))
+            yield FoundModel(folder, self.label(folder))
         else:
-            yield from (Found(folder / name, self.label(folder / name.removesuffix(SUFFIX))) for name in weights)
+            yield from (FoundModel(folder / name, self.label(folder / name.removesuffix(SUFFIX))) for name in weights)
             yield from self.foreign(folder, files, at_root=depth == 0)
-        # Below a model folder lie its own earlier checkpoints; only the folder that was asked for is searched for them.
+        # Below a model folder lie its own earlier checkpoints; only the folder that the user named is searched.
         if depth == 0 or not _is_model(files, weights, at_root=False):
             for name in folders:
                 yield from self.below(folder / name, depth + 1)
         else:
             yield from self.nested(folder, folders)
 
-    def below(self, folder: Path, depth: int) -> Iterator[Found | LeftOut]:
+    def below(self, folder: Path, depth: int) -> Iterator[FoundModel | LeftOut]:
         """What lies in a sub-folder, unless it is too deep, was entered before, or may not be read."""
         real = folder.resolve()
         if real in self.entered:
@@ -102,19 +102,19 @@ class _Walk:
         except OSError as error:
             yield LeftOut(self.label(folder), f"the folder cannot be listed: {error.strerror or error}")
 
-    def foreign(self, folder: Path, files: list[str], *, at_root: bool) -> Iterator[Found | LeftOut]:
+    def foreign(self, folder: Path, files: list[str], *, at_root: bool) -> Iterator[FoundModel | LeftOut]:
         """Weights in formats that are not read, or are by request; what trainers save to go on training is none."""
         weights = [name for name in files if foreign_reason(name) and not STATE.match(name)]
         own = [name for name in weights if self.pickled and name.endswith(PICKLED)]
         index = [name for name in files if self.pickled and name.endswith(PICKLED_INDEX)]
         whole = index or (own if len(own) == 1 and (not at_root or not CARDS.isdisjoint(files)) else [])
         if whole:
-            yield Found(folder, self.label(folder), whole[0], pickled=True)
+            yield FoundModel(folder, self.label(folder), whole[0], pickled=True)
         for name in weights:
             if name not in own:
                 yield LeftOut(self.label(folder / name), foreign_reason(name) or "")
             elif not whole:
-                yield Found(folder / name, self.label((folder / name).with_suffix("")), pickled=True)
+                yield FoundModel(folder / name, self.label((folder / name).with_suffix("")), pickled=True)
 
     def nested(self, folder: Path, folders: list[str]) -> Iterator[LeftOut]:
         """Models inside a model."""
@@ -135,14 +135,14 @@ class _Walk:
         return [path.name for path in paths if path.is_file()], [path.name for path in paths if path.is_dir()]
 
     def label(self, path: Path) -> str:
-        """A path as it is shown: relative to the folder that was asked for."""
+        """A path as it is shown: relative to the folder that the user named."""
         return self.root.name if path == self.root else path.relative_to(self.root).as_posix()
 
 
 def _is_model(files: list[str], weights: list[str], *, at_root: bool) -> bool:
     """Whether the safetensors of a folder make up one model.
 
-    In the folder that was asked for, that takes more than a usual name among others: a card, an index or shards.
+    In the folder that the user named, that takes more than a usual name among others: a card, an index or shards.
     """
     if any(name.endswith(INDEX) for name in files) or (weights and all(map(is_numbered, weights))):
         return True

@@ -1,4 +1,4 @@
-"""What a place offers before anything is opened: models by label, their attributes, and what is left out at once."""
+"""Lists the models at a place before any is opened: labels, attributes, and what is left out at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uws_core.errors import CollectionError, OutsideRoot
 from uws_core.nouns.hub import HubListing, HubQuery, hub_ref, str_ref
 from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.sources.discovery import CARDS, models_in
-from uws_core.sources.model_table import NAME, Table, read_table
+from uws_core.sources.model_table import NAME, ModelTable, read_table
 
 Place = str | Path | ModelRef
 Roots = tuple[Path, ...] | None
@@ -21,12 +21,12 @@ Roots = tuple[Path, ...] | None
 class Listing:
     """Models to open, by label; a reference without a commit takes the content's as it is now.
 
-    `saved` is the fingerprint of a collection that was saved: its table is the whole truth, also about the Hub.
+    `saved` is the fingerprint of a collection that was saved: its table is used as it is, without the Hub's.
     """
 
     name: str
     models: Mapping[str, ModelRef]
-    table: Table = field(default_factory=Table)
+    table: ModelTable = field(default_factory=ModelTable)
     base: ModelRef | None = None
     left_out: tuple[LeftOut, ...] = ()
     saved: str | None = None
@@ -45,12 +45,12 @@ def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Li
         inside(folder / NAME, roots)
         table = read_table(folder)
     except OutsideRoot as error:
-        table = Table(left_out=(LeftOut(NAME, f"not used: {error}"),))
+        table = ModelTable(left_out=(LeftOut(NAME, f"not used: {error}"),))
     return Listing(folder.name, models, table, left_out=left_out)
 
 
 def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models") -> Listing:
-    """Models named one by one; each is called by the end of its path that tells it from the others.
+    """Models named one by one; each label is the shortest end of its path that no other has.
 
     Raises:
         OutsideRoot: one lies outside `roots`.
@@ -63,7 +63,7 @@ def listed(places: Sequence[Place], roots: Roots = None, *, name: str = "models"
         if ref in refs:
             twice.append(LeftOut(str(place), "it was named twice; the first is used"))
         refs.setdefault(ref)
-    return Listing(name, dict(zip(_told_apart(list(refs)), refs, strict=True)), left_out=tuple(twice))
+    return Listing(name, dict(zip(_unique_labels(list(refs)), refs, strict=True)), left_out=tuple(twice))
 
 
 def queried(query: HubQuery) -> Listing:
@@ -75,12 +75,12 @@ def queried(query: HubQuery) -> Listing:
     from uws_core.sources.hub import hub
 
     listing = hub.find(query)
-    asked = listed([model.ref for model in listing.models], name=str(query))
-    return Listing(asked.name, asked.models, left_out=not_listed(listing))
+    named = listed([model.ref for model in listing.models], name=str(query))
+    return Listing(named.name, named.models, left_out=not_listed(listing))
 
 
 def not_listed(listing: HubListing) -> tuple[LeftOut, ...]:
-    """What a query asks for and its list does not hold: names that cannot be looked up, and more than the limit."""
+    """Models that match a query and are not in its list: names that cannot be looked up, and those past the limit."""
     query = listing.query
     cut = LeftOut(str(query), f"more models pass the query than its limit of {query.limit}; raise it to have them")
     return (*listing.left_out, *([cut] if listing.more else []))
@@ -142,7 +142,7 @@ def _on_hub(text: str) -> ModelRef | None:
         return None
 
 
-def _told_apart(refs: Sequence[ModelRef]) -> list[str]:
+def _unique_labels(refs: Sequence[ModelRef]) -> list[str]:
     """The shortest ends of the paths that are all different, without the suffix; revisions of one model by revision."""
     times = Counter((ref.repo, ref.part) for ref in refs)
     paths = [_path(ref, with_commit=times[ref.repo, ref.part] > 1) for ref in refs]

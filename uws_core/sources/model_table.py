@@ -23,7 +23,7 @@ _TRUTH: Final = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
-class Table:
+class ModelTable:
     """Attributes by model, in the order of the file, and what of the file was not used."""
 
     columns: tuple[str, ...] = ()
@@ -31,11 +31,11 @@ class Table:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def read_table(folder: Path) -> Table:
-    """The attributes in `folder/models.csv`; empty when there is none. A damaged file is said, not raised."""
+def read_table(folder: Path) -> ModelTable:
+    """The attributes in `folder/models.csv`; empty when there is none. A damaged file becomes a note, not an error."""
     path = folder / NAME
     if not path.is_file():
-        return Table()
+        return ModelTable()
     try:
         if path.stat().st_size > LONGEST:
             return _unused(f"it is larger than {LONGEST:,} bytes")
@@ -44,7 +44,7 @@ def read_table(folder: Path) -> Table:
         return _unused(f"it cannot be read as UTF-8 text with commas: {error}")
 
 
-def parse_table(text: str) -> Table:
+def parse_table(text: str) -> ModelTable:
     """The attributes written in `text`: a column of whole numbers, numbers, true and false, or texts; empty is None.
 
     Raises:
@@ -61,11 +61,11 @@ def parse_table(text: str) -> Table:
         return _unused("a column has no name, or two have the same")
     keys, cells, left_out = _rows(body, len(names))
     typed = [_typed([row[i] for row in cells]) for i in range(len(names))]
-    return Table(names, {key: tuple(column[i] for column in typed) for i, key in enumerate(keys)}, left_out)
+    return ModelTable(names, {key: tuple(column[i] for column in typed) for i, key in enumerate(keys)}, left_out)
 
 
 def matched(
-    table: Table, names: Sequence[Sequence[str]], *, known: Sequence[str] = ()
+    table: ModelTable, names: Sequence[Sequence[str]], *, known: Sequence[str] = ()
 ) -> tuple[dict[str, tuple[Value, ...]], tuple[LeftOut, ...]]:
     """The columns for models that may each be called by several `names`, and the rows that are of no model.
 
@@ -84,15 +84,15 @@ def _rows(body: list[list[str]], width: int) -> tuple[list[str], list[list[str]]
     keys: list[str] = []
     cells: list[list[str]] = []
     left_out: list[LeftOut] = []
-    seen: set[str] = set()
+    known: set[str] = set()
     for line in body:
         key, rest = line[0], line[1:]
-        if key in seen:
+        if key in known:
             left_out.append(LeftOut(f"{NAME}: {key}", "a second row for this model; the first is used"))
             continue
         if any(rest[width:]):
             left_out.append(LeftOut(f"{NAME}: {key}", f"cells beyond the {width} named columns are not used"))
-        seen.add(key)
+        known.add(key)
         keys.append(key)
         cells.append((rest + [""] * width)[:width])
     return keys, cells, tuple(left_out)
@@ -110,5 +110,5 @@ def _typed(cells: list[str]) -> list[Value]:
     return [cell or None for cell in cells]
 
 
-def _unused(reason: str) -> Table:
-    return Table(left_out=(LeftOut(NAME, f"not used: {reason}"),))
+def _unused(reason: str) -> ModelTable:
+    return ModelTable(left_out=(LeftOut(NAME, f"not used: {reason}"),))

@@ -28,7 +28,7 @@ FORMATS: Final[Mapping[str, Callable[[ModelRef, Tensors], Source]]] = {
 }
 # Headers are small reads that wait more than they work.
 _OPENERS: Final = 8
-# Of one file: each is a model, and a table of models is looked through by people.
+# Adapters read from one file: each is a model, and people look through the table of models.
 MOST_ADAPTERS: Final = 1000
 # A pass opens every model once a layer, so opened models and the layouts they share are cached.
 _source_cache: Final = SourceCache()
@@ -166,7 +166,7 @@ def _layout(given: ModelRef, ref: ModelRef, source: Source | SourceError, dialec
         return Opened(ref, problem=str(source))
     if dialect is not None and dialect not in source.dialects:
         dialects = ", ".join(source.dialects) or "no adapter"
-        return Opened(ref, problem=f"its dialect is {dialects}, {dialect} was asked for")
+        return Opened(ref, problem=f"its dialect is {dialects}, only {dialect} was requested")
     left_out, attributes = source.left_out, dict[str, Value]()
     if on_hub(ref):
         from uws_core.sources.hub import hub
@@ -191,7 +191,7 @@ def _open_on_hub(ref: ModelRef) -> Source:
 
 
 def _source_of(ref: ModelRef, tensors: Tensors) -> Source:
-    """The tensors as layers, with the layout of a model that was opened before where they lie as its do."""
+    """The tensors as layers, sharing the layout of a model that was opened before where it is the same."""
     # The layout of one of several adapters is a small part of its file's.
     known = None if ref.adapter else _layout_cache.alike(ref, tensors)
     if known is not None:

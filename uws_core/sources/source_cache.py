@@ -1,6 +1,6 @@
 """Cache of opened models; an entry is valid until its files change.
 
-Models of one architecture have one layout, which is understood and kept once: 10,000 checkpoints of 300 tensors take
+Models of one architecture have one layout, which is analysed and stored once: 10,000 checkpoints of 300 tensors take
 40 MB together, not 2 GB.
 """
 
@@ -22,7 +22,7 @@ from uws_core.sources.files.tensors import CONFIG, Tensors
 from uws_core.sources.formats.adapter import Adapter
 from uws_core.sources.formats.checkpoint import Checkpoint
 
-# The bytes all kept models may take; what one was measured at, and what one tensor of a layout of its own adds.
+# The bytes that all cached models may take; the measured bytes of one model, and of one tensor in a layout of its own.
 MOST_BYTES: Final = 256 * 2**20
 MODEL_BYTES: Final = 4_000
 TENSOR_BYTES: Final = 700
@@ -81,7 +81,7 @@ class SourceCache:
 
 
 class LayoutCache:
-    """What was understood of a layout, to be shared by every model that has it."""
+    """Analysed layouts, each shared by every model that has it."""
 
     def __init__(self, most: int = _LAYOUTS) -> None:
         self._most = most
@@ -89,12 +89,12 @@ class LayoutCache:
         self._lock = threading.Lock()
 
     def alike(self, ref: ModelRef, tensors: Tensors) -> Source | None:
-        """A model whose tensors lie as those of one that was opened before, or None."""
+        """A model with the layout of one that was opened before, or None."""
         if type(tensors) is not Tensors:
             return None
         key, notes = _key(ref, tensors)
         with self._lock:
-            # The notes in a file say something of adapters only.
+            # The header's metadata matters for adapters only.
             known = next((each for each in ((key, ()), (key, notes)) if each in self._sources), None)
             if known is None:
                 return None
@@ -128,7 +128,7 @@ def is_unchanged(source: Source) -> bool:
 def file_stamps(ref: ModelRef, tensors: Tensors, *, started_ns: int) -> tuple[FileStamp, ...]:
     """The stamps of all files and folders that decide what a model on this machine is; none if one is too young.
 
-    `started_ns` is the time when opening began: what changed since may have been seen in part.
+    `started_ns` is the time when opening began: what changed since may have been read in part.
     """
     stamps = tuple(map(_stamp, _deciding_paths(Path(ref.repo), ref.file, tensors)))
     newest = max((max(stamp[3:]) for stamp in stamps), default=started_ns)
@@ -136,7 +136,7 @@ def file_stamps(ref: ModelRef, tensors: Tensors, *, started_ns: int) -> tuple[Fi
 
 
 class _Homes(Mapping[str, Blob]):
-    """The file of each tensor, told by a table that models of one layout share."""
+    """The file of each tensor, by a table that models of one layout share."""
 
     __slots__ = ("_blobs", "places")
 
@@ -161,7 +161,7 @@ def _made_like(known: Source, ref: ModelRef, tensors: Tensors) -> Source:
     for name in ("spans", "config", "left_out"):
         object.__setattr__(own, name, getattr(layout, name))
     object.__setattr__(own, "homes", _Homes(homes.places, tensors.blobs))
-    # A place may keep more of its files than stands here; what was worked out from them is not copied.
+    # Values cached from the names of the other tensors are not valid here.
     for worked_out in ("by_adapter", "_of_none"):
         own.__dict__.pop(worked_out, None)
     made = copy(known)
@@ -177,7 +177,7 @@ def _files(tensors: Tensors) -> dict[str, int]:
 
 
 def _key(ref: ModelRef, tensors: Tensors) -> tuple[object, object]:
-    """What a layout is told by: spans, their files, what stands beside, the adapter that is named; and the notes."""
+    """The key of a layout (spans, their files, configuration, notes, the named adapter), and the header's metadata."""
     files = () if len(tensors.blobs) == 1 else tuple(_files(tensors).values())
     key = (tuple(tensors.spans.values()), files, tensors.config, tensors.left_out, ref.adapter)
     return key, tuple(tensors.metadata.items())
@@ -191,7 +191,7 @@ def _size(source: Source) -> int:
 def _deciding_paths(path: Path, part: str, tensors: Tensors) -> list[str]:
     files = [str(blob.path) for blob in tensors.blobs if isinstance(blob, FileBlob)]
     if not path.is_dir():
-        # Whose a configuration is depends on which files lie beside it.
+        # The owner of a configuration depends on the files beside it.
         beside = path.with_name(CONFIG)
         return [*files, str(beside), *([str(path.parent)] if beside.exists() else [])]
     inner = path / part if (path / part).is_dir() else (path / part).parent

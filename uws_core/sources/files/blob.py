@@ -1,4 +1,4 @@
-"""The bytes of one file by range, wherever the file lies: all that a disk and a network need to offer.
+"""The bytes of one file by range: the one interface of a disk and of a network.
 
 Everything above (headers, shards, adapters) reads through a `Blob`, so a folder and a Hub repository share one reader.
 """

@@ -1,4 +1,4 @@
-"""Memory for slabs, lent to one layer after the other: to have it from the system anew costs as much as reading.
+"""Reuses the memory of slabs from layer to layer: allocating it anew costs as much as reading.
 
 What is given back stays some seconds for the next layer of a scan, and then goes to the system.
 """
@@ -28,7 +28,7 @@ _Bytes = NDArray[np.uint8]
 
 
 class Buffers:
-    """Memory that was given back last; what the next one cannot use goes before more is asked for."""
+    """The buffers that were returned last; those of another size are freed before new ones are allocated."""
 
     def __init__(self, idle_seconds: float = _IDLE_SECONDS) -> None:
         self._idle = idle_seconds
@@ -39,7 +39,7 @@ class Buffers:
 
     @property
     def free_bytes(self) -> int:
-        """The bytes that are kept and nobody has."""
+        """The bytes that are held and not in use."""
         with self._lock:
             return sum(one.nbytes for one in self._free)
 
@@ -52,7 +52,7 @@ class Buffers:
             return
         held = self._taken(count, -(-size // _ROUND) * _ROUND)
         yield [torch.from_numpy(one[:size]).view(dtype).view(shape) for one in held]
-        # Not after an error: who was interrupted may have left a thread that still writes there.
+        # Not after an error: an interrupted pass may have left a thread that still writes there.
         self._give_back(held)
 
     def _taken(self, count: int, size: int) -> list[_Bytes]:

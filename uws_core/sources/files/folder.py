@@ -51,9 +51,9 @@ def tensors_at(path: Path, part: str = "") -> Tensors:
         _check_inside(path, tensors)
     elif path.is_file() and CONFIG not in files and path.with_name(CONFIG).is_file() and takes_config(tensors.spans):
         count = sum(is_weights(file) for file in path.parent.iterdir())
-        reason = f"not used: {count} weights files lie beside it and it does not say whose it is"
+        reason = f"not used: {count} weights files lie beside it and it does not name the file it belongs to"
         tensors = replace(tensors, left_out=(LeftOut(CONFIG, f"{reason}; give each a folder of its own"),))
-    # Opened before while the files stand: what was understood of these tensors since is shared.
+    # The same object while the files are unchanged, so that what was derived from it is shared.
     key = (stamps(tensors), tensors.config, tensors.left_out)
     if not is_settled(key[0]):
         return tensors

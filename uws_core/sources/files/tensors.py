@@ -1,4 +1,4 @@
-"""The named tensors of one model, over one file or many, wherever the files lie."""
+"""The named tensors of one model in one file or many, on a disk or on the Hub."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Tensors:
     # The notes in the files' headers, and the adapter configuration that lies beside them; empty when there is none.
     metadata: Mapping[str, str] = field(default_factory=dict)
     config: bytes = b""
-    # What lies beside these tensors and is not read.
+    # Files beside these tensors that are not read.
     left_out: tuple[LeftOut, ...] = ()
 
     @cached_property
@@ -57,7 +57,7 @@ class Tensors:
         """One adapter's tensors with those that name none. Price: its own, after the first."""
         names = (*self.by_adapter[adapter], *self._of_none)
         own = copy(self)
-        # Copied, not made anew, since a place may keep more of its files than stands here.
+        # A copy, since subclasses have more fields.
         for known in ("by_adapter", "_of_none"):
             own.__dict__.pop(known, None)
         object.__setattr__(own, "spans", MappingProxyType({name: self.spans[name] for name in names}))
@@ -187,9 +187,9 @@ def _config(files: Mapping[str, Blob], folder: str, weights: Sequence[str], name
 
 
 def takes_config(names: Iterable[str]) -> bool:
-    """Whether tensors of these names are an adapter's whose scale stands in the configuration that PEFT writes.
+    """Whether tensors of these names belong to an adapter whose scale is in the configuration that PEFT writes.
 
-    kohya's trainer and ComfyUI keep it in the file, and their names mean something else where PEFT is thought of.
+    kohya's trainer and ComfyUI write the scale into the file, and PEFT would read their names in another way.
     """
     telling = next(filter(is_telling, names), None)
     key = parsed(telling) if telling else None

@@ -1,4 +1,4 @@
-"""Requests to the Hub: the real client's session, addresses and errors, under one policy of patience.
+"""Requests to the Hub with the session, addresses and errors of the real client, under one retry policy.
 
 The token comes from the environment and travels in a header to the Hub alone: never in an address, a key or a log.
 """
@@ -31,13 +31,13 @@ from uws_core.sources.hub.errors import PASSING, TOKEN_VARIABLE, explained
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-# A signed address lives for an hour; asking the Hub anew after ten minutes is on the safe side.
+# A signed address is valid for an hour; it is renewed after ten minutes to be safe.
 _ADDRESS_LIVES: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to bear with a server: seconds before the tries, doubling, and the longest wait it may ask for.
+    """When to try a request again: seconds before the first retry (doubling), and the longest wait a server may demand.
 
     `tries` counts failures in a row: every byte that arrives starts the count anew.
     """
@@ -46,13 +46,13 @@ class RetryPolicy:
     first_wait: float = 1.0
     longest_wait: float = 8.0
     # The Hub counts requests in windows of five minutes.
-    longest_asked: float = 310.0
+    longest_demand: float = 310.0
     timeout: float = 10.0
 
-    def wait(self, failed: int, asked: float | None) -> float:
-        """Seconds before the next try after `failed` failures; what the server `asked` for goes first."""
-        if asked is not None:
-            return asked
+    def wait(self, failed: int, demanded: float | None) -> float:
+        """Seconds before the next try after `failed` failures; a wait that the server demanded goes first."""
+        if demanded is not None:
+            return demanded
         # Spread, so that eight readers that failed together do not come back together.
         return min(self.longest_wait, self.first_wait * 2.0 ** (failed - 1)) * random.uniform(0.75, 1.25)
 
@@ -68,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a file's bytes lie: the Hub's own address, or the signed one it redirected to, with its content's tag."""
+    """The address of a file's bytes: the Hub's own, or the signed one it redirected to, with the tag of the content."""
 
     url: str
     headers: Mapping[str, str]
@@ -85,15 +85,15 @@ class HubClient:
         *,
         endpoint: str | None = None,
         token: str | None = None,
-        patience: RetryPolicy | None = None,
+        retry: RetryPolicy | None = None,
         workers: int = 8,
     ) -> None:
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-        self.patience = patience or RetryPolicy()
+        self.retry = retry or RetryPolicy()
         self.workers = workers
         # The length of headers met so far by file name: models of one architecture have equal headers.
         self.header_sizes: dict[str, int] = {}
-        # What the Hub told of repositories at a commit, which does not change.
+        # Descriptions of repositories at a commit, which do not change.
         self.models: dict[tuple[str, str], HubModel] = {}
         # Models and layers that were fetched whole: into what, and how often room had been made there by then.
         self.fetched: dict[tuple[str, str], tuple[object, int]] = {}
@@ -128,7 +128,7 @@ class HubClient:
         """
         failed = 0
         while True:
-            asked = None
+            demanded = None
             try:
                 return call()
             except httpx2.TransportError as error:
@@ -136,23 +136,23 @@ class HubClient:
             except HfHubHTTPError as error:
                 if error.response.status_code not in PASSING:
                     raise self.explained(error, repo, revision) from None
-                problem, asked = error, seconds_asked(error.response.headers)
+                problem, demanded = error, demanded_wait(error.response.headers)
             # On purpose the client raises ValueError and OSError; an answer of another shape ends in the other two.
             except (ValueError, OSError, TypeError, LookupError) as error:
                 raise self.explained(error, repo, revision) from None
-            failed = self.patience.tries if once else failed + 1
-            self.pause(failed, problem, asked, repo=repo, revision=revision)
+            failed = self.retry.tries if once else failed + 1
+            self.pause(failed, problem, demanded, repo=repo, revision=revision)
 
-    def pause(self, failed: int, problem: Exception, asked: float | None, *, repo: str, revision: str) -> None:
-        """Waits before the next try, or raises a HubError when patience is over; nothing is chained to it."""
-        patience = self.patience
+    def pause(self, failed: int, problem: Exception, demanded: float | None, *, repo: str, revision: str) -> None:
+        """Waits before the next try, or raises a HubError when no try is left; no other error is chained to it."""
+        retry = self.retry
         # A refused connection is no hiccup: one more try, then say so.
-        tries = min(2, patience.tries) if isinstance(problem, httpx2.ConnectError) else patience.tries
+        tries = min(2, retry.tries) if isinstance(problem, httpx2.ConnectError) else retry.tries
         if failed >= tries:
             raise self.explained(problem, repo, revision) from None
-        if asked is not None and asked > patience.longest_asked:
-            raise HubError(f"the Hub asks to wait {asked:.0f} s before the next request; try again later")
-        seconds = patience.wait(failed, asked)
+        if demanded is not None and demanded > retry.longest_demand:
+            raise HubError(f"the Hub asks to wait {demanded:.0f} s before the next request; try again later")
+        seconds = retry.wait(failed, demanded)
         log.info("%s: %s, next try in %.1f s", repo, type(problem).__name__, seconds)
         time.sleep(seconds)
 
@@ -187,8 +187,8 @@ class HubClient:
             self._signed.pop(place, None)
 
 
-def seconds_asked(headers: Mapping[str, str]) -> float | None:
-    """The seconds a server asks to be left alone: its rate limit, or `Retry-After` as seconds or as a date."""
+def demanded_wait(headers: Mapping[str, str]) -> float | None:
+    """The seconds a server demands before the next request: its rate limit, or `Retry-After` (seconds or a date)."""
     limit = parse_ratelimit_headers(headers)
     if limit and limit.remaining == 0:
         return float(limit.reset_in_seconds)

@@ -1,4 +1,4 @@
-"""What the Hub's refusals mean to the person who asked, and what to do about each.
+"""Messages for the Hub's refusals: what each means and what to do about it.
 
 A message does not begin with the repository: whoever opens a model adds its name once.
 """
@@ -19,11 +19,11 @@ PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 def explained(error: Exception, *, repo: str, revision: str = "", endpoint: str, has_token: bool) -> HubError:
     """The error to raise for what the client raised: the first that fits of gated, private, missing, offline, ..."""
-    said = _said_by_client(error, repo, revision, endpoint, has_token)
-    return HubError(said or _said_by_status(error, endpoint, has_token))
+    message = _client_message(error, repo, revision, endpoint, has_token)
+    return HubError(message or _status_message(error, endpoint, has_token))
 
 
-def _said_by_client(error: Exception, repo: str, revision: str, endpoint: str, has_token: bool) -> str | None:
+def _client_message(error: Exception, repo: str, revision: str, endpoint: str, has_token: bool) -> str | None:
     """The client has a class for most refusals; a class before its parent."""
     if isinstance(error, hub.OfflineModeIsEnabled):
         return "the Hub is switched off by HF_HUB_OFFLINE; unset it to read from the Hub"
@@ -46,7 +46,7 @@ def _said_by_client(error: Exception, repo: str, revision: str, endpoint: str, h
     return None
 
 
-def _said_by_status(error: Exception, endpoint: str, has_token: bool) -> str:
+def _status_message(error: Exception, endpoint: str, has_token: bool) -> str:
     """What is left: answers that the client has no class for."""
     status = error.response.status_code if isinstance(error, hub.HfHubHTTPError) else 0
     if status == 401 and has_token:

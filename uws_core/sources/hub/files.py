@@ -1,4 +1,4 @@
-"""The files of a repository at a commit, read by ranges: from the Hub, from kept slices, or from a whole download."""
+"""The files of a repository at a commit, read by ranges: from the Hub, the range cache, or a whole download."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _LONGEST_GUESS: Final = 2**20
 
 
 class HubFiles(Mapping[str, Blob]):
-    """Every file of a model by name; nothing is asked of the Hub before a file is read."""
+    """Every file of a model by name; no request is sent before a file is read."""
 
-    def __init__(self, client: HubClient, model: HubModel, slices: RangeCache | None = None) -> None:
+    def __init__(self, client: HubClient, model: HubModel, range_cache: RangeCache | None = None) -> None:
         self._client = client
         self._model = model
-        self._slices = slices
+        self._range_cache = range_cache
         self._blobs: dict[str, Blob | None] = dict.fromkeys(model.files)
 
     def __getitem__(self, name: str) -> Blob:
@@ -51,7 +51,7 @@ class HubFiles(Mapping[str, Blob]):
         if isinstance(whole, str):
             return FileBlob(Path(whole), name)
         place = Place(model.repo, model.commit, name)
-        return HubBlob(self._client, place, slices=self._slices, restricted=not model.open_to_all)
+        return HubBlob(self._client, place, range_cache=self._range_cache, restricted=not model.open_to_all)
 
 
 class HubBlob:
@@ -62,12 +62,12 @@ class HubBlob:
     piece = 16 * 2**20
 
     def __init__(
-        self, client: HubClient, place: Place, *, slices: RangeCache | None = None, restricted: bool = False
+        self, client: HubClient, place: Place, *, range_cache: RangeCache | None = None, restricted: bool = False
     ) -> None:
         self.name = place.name
         self._client = client
         self._place = place
-        self._slices = slices
+        self._range_cache = range_cache
         self._restricted = restricted
         self._key = f"{client.endpoint} {place.repo} {place.commit} {place.name}"
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class HubBlob:
 
     @property
     def size(self) -> int:
-        """The file's bytes, told by the first answer."""
+        """The file's bytes, from the first answer."""
         return self._known().size
 
     @property
@@ -94,7 +94,7 @@ class HubBlob:
         if stop <= len(self._head):
             target[:] = self._head[start:stop]
             return target
-        missing = self._slices.fill(self._key, start, target) if self._slices else [(start, stop)]
+        missing = self._range_cache.fill(self._key, start, target) if self._range_cache else [(start, stop)]
         pieces = [(at, min(at + self.piece, end)) for first, end in missing for at in range(first, end, self.piece)]
         self._fetch_all(pieces, start, target, facts)
         return target
@@ -107,10 +107,10 @@ class HubBlob:
             try:
                 fetch(self._client, self._place, first, part, facts)
             except SourceError as error:
-                # Whoever opens a model names it in what goes wrong then; who reads it later does not.
+                # Opening adds the name of the model to an error; later reads do not, so it is added here.
                 raise type(error)(f"{self._place.repo}: {error}") from error
-            if self._slices:
-                self._slices.keep(self._key, first, part, size=facts.size)
+            if self._range_cache:
+                self._range_cache.keep(self._key, first, part, size=facts.size)
 
         if len(pieces) == 1:
             one(*pieces[0])
@@ -124,29 +124,33 @@ class HubBlob:
         """The file's size and tag; the first bytes come with them, since they are the header that is wanted next."""
         with self._lock:
             if self._facts is None:
-                # Kept bytes of a gated file are for who may read it: the Hub is asked once a process, by reading.
-                self._facts = None if self._restricted else self._from_kept()
+                # Cached bytes of a gated file are for who may read it: each process asks the Hub once, by reading.
+                self._facts = None if self._restricted else self._from_cache()
                 self._facts = self._facts or self._first()
             return self._facts
 
-    def _from_kept(self) -> Facts | None:
-        """The facts and the head from kept slices, if these hold them."""
-        size = self._slices.size(self._key) if self._slices else None
+    def _from_cache(self) -> Facts | None:
+        """The facts and the head from the range cache, if it holds them."""
+        size = self._range_cache.size(self._key) if self._range_cache else None
         if size is None:
             return None
         weights = self.name.endswith(SUFFIX)
-        prefix = self._kept(min(PREFIX, size)) if weights else None
+        prefix = self._cached_start(min(PREFIX, size)) if weights else None
         end = PREFIX + int.from_bytes(prefix, "little") if prefix else min(size, FIRST_READ)
-        head = self._kept(end) if end <= min(size, PREFIX + LONGEST) else None
+        head = self._cached_start(end) if end <= min(size, PREFIX + LONGEST) else None
         if head is None:
             return None
         self._head = head
         return Facts(size)
 
-    def _kept(self, stop: int) -> bytes | None:
-        """The first bytes, if all of them are kept."""
+    def _cached_start(self, stop: int) -> bytes | None:
+        """The first bytes, if all of them are cached."""
         target = bytearray(stop)
-        return None if self._slices is None or self._slices.fill(self._key, 0, memoryview(target)) else bytes(target)
+        return (
+            None
+            if self._range_cache is None or self._range_cache.fill(self._key, 0, memoryview(target))
+            else bytes(target)
+        )
 
     def _first(self) -> Facts:
         """One read that holds the whole header of most files, sized by the headers met before under this name."""
@@ -156,8 +160,8 @@ class HubBlob:
         if self.name.endswith(SUFFIX) and got >= PREFIX:
             end = PREFIX + int.from_bytes(head[:PREFIX], "little")
             self._client.header_sizes[self.name] = min(-(-end // _ROUND) * _ROUND, _LONGEST_GUESS)
-            # What follows the header is weights that nobody asked for.
+            # The bytes after the header are weights that were not requested.
             self._head = self._head[:end]
-        if self._slices and got:
-            self._slices.keep(self._key, 0, head[:got], size=facts.size)
+        if self._range_cache and got:
+            self._range_cache.keep(self._key, 0, head[:got], size=facts.size)
         return facts

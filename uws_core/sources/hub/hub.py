@@ -1,7 +1,7 @@
 """Models on the Hub, opened without downloading them: `owner/name@revision` becomes a commit, files become ranges.
 
 A repository is one more place that offers files: headers and indexes are read first, a few kB a model, then exactly the
-bytes of the layers that are asked for. Headers are kept in memory; what was read is kept on disk, up to `UWS_HUB_KEEP`.
+bytes of the requested layers. Headers are cached in memory, read bytes on disk, up to `UWS_HUB_KEEP`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from uws_core.sources.hub.files import HubFiles
 from uws_core.sources.hub.models import Report
 from uws_core.sources.hub.range_cache import RangeCache
 
-# How many bytes read from the Hub are kept on disk, such as 20GiB; 0 keeps none.
+# The limit of the range cache on disk, such as 20GiB; 0 switches it off.
 KEEP_VARIABLE: Final = "UWS_HUB_KEEP"
 # A layer of 4096 x 4096 in bfloat16 of 250 models.
 KEEP: Final = "8GiB"
 # A model's headers take about 150 kB once parsed.
 _OPEN_MODELS: Final = 2048
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-# Raised when what is kept of a model gets another form.
+# Raised when a cached description gets another form.
 _ABOUT: Final = 1
 # Files that every new repository has.
 _BARE: Final = frozenset({".gitattributes", ".gitignore", "README.md", "LICENSE"})
@@ -55,23 +55,23 @@ def find(query: HubQuery | str, *, report: Report | None = None) -> HubListing:
         HubError: the query asks for nothing or is no query, or the Hub cannot be reached.
     """
     try:
-        asked = HubQuery.parse(query) if isinstance(query, str) else query
+        wanted = HubQuery.parse(query) if isinstance(query, str) else query
     except ValueError as error:
         raise HubError(f"this is no query: {error}") from error
-    listing = models.find(client(), asked, report=report)
+    listing = models.find(client(), wanted, report=report)
     for model in listing.models:
         _note(client(), model)
     return listing
 
 
 def look_up(ref: ModelRef) -> HubModel:
-    """What the Hub tells of one model; a commit that was listed or looked up before takes no request.
+    """The description of one model; a commit that was listed or looked up before takes no request.
 
     Raises:
         HubError: gated, private, missing, without that revision, unreachable; the message says which.
     """
     here = client()
-    found = here.models.get((ref.repo, ref.commit)) or _kept(here, ref) or models.look_up(here, ref)
+    found = here.models.get((ref.repo, ref.commit)) or _cached_model(here, ref) or models.look_up(here, ref)
     _note(here, found)
     return replace(found, part=ref.part)
 
@@ -94,7 +94,7 @@ def files_of(ref: ModelRef) -> Mapping[str, Blob]:
     model = look_up(ref)
     if _BARE.issuperset(model.files):
         raise HubError("empty: the repository holds no files but its description")
-    return HubFiles(client(), model, slices())
+    return HubFiles(client(), model, range_cache())
 
 
 def tensors_at(ref: ModelRef) -> Tensors:
@@ -140,29 +140,29 @@ def _needed(model: HubModel) -> list[str]:
 
 
 def _note(here: HubClient, model: HubModel) -> None:
-    """Remember a model by its commit, under the name it was asked by too; a branch may move, so that is not kept.
+    """Caches a description by commit, also under the name that was requested; a branch may move, so it is not cached.
 
-    On disk only what everybody may see: whether a token still opens the others is for the Hub to say.
+    Only public models are cached on disk: for others the Hub decides whether a token is still valid.
     """
     plain = replace(model, part="")
     if (model.repo, model.commit) in here.models:
         return
     for name in filter(None, (model.repo, model.asked_as)):
         here.models[name, model.commit] = plain
-    if model.open_to_all and model.commit and (kept := slices()):
+    if model.open_to_all and model.commit and (cache := range_cache()):
         text = json.dumps(asdict(plain)).encode()
-        kept.keep(_about(here, model.repo, model.commit), 0, memoryview(text), size=len(text))
+        cache.keep(_about(here, model.repo, model.commit), 0, memoryview(text), size=len(text))
 
 
-def _kept(here: HubClient, ref: ModelRef) -> HubModel | None:
-    """What was kept of a model at a full commit, which cannot have changed; damaged is not kept."""
-    kept = slices()
+def _cached_model(here: HubClient, ref: ModelRef) -> HubModel | None:
+    """The cached description of a model at a full commit, which cannot have changed; None if absent or damaged."""
+    cache = range_cache()
     key = _about(here, ref.repo, ref.commit)
-    size = kept.size(key) if kept and _COMMIT.fullmatch(ref.commit) else None
-    if kept is None or size is None:
+    size = cache.size(key) if cache and _COMMIT.fullmatch(ref.commit) else None
+    if cache is None or size is None:
         return None
     target = bytearray(size)
-    if kept.fill(key, 0, memoryview(target)):
+    if cache.fill(key, 0, memoryview(target)):
         return None
     found = json.loads(target)
     return HubModel(**found | {"files": tuple(found["files"]), "tags": tuple(found["tags"])})
@@ -186,18 +186,18 @@ def _tensors(here: HubClient, ref: ModelRef) -> Tensors:
         raise UnsupportedFormat(f"{error}; nothing was downloaded") from error
 
 
-def slices() -> RangeCache | None:
-    """Where bytes that were read are kept, or None when none are.
+def range_cache() -> RangeCache | None:
+    """The cache of byte ranges on disk, or None when it is switched off.
 
     Raises:
         HubError: `UWS_HUB_KEEP` is no amount of bytes.
     """
-    return _slices(os.environ.get(KEEP_VARIABLE) or KEEP)
+    return _range_cache(os.environ.get(KEEP_VARIABLE) or KEEP)
 
 
 @lru_cache(maxsize=4)
-def _slices(text: str) -> RangeCache | None:
-    """A folder inside the one that the client has for what other programs keep."""
+def _range_cache(text: str) -> RangeCache | None:
+    """A folder inside the assets folder that the client has for other programs."""
     try:
         limit = bytes_from(text)
     except ValueError as error:

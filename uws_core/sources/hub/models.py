@@ -1,4 +1,4 @@
-"""What the Hub tells of a model before anything of it is read: one by name, or many by a query."""
+"""Descriptions of models on the Hub, one by name or many by a query; no weights are read."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Report = Callable[[float, str], None]
 
 # Everything a table and a reader need, so that a listed model takes no request of its own. What cards say of base,
 # license and data the Hub repeats as tags; the cards themselves are free text that the client may stumble over.
-_ASKED: Final[list[ExpandModelProperty_T]] = [
+_PROPERTIES: Final[list[ExpandModelProperty_T]] = [
     "author", "createdAt", "disabled", "downloads", "gated", "library_name", "likes", "pipeline_tag", "private", "sha",
     "siblings", "tags",
 ]  # fmt: skip
@@ -47,7 +47,7 @@ def look_up(client: HubClient, ref: ModelRef) -> HubModel:
     """
     info = client.ask(
         lambda: client.api.model_info(
-            ref.repo, revision=ref.commit or None, expand=_ASKED, timeout=client.patience.timeout
+            ref.repo, revision=ref.commit or None, expand=_PROPERTIES, timeout=client.retry.timeout
         ),
         repo=ref.repo,
         revision=ref.commit,
@@ -120,7 +120,7 @@ def _walk(client: HubClient, query: HubQuery, glob: str) -> Iterator[HubModel]:
         pipeline_tag=query.task or None,
         gated={"no": False, "only": True}.get(query.gated),
         sort=_SORTS[query.sort],
-        expand=_ASKED,
+        expand=_PROPERTIES,
     )
     only = replace(query, globs=(glob,) if glob else ())
     for info in islice(infos, LONGEST_WALK):
@@ -141,13 +141,13 @@ def _reach(client: HubClient) -> None:
 
     def ask() -> None:
         url = f"{client.endpoint}/api/models?limit=1&expand=sha"
-        hf_raise_for_status(get_session().get(url, headers=client.headers(), timeout=client.patience.timeout))
+        hf_raise_for_status(get_session().get(url, headers=client.headers(), timeout=client.retry.timeout))
 
     client.ask(ask)
 
 
 def _model(info: ModelInfo, asked: ModelRef | None = None) -> HubModel:
-    """What is kept of the client's answer."""
+    """The description that is used of the client's answer."""
     tags = tuple(info.tags or ())
     bases = [found for tag in tags if (found := _BASE.fullmatch(tag))]
     # The tag with the relation says more than the one without.

@@ -1,4 +1,4 @@
-"""A layer of every model on the Hub, fetched at once: passes read in order, often twice, and networks dislike it."""
+"""Prefetches a layer of every Hub model in parallel; passes would otherwise send many small requests."""
 
 from __future__ import annotations
 
@@ -17,31 +17,29 @@ Report = Callable[[float, str], None]
 # One read: long enough to hide a round trip, short enough that eight of them are little memory.
 _PIECE: Final = 8 * 2**20
 _READERS: Final = 8
-# Bytes that nobody asked for and that still take less time than another request: 2 ms of a 60 Mbit/s line.
+# Unneeded bytes that take less time than another request: 2 ms of a 60 Mbit/s line.
 _GAP: Final = 16 * 2**10
 
 
 def prefetch_layers(
     sources: Sequence[Source], layers: Sequence[LayerKey], *, rows: Rows = None, report: Report | None = None
 ) -> int:
-    """Reads layers, or some rows of each, of all models on the Hub into the kept slices; returns the bytes of them.
+    """Reads layers, or some rows of each, of all models on the Hub into the range cache; returns their bytes.
 
     Neighbours in a file come with one request. Nothing is done, and 0 returned, where no model is on the Hub, none of
-    their bytes are kept, or they are more than half of what is kept: then every read goes to the Hub by itself.
+    there is no range cache, or they would take more than half of it: then every read goes to the Hub by itself.
 
     Raises:
         SourceError: a model cannot be read; the first one met is named.
     """
     far = [(source, layer) for layer in layers for source in _far(sources, layer)]
-    slices = _slices() if far else None
-    wholes = _together(
-        extent for source, layer in far for extent in source.extents(layer.name, rows) if extent.blob.far
-    )
+    cache = _range_cache() if far else None
+    wholes = _joined(extent for source, layer in far for extent in source.extents(layer.name, rows) if extent.blob.far)
     total = sum(whole.nbytes for whole in wholes)
-    if slices is None or total > slices.limit // 2:
+    if cache is None or total > cache.limit // 2:
         return 0
     what = layers[0].short if len(layers) == 1 else f"{layers[0].short} to {layers[-1].short}"
-    reads = [part for whole in wholes for part in _pieces(whole, slices.most)]
+    reads = [part for whole in wholes for part in _pieces(whole, cache.most)]
     with ThreadPoolExecutor(_READERS, thread_name_prefix="uws-ahead") as pool:
         running = [pool.submit(_fetch, part) for part in reads]
         try:
@@ -53,12 +51,12 @@ def prefetch_layers(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     if rows is None:
-        _near().update(((str(source.ref), layer.name), (slices, slices.cleared)) for source, layer in far)
+        _fetched().update(((str(source.ref), layer.name), (cache, cache.cleared)) for source, layer in far)
     return total
 
 
 def far_bytes(sources: Sequence[Source], layer: LayerKey) -> int:
-    """The bytes of a layer that the Hub must still send: not those that this process has fetched and keeps."""
+    """The bytes of a layer that the Hub must still send; those in the range cache of this process do not count."""
     far = (extent for source in _far(sources, layer) for extent in source.extents(layer.name) if extent.blob.far)
     return sum(extent.nbytes for extent in far)
 
@@ -66,28 +64,28 @@ def far_bytes(sources: Sequence[Source], layer: LayerKey) -> int:
 def _far(sources: Sequence[Source], layer: LayerKey) -> list[Source]:
     """The models on the Hub whose layer was not fetched by this process, or may have had to make room since."""
     far = [source for source in sources if on_hub(source.ref) and source.find(layer.name)]
-    slices = _slices() if far else None
-    if slices is None:
+    cache = _range_cache() if far else None
+    if cache is None:
         return far
-    here, near = (slices, slices.cleared), _near()
-    return [source for source in far if near.get((str(source.ref), layer.name)) != here]
+    here, fetched = (cache, cache.cleared), _fetched()
+    return [source for source in far if fetched.get((str(source.ref), layer.name)) != here]
 
 
-def _near() -> dict[tuple[str, str], tuple[object, int]]:
+def _fetched() -> dict[tuple[str, str], tuple[object, int]]:
     """The models and layers that this process fetched whole: where to, and how often room had been made there."""
     from uws_core.sources.hub import hub
 
     return hub.client().fetched
 
 
-def _slices() -> RangeCache | None:
+def _range_cache() -> RangeCache | None:
     from uws_core.sources.hub import hub
 
-    return hub.slices()
+    return hub.range_cache()
 
 
-def _together(extents: Iterable[Extent]) -> list[Extent]:
-    """The extents with those of one file joined that lie next to each other, or nearly; what lies between comes too."""
+def _joined(extents: Iterable[Extent]) -> list[Extent]:
+    """The extents, with neighbours in one file joined when the gap between them is small."""
     joined = list[Extent]()
     by_file = dict[Blob, list[Extent]]()
     for extent in sorted(extents, key=lambda one: one.start):
@@ -104,7 +102,7 @@ def _together(extents: Iterable[Extent]) -> list[Extent]:
 
 
 def _fetch(part: Extent) -> None:
-    """Reads bytes to be kept; a result that held them would stay in memory until all are read."""
+    """Reads bytes into the range cache; returning them would hold all of them in memory."""
     part.blob.read(part.start, part.stop)
 
 

@@ -1,4 +1,4 @@
-"""Bytes that were read from the Hub, kept on this machine's disk so that they are read once: bytes only, bounded.
+"""A bounded cache on disk of byte ranges that were read from the Hub, so that each is downloaded once.
 
 A file that was read in part is a folder; every slice of it is a file whose name says where it lies and what its check
 sum is. Slices appear by rename and are only ever added or removed whole, so threads and processes may share a folder,
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _SLICE = re.compile(r"(\d+)-(\d+)-([0-9a-f]{8})")
 _SIZE = "size-"
 # Room is made down to this share of the limit, so that it is not made for every slice.
-_KEPT: Final = 0.9
+_TARGET_SHARE: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RangeCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
-        # A longer slice is not kept.
+        # A longer slice is not stored.
         self.most = limit // 4
         self._lock = threading.Lock()
         self._total: int | None = None
@@ -64,7 +64,7 @@ class RangeCache:
         return None
 
     def fill(self, key: str, start: int, target: memoryview) -> list[tuple[int, int]]:
-        """Writes what is kept of the bytes from `start` on into `target`; returns the ranges that are missing."""
+        """Writes the cached bytes from `start` on into `target`; returns the ranges that are missing."""
         missing: list[tuple[int, int]] = []
         at, stop = start, start + len(target)
         for part in self._slices(key):
@@ -79,7 +79,7 @@ class RangeCache:
         return [*missing, (at, stop)] if at < stop else missing
 
     def keep(self, key: str, start: int, data: memoryview, *, size: int) -> None:
-        """Keeps bytes from `start` on of a file of `size` bytes. A full or read-only disk is logged and kept out of."""
+        """Stores bytes from `start` on of a file of `size` bytes. A full or read-only disk is logged and ignored."""
         if len(data) > self.most:
             return
         home = self._home(key)
@@ -126,7 +126,7 @@ class RangeCache:
                 self.cleared += self._total > self.limit
                 self._sound = set()
                 for _, size, path in found if self._total > self.limit else []:
-                    if self._total <= self.limit * _KEPT:
+                    if self._total <= self.limit * _TARGET_SHARE:
                         break
                     path.unlink(missing_ok=True)
                     self._total -= size
@@ -138,8 +138,8 @@ class RangeCache:
         for path in self.folder.glob("*/*"):
             with suppress(OSError):
                 if not path.name.startswith(_SIZE):
-                    seen = path.stat()
-                    yield seen.st_mtime, seen.st_size, path
+                    entry = path.stat()
+                    yield entry.st_mtime, entry.st_size, path
 
     def _slices(self, key: str) -> list[_Slice]:
         """The slices of a file in the order of their bytes."""

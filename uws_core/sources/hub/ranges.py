@@ -1,4 +1,4 @@
-"""Ranges of bytes from the Hub: asked for again from where they broke off, and checked against what was promised."""
+"""Reads byte ranges from the Hub, resumes where a connection broke, and checks them against the headers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError
 
 from uws_core.errors import UnreadableFile
-from uws_core.sources.hub.client import Address, HubClient, Place, seconds_asked
+from uws_core.sources.hub.client import Address, HubClient, Place, demanded_wait
 from uws_core.sources.hub.errors import PASSING
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the answers told of a file: its size, and the Hub's tag of its content."""
+    """What the answers headers_of_hub of a file: its size, and the Hub's tag of its content."""
 
     size: int
     tag: str = ""
@@ -26,9 +26,9 @@ class Facts:
 class _Passing(Exception):
     """The server failed in a way that passes; `asked` is the wait it wants."""
 
-    def __init__(self, response: httpx2.Response, asked: float | None) -> None:
+    def __init__(self, response: httpx2.Response, demanded: float | None) -> None:
         self.error = HfHubHTTPError(f"status {response.status_code}", response=response)
-        self.asked = asked
+        self.demanded = demanded
 
 
 def fetch(
@@ -42,7 +42,7 @@ def fetch(
     """
     got, failed = 0, 0
     while True:
-        before, asked = got, None
+        before, demanded = got, None
         problem: Exception = httpx2.RemoteProtocolError("the answer ended early")
         try:
             with _answer(client, place, start + got, start + len(target), known) as (known, chunks):
@@ -50,7 +50,7 @@ def fetch(
                     target[got : got + len(chunk)] = chunk
                     got += len(chunk)
         except _Passing as passing:
-            problem, asked = passing.error, passing.asked
+            problem, demanded = passing.error, passing.demanded
         except httpx2.TransportError as error:
             problem = error
         except (HfHubHTTPError, OSError) as error:
@@ -58,7 +58,7 @@ def fetch(
         if known is not None and got >= min(len(target), known.size - start):
             return got, known
         failed = 1 if got > before else failed + 1
-        client.pause(failed, problem, asked, repo=place.repo, revision=place.commit)
+        client.pause(failed, problem, demanded, repo=place.repo, revision=place.commit)
 
 
 @contextmanager
@@ -69,9 +69,9 @@ def _answer(
     address = client.address(place)
     # Counted in the file's own bytes: a compressed answer would have other offsets.
     headers = {**address.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    with get_session().stream("GET", address.url, headers=headers, timeout=client.patience.timeout) as response:
+    with get_session().stream("GET", address.url, headers=headers, timeout=client.retry.timeout) as response:
         if response.status_code in PASSING:
-            raise _Passing(response, seconds_asked(response.headers))
+            raise _Passing(response, demanded_wait(response.headers))
         if response.status_code >= 400 and address.signed:
             # The signed address has expired: the next try asks the Hub for another.
             client.forget(place)
@@ -88,11 +88,11 @@ def _facts(
     place: Place, address: Address, response: httpx2.Response, start: int, stop: int, known: Facts | None
 ) -> Facts:
     """The facts of an answer that is what was asked for: bytes from `start` on of the file at this commit."""
-    told = response.history[0].headers if response.history else response.headers
-    commit = told.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, place.commit)
+    headers_of_hub = response.history[0].headers if response.history else response.headers
+    commit = headers_of_hub.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, place.commit)
     if commit != place.commit:
         raise UnreadableFile(f"{place.name}: asked for commit {place.commit[:12]}, the Hub answered with {commit[:12]}")
-    tag = told.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or told.get("ETag") or ""
+    tag = headers_of_hub.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or headers_of_hub.get("ETag") or ""
     size = _size(place, response, start, stop)
     # A signed address has tags of its own, to be compared with its own only.
     before = address.tag if address.signed else known.tag if known else ""
@@ -102,17 +102,17 @@ def _facts(
 
 
 def _size(place: Place, response: httpx2.Response, start: int, stop: int) -> int:
-    """The whole file's size as told by an answer that is exactly the range that was asked for.
+    """The whole file's size as content_range by an answer that is exactly the range that was asked for.
 
     Raises:
         UnreadableFile: it is not.
     """
-    told = response.headers.get("Content-Range", "")
+    content_range = response.headers.get("Content-Range", "")
     length = response.headers.get("Content-Length", "")
     if response.status_code == 200 and start == 0 and length.isdigit():
         # A server without ranges: the beginning of the file is still what was asked for.
         return int(length)
-    unit, _, total = told.removeprefix("bytes ").partition("/")
+    unit, _, total = content_range.removeprefix("bytes ").partition("/")
     if response.status_code == 416 and total.isdigit() and int(total) <= start:
         return int(total)
     if response.status_code != 206 or response.headers.get("Content-Encoding", "identity") != "identity":
@@ -120,7 +120,9 @@ def _size(place: Place, response: httpx2.Response, start: int, stop: int) -> int
             f"{place.name}: the server ignores byte ranges, so one layer would move the whole file; download it instead"
         )
     if not total.isdigit() or unit != f"{start}-{min(stop, int(total)) - 1}":
-        raise UnreadableFile(f"{place.name}: asked for bytes {start}-{stop - 1}, the answer is {told or 'no range'!r}")
+        raise UnreadableFile(
+            f"{place.name}: asked for bytes {start}-{stop - 1}, the answer is {content_range or 'no range'!r}"
+        )
     return int(total)
 
 

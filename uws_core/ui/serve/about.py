@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from uws_core import export
-from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import StoreError, UwsError
 from uws_core.jobs import JobState
 from uws_core.nouns.sizes import bytes_text
+from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
 from uws_core.ui import folders
 from uws_core.ui.serve import grams
@@ -56,14 +56,14 @@ def storage() -> dict[str, str]:
 
 def hub() -> dict[str, str]:
     """Which Hub is read, as whom, and what of it is kept; the token itself is never shown."""
-    from uws_core.sources import hub as source
+    from uws_core.sources.hub import hub as source
 
     told = {
         "Address": source.client().endpoint,
         "Token": "set in HF_TOKEN; whoever opens this app reads with it" if source.client().token_or_no else "none",
     }
     try:
-        slices = source.slices()
+        slices = source.range_cache()
     except UwsError as error:
         return told | {"Kept bytes": str(error)}
     if slices is None:
