@@ -10,6 +10,7 @@ import numpy as np
 
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats, frozen
+from uws_core.nouns.block_grams import BlockGrams
 from uws_core.nouns.entries import EntryStats as EntryStats
 from uws_core.nouns.models import LayerKey, LeftOut
 
@@ -77,6 +78,8 @@ class Gram:
     usable: Bools = field(default_factory=lambda: np.ones(0, dtype=np.bool_))
     left_out: tuple[LeftOut, ...] = ()
     crowding: float = float("nan")
+    # Of row and column blocks, for the profile null; None on the side axes and where no pass formed them.
+    blocks: BlockGrams | None = None
 
     def __post_init__(self) -> None:
         if np.isnan(self.crowding):
@@ -169,7 +172,31 @@ class Gram:
             usable=self.usable & other.usable,
             left_out=self.left_out + other.left_out,
             crowding=self.crowding + other.crowding,
+            blocks=_block_sum(self, other),
         )
+
+    def combinations(self, center: str = "mean", *, members: Members = None) -> Floats:
+        """Returns the chosen models about `center` as combinations (s, k) of the rows of `blocks`.
+
+        Raises:
+            LayerError: no blocks, or an unknown centre.
+        """
+        if self.blocks is None:
+            raise LayerError(f"{self.layer.name}: no Grams of blocks are stored; scan the layer again")
+        rows = self.chosen(members)
+        turned = np.zeros((rows.size, self.n + self.blocks.with_base + 1))
+        turned[np.arange(rows.size), rows] = 1.0
+        if center == "mean":
+            turned[:, rows] -= 1 / rows.size
+        elif center == "zero" or (center == "base" and self.base is not None and not self.blocks.with_base):
+            # The base of adapters is the update zero.
+            turned[:, -1] = 1.0
+        elif center == "base" and self.blocks.with_base:
+            turned[:, self.n] = -1.0
+        else:
+            self._center(center)
+            turned[:, self.labels.index(center)] -= 1.0
+        return turned
 
     def chosen(self, members: Members = None) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
         """The indices of the usable ones among `members` (indices or a boolean mask; None is all), in order given.
@@ -244,6 +271,15 @@ class Gram:
         norms2[norms2 <= self.rounding(center, members=members)] = np.nan
         scale = np.sqrt(norms2)
         return np.asarray(np.clip(inner / np.outer(scale, scale), -1.0, 1.0))
+
+
+def _block_sum(left: Gram, right: Gram) -> BlockGrams | None:
+    """The blocks of both; without the base's row where one of them has none."""
+    if left.blocks is None or right.blocks is None:
+        return None
+    if left.blocks.with_base == right.blocks.with_base:
+        return left.blocks + right.blocks
+    return left.blocks.without_base() + right.blocks.without_base()
 
 
 def _bound(values: Floats) -> float:
