@@ -196,12 +196,12 @@ def _of_factors(source: Source, key: LayerKey, rank: int) -> _Svd | None:
     )
 
 
-def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_Svd | None]) -> Factors:
-    first = next((part for part in found if part is not None), None)
+def _noun(key: LayerKey, labels: tuple[str, ...], about: str, svds: Sequence[_Svd | None]) -> Factors:
+    first = next((part for part in svds if part is not None), None)
     if first is None:
-        raise UwsError(f"{key.name}: none of {len(found)} models has finite weights here")
+        raise UwsError(f"{key.name}: none of {len(svds)} models has finite weights here")
     empty = _Svd(first.left * 0, first.right * 0, first.singular * 0, 0.0, 0.0)
-    parts = [part or empty for part in found]
+    parts = [part or empty for part in svds]
     # An iterated base knows fewer values than adapters about it, whose zeros are known: all are cut to what all have.
     values = min(part.singular.numel() for part in parts)
     return Factors(
@@ -214,10 +214,10 @@ def _noun(key: LayerKey, labels: tuple[str, ...], about: str, found: Sequence[_S
         norm2=np.array([part.norm2 for part in parts]),
         residual=np.array([part.residual for part in parts]),
         complete=values == min(key.shape),
-        usable=np.array([part is not None for part in found]),
+        usable=np.array([part is not None for part in svds]),
         left_out=tuple(
             LeftOut(f"{label}, {key.short}", "weights are NaN or infinite here; not used in this layer")
-            for label, part in zip(labels, found, strict=True)
+            for label, part in zip(labels, svds, strict=True)
             if part is None
         ),
     )

@@ -119,8 +119,8 @@ class _Bench:
     def points(self, batch: list[int], others: list[int]) -> Iterator[Iterator[FunctionPoint]]:
         """The points of some models of one held-out group, model by model."""
         held, in_sample = self.rebuilt(batch, others), self.rebuilt(batch, self.usable)
-        for place, row in enumerate(batch):
-            at = {Way.HELD_OUT: _at(held, place), Way.IN_SAMPLE: _at(in_sample, place)}
+        for number, row in enumerate(batch):
+            at = {Way.HELD_OUT: _at(held, number), Way.IN_SAMPLE: _at(in_sample, number)}
             yield self.of_model(row, at)
 
     def of_model(self, row: int, rebuilt: Mapping[Way, Sequence[State]]) -> Iterator[FunctionPoint]:
@@ -174,7 +174,7 @@ class _Bench:
         return FunctionPoint(label, self.errors[label].group, way, k, weight_error, score, problem)
 
 
-def _at(layers: Mapping[str, Tensor], place: int) -> list[State]:
+def _at(layers: Mapping[str, Tensor], model: int) -> list[State]:
     """One model's layers at each k, from all layers (t, q, m, p)."""
     ks = next(iter(layers.values())).shape[1]
-    return [{name: values[place, index] for name, values in layers.items()} for index in range(ks)]
+    return [{name: values[model, index] for name, values in layers.items()} for index in range(ks)]

@@ -75,16 +75,16 @@ def on_device(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Sla
     products, copies = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     free, buffers = [torch.cuda.Event() for _ in range(2)], list[Tensor]()  # type: ignore[no-untyped-call]
     for index, slab in enumerate(slabs):
-        place, count = index % 2, slab.values.numel()
+        parity, count = index % 2, slab.values.numel()
         if len(buffers) < 2:
             buffers.append(torch.empty(count, dtype=slab.values.dtype, device=device))
             copies.wait_stream(products)
-        target = buffers[place][:count].view(slab.values.shape)
-        copies.wait_event(free[place])
+        target = buffers[parity][:count].view(slab.values.shape)
+        copies.wait_event(free[parity])
         with torch.cuda.stream(copies):
             target.copy_(slab.values, non_blocking=True)
         copied = copies.record_event()
         products.wait_event(copied)
         yield slab, target.flatten(1)
-        free[place].record(products)
+        free[parity].record(products)
         copied.synchronize()

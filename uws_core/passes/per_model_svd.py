@@ -57,9 +57,9 @@ def per_model_svds(
     with open_models([collection.refs[row] for row in picked.rows], key, report=options.report) as sources:
         usable, mean = _mean(sources, key, options)
         folds: dict[Hashable, list[int]] = {}
-        for place, row in enumerate(picked.rows):
-            if usable[place]:
-                folds.setdefault(groups[row], []).append(place)
+        for index, row in enumerate(picked.rows):
+            if usable[index]:
+                folds.setdefault(groups[row], []).append(index)
         if len(folds) < 2:
             raise NotEnoughModels(f"{key.name}: At least two groups are needed to hold one out; found {len(folds)}")
         svds: dict[int, tuple[Floats, float]] = {}
@@ -139,14 +139,14 @@ def _singular(matrix: Tensor) -> tuple[Floats, float]:
     norm2 = float(torch.linalg.vector_norm(matrix, dtype=torch.float64).square())
     if min(matrix.shape) > EXACT_SIDE:
         start = np.ones(min(matrix.shape), dtype=np.float32)
-        found = svds(matrix.float().numpy(), k=KEPT, v0=start, tol=1e-5, return_singular_vectors=False)
-        return np.sort(np.asarray(found, dtype=np.float64))[::-1], norm2
+        values = svds(matrix.float().numpy(), k=KEPT, v0=start, tol=1e-5, return_singular_vectors=False)
+        return np.sort(np.asarray(values, dtype=np.float64))[::-1], norm2
     wide = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().T
     return torch.linalg.eigvalsh(wide.T @ wide).flip(0).clamp_min(0).sqrt().numpy(), norm2
 
 
-def _noun(key: LayerKey, labels: Sequence[str], about: str, found: dict[int, tuple[Floats, float]]) -> Factors:
-    n, (m, p), size = len(labels), key.shape, next(iter(found.values()))[0].size
+def _noun(key: LayerKey, labels: Sequence[str], about: str, svds_by_index: dict[int, tuple[Floats, float]]) -> Factors:
+    n, (m, p), size = len(labels), key.shape, next(iter(svds_by_index.values()))[0].size
     nothing = (np.zeros(size), 0.0)
     return Factors(
         layer=key,
@@ -154,9 +154,9 @@ def _noun(key: LayerKey, labels: Sequence[str], about: str, found: dict[int, tup
         about=about,
         left=np.empty((n, m, 0), dtype=np.float32),
         right=np.empty((n, p, 0), dtype=np.float32),
-        singular=np.stack([found.get(place, nothing)[0] for place in range(n)]),
-        norm2=np.array([found.get(place, nothing)[1] for place in range(n)]),
+        singular=np.stack([svds_by_index.get(index, nothing)[0] for index in range(n)]),
+        norm2=np.array([svds_by_index.get(index, nothing)[1] for index in range(n)]),
         residual=np.zeros(n),
         complete=size == min(m, p),
-        usable=np.array([place in found for place in range(n)]),
+        usable=np.array([index in svds_by_index for index in range(n)]),
     )

@@ -148,7 +148,8 @@ def _zeros(sources: Sequence[Source], n: int) -> tuple[Tensor, Tensor]:
     return torch.zeros(n, count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
 
 
-def _why(expected: LayerKey, found: LayerKey | None) -> str:
-    if found is None:
+def _why(expected: LayerKey, actual: LayerKey | None) -> str:
+    if actual is None:
         return "the model does not have it"
-    return f"{expected.shape[0]} x {expected.shape[1]} was expected, the model has {found.shape[0]} x {found.shape[1]}"
+    expected_shape, shape = (f"{key.shape[0]} x {key.shape[1]}" for key in (expected, actual))
+    return f"{expected_shape} was expected, the model has {shape}"
