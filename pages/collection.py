@@ -23,7 +23,7 @@ if collection is None:
 members, layers = selection.members_in(collection), selection.layers_in(collection)
 with answer:
     page.answer(answers.answer(collection, members=members, layers=layers))
-    st.caption(catalogue().about(selection.collection))
+    st.caption(" ".join((catalogue().about(selection.collection), answers.design(collection))))
     flags.check(selection.collection, collection)
     loader.notices(collection)
 

@@ -55,7 +55,7 @@ if not seen.alike:
     st.stop()
 
 place = panels.place(query, collection)
-caption = answers.answer(seen.family, place=place, overlaps=seen.overlaps)
+caption = answers.answer(seen.family, place=place)
 with answer:
     page.answer(caption)
 with numbers:

@@ -51,7 +51,7 @@ except UwsError as error:
 
 k, clipped = rebuilt.clipped(selection.k)
 place, stored = panels.place(query, collection), panels.stored(query, collection, k)
-caption = answers.answer(rebuilt.together, k=k, place=place, by=query.group, storage=stored)
+caption = answers.answer(rebuilt.together, k=k, place=place, by=query.group)
 with answer:
     page.answer(caption)
 with numbers:

@@ -25,20 +25,20 @@ def item(rows: np.ndarray, *, kind: str = "strength", **options: object) -> Laye
 
 def test_structure_is_told_with_its_chance_level() -> None:
     assert re.fullmatch(
-        r"In `2\.attn\.q`, 4 directions carry 85 % of what distinguishes these 40 models; "
-        r"noise of the same strengths needs 2\d \(z > 1000\)\.",
+        r"Beyond chance: in `2\.attn\.q`, 4 directions carry 85 % of what distinguishes these models; "
+        r"noise of the same strengths needs 2\d\.",
         answer([item(SHARED)], share=0.85),
     )
 
 
 def test_noise_is_no_more_than_chance() -> None:
     said = answer([item(noise(40, 2000, seed=1))])
-    assert re.search(r"35 directions carry 90 % of .*: no more than chance, noise .* needs 35 \(z = -?\d\.\d\)\.", said)
+    assert re.fullmatch(r"No more than chance: in .*, 35 directions carry 90 % of .*; noise .* needs 35\.", said)
 
 
 def test_few_models_cannot_tell() -> None:
     said = answer([item(spiked(5, 200, strengths=[1000], seed=0))])
-    assert said == "In `2.attn.q`, one cannot tell: 5 models give at most 4 directions."
+    assert said == "One cannot tell: in `2.attn.q`, 5 models give at most 4 directions."
     assert "at most 1 direction." in answer([item(noise(2, 50, seed=0))])
 
 
@@ -50,10 +50,10 @@ def test_identical_models_and_no_layer_are_told() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"about": "zero"}, "the weights of these 40 models, their mean included"),
-        ({"about": "base"}, "what these 40 models changed in their base"),
-        ({"about": "model-3"}, "what sets these 40 models apart from `model-3`"),
-        ({"unit": True}, "what distinguishes these 40 models, each scaled to norm 1"),
+        ({"about": "zero"}, "these models' weights with their mean"),
+        ({"about": "base"}, "what these models changed in their base"),
+        ({"about": "model-3"}, "what sets these models apart from `model-3`"),
+        ({"unit": True}, "what distinguishes these models at equal norms"),
         ({"kind": "gaussian"}, "noise of equal strengths needs"),
     ],
 )
@@ -63,31 +63,32 @@ def test_the_sentence_names_centre_scaling_and_null(options: dict[str, object], 
 
 def test_side_axes_are_named() -> None:
     gram = side_gram_of(SHARED[:8].reshape(8, 40, 50), axis=Axis.IN)
-    assert "these 8 models, seen by their inputs" in answer([LayerSpectrum(gram.layer, spectrum(gram))])
+    assert "input directions carry 90 % of" in answer([LayerSpectrum(gram.layer, spectrum(gram))])
 
 
 def test_without_a_band_nothing_is_claimed_about_chance() -> None:
     one = item(SHARED)
     said = answer([LayerSpectrum(one.layer, one.spectrum)], share=0.3)
-    assert said == "In `2.attn.q`, 1 direction carries 30 % of what distinguishes these 40 models."
+    assert said == "In `2.attn.q`, 1 direction carries 30 % of what distinguishes these models."
 
 
 def test_several_layers_give_a_span_and_count_what_passes() -> None:
     noises = [item(noise(40, 2000, seed=seed)) for seed in (1, 2, 3)]
     said = answer([item(SHARED), *noises], share=0.85)
-    assert re.search(
-        r"In 4 layers, 4 to 32 directions \(median 32\) .* needs 2\d to 32: 1 of 4 layers is beyond chance", said
+    assert said == (
+        "Beyond chance in 1 of 4 layers: there, fewer directions than noise of the same strengths needs carry 85 % of "
+        "what distinguishes these models."
     )
-    assert "no more than chance in any layer" in answer(noises)
-    assert "every layer is beyond chance" in answer([item(SHARED), item(SHARED)])
+    assert answer(noises).startswith("No more than chance in any layer: a median of 35 directions carries 90 % of")
+    assert answer([item(SHARED), item(SHARED)]).startswith("Beyond chance in every layer: a median of ")
 
 
 def test_a_layer_without_differences_is_counted_beside_the_others() -> None:
-    assert answer([item(SHARED), item(np.ones((40, 30)))]).endswith("In 1 further layer the models do not differ.")
+    assert answer([item(SHARED), item(np.ones((40, 30)))]).endswith("Some layers show no difference.")
 
 
 def test_a_sum_of_layers_is_named_as_one() -> None:
     one = item(SHARED)
     assert answer([LayerSpectrum(one.layer, one.spectrum, one.band, layers=18)]).startswith(
-        "In 18 layers taken as one, "
+        "Beyond chance: in these layers taken as one, "
     )

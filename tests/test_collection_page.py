@@ -8,7 +8,7 @@ import pytest
 
 from tests.planted import gram_of, spiked
 from uws_core.analysis.spectrum import spectrum
-from uws_core.answers.collection import answer
+from uws_core.answers.collection import answer, design
 from uws_core.frames import collection as frames
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.nouns.spectrum import LayerSpectrum
@@ -37,41 +37,46 @@ CROSSED = {"task": ("a", "a", "a", "b", "b", "b"), "seed": (0, 1, 2, 0, 1, 2), "
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("given", "expected", "crossing"),
     [
         (
             collection(CROSSED, base=frozenset(ALL), left_out=2),
-            "6 models of one architecture, 2 layers comparable, 2 left out; one base; 2 tasks x 3 seeds.",
+            "6 models of one architecture, 2 layers comparable, 2 left out; one base.",
+            "2 tasks x 3 seeds",
         ),
         (
             collection({}, n=2),
             "2 models of one architecture, 2 layers comparable, nothing left out; no base known.",
+            "",
         ),
         (
             collection({"task": ("a", "a", "b", "b", "c", None)}, base=frozenset(ALL[:1])),
-            "6 models of one architecture, 2 layers comparable, nothing left out; "
-            "one base, which lacks 1 of the layers.",
+            "6 models of one architecture, 2 layers comparable, nothing left out; one base without some of the layers.",
+            "",
         ),
         (
             # Two seeds missing of one task: no full crossing.
             collection({"task": ("a", "a", "a", "a", "b", "b"), "seed": (0, 1, 2, 3, 0, 1)}),
-            "6 models of one architecture, 2 layers comparable, nothing left out; no base known; 2 tasks, 4 seeds.",
+            "6 models of one architecture, 2 layers comparable, nothing left out; no base known.",
+            "2 tasks, 4 seeds",
         ),
         (
             # Every pair twice: something else tells them apart.
             collection({"task": ("a", "a", "b", "b") * 2, "seed": (0, 1) * 4}, n=8),
-            "8 models of one architecture, 2 layers comparable, nothing left out; no base known; 2 tasks, 2 seeds.",
+            "8 models of one architecture, 2 layers comparable, nothing left out; no base known.",
+            "2 tasks, 2 seeds",
         ),
     ],
     ids=["crossed", "plain", "gaps", "uneven", "repeated"],
 )
-def test_the_answer_says_what_can_be_compared(given: Collection, expected: str) -> None:
+def test_the_answer_says_what_can_be_compared(given: Collection, expected: str, crossing: str) -> None:
     assert answer(given, members=range(len(given)), layers=ALL) == expected
+    assert design(given) == crossing
 
 
 def test_the_answer_says_how_much_is_chosen() -> None:
     said = answer(collection(CROSSED), members=(0, 3), layers=ALL[:1])
-    assert said.startswith("2 of 6 models of one architecture, 1 of 2 layers comparable")
+    assert said.startswith("2 chosen models of one architecture, 1 chosen layer comparable")
 
 
 def test_models_are_listed_with_their_attributes_and_content() -> None:

@@ -94,7 +94,7 @@ def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
     family, points = lineage(gram), model_map(gram)
     agree = overlaps(family.groups, columns)
     told = [explained(points, column, name=name) for name, column in columns.items()]
-    lineage_answers.answer(family, place="the layer", overlaps=agree)
+    lineage_answers.answer(family, place="the layer")
     models = lineage_frames.models(family, gram.entry_stats)
     lineage_charts.cosine_heatmap(family, groups=[str(one) for one in columns["task"]])
     lineage_charts.stability(lineage_frames.stability(family), threshold=family.threshold, chance=family.chance)

@@ -1,4 +1,4 @@
-"""The sentence that answers the angles page: whether two of these use the same directions, against chance."""
+"""The answer line of the angles page: the overlap of the directions of two models, groups or layers, against chance."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from uws_core.answers.wording import directions, where
 from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, TableBand
 from uws_core.nouns.arrays import Floats
 
 LEVEL = 0.05
-# Where random directions overlap so much, nothing can overlap more.
+# Where random directions overlap by so much, no pair can overlap more.
 ALL = 0.999
+ALL_DIRECTIONS = "One cannot tell: these are all the directions there are, so choose fewer to learn something."
 
 
 def answer(
@@ -19,99 +21,47 @@ def answer(
 ) -> str:
     """The answer for a table of models, groups or layers.
 
-    `place` is the layer (or the layers) in words, `side` the axis, `level` the chance level of `chance_level`, `by`
-    the attribute that makes the groups. With a `band` groups are judged against shuffled labels, else against
-    random directions.
+    `place` names the layer (or the layers), `side` the axis, `level` is the chance level of `chance_level`, `by` the
+    attribute of the groups. With a `band`, groups are compared with shuffled labels, else with random directions.
     """
-    apart = np.triu_indices(table.g, 1)
-    overlap, chance = table.overlap[apart], table.chance[apart]
+    pairs = np.triu_indices(table.g, 1)
+    overlap, chance = table.overlap[pairs], table.chance[pairs]
     overlap, chance = overlap[~np.isnan(overlap)], chance[~np.isnan(overlap)]
+    attribute = f"`{by}`" if by else "the attribute"
     if table.g < 2 or not overlap.size:
-        return _cannot(table, by)
-    head = f"{_who(table, place, side, by)} overlap by {number(float(np.median(overlap)))}"
-    if overlap.size > 1:
-        head += f" (median of {overlap.size} pairs)"
+        if table.what == "groups":
+            return f"One cannot tell: {attribute} must give at least two groups of at least two models."
+        return f"One cannot tell: fewer than two {table.what} have directions that can be compared."
+    counts = table.kept[table.kept > 0]
+    k = f"{counts.min()} " if counts.min() == counts.max() else ""
+    owners = {
+        "models": f"the {k}leading {directions(side)} of two models",
+        "groups": f"the {k}leading shared {directions(side)} of two values of {attribute}",
+        "layers": f"the {k}leading shared {directions(side)} of two layers",
+    }[table.what]
+    place = "" if table.what == "layers" else f"in {where(place)}, "
+    fact = f"{place}{owners} overlap by {number(float(np.median(overlap)))}"
     if band is not None:
-        return f"{head}; {_shuffled(band, by)}."
-    verdict = _verdict(overlap, chance, level)
-    return f"{head}; random directions overlap by {number(level.overlap)}: {verdict}."
+        shuffled = number(band.between.middle)
+        return f"{_against_shuffled(band)}: {fact}, those of random groups by {shuffled}."
+    if level.overlap > ALL:
+        return ALL_DIRECTIONS
+    return _against_random(overlap, chance, level, fact=fact, place=place, what=table.what)
 
 
 def answer_halves(splits: Sequence[Angles], *, place: str, side: str, level: ChanceLevel, by: str = "") -> str:
-    """The answer for random halves: whether the shared directions of one half are those of the other."""
-    overlaps = [one.overlap for one in splits if one.k]
+    """The answer for random halves: the overlap of the shared directions of the two halves."""
+    overlaps = [angles.overlap for angles in splits if angles.k]
     if not overlaps:
         return "One cannot tell: halves of these models have no shared directions about their means."
     middle, k = float(np.median(overlaps)), splits[0].k
-    kept = f", each {by} in one half" if by else ""
-    said = (
-        f"In {place}, the {_directions(k, side)} shared by one random half of the models and those of the other half "
-        f"overlap by {number(middle)} (median of {len(overlaps)} splits{kept}); random directions overlap by "
-        f"{number(level.overlap)}"
-    )
+    whole = f", each {by} in one half," if by else ""
+    fact = f"in {where(place)}, the {k} {directions(side)} of two random halves{whole} overlap by {number(middle)}"
     if middle <= level.high:
-        return f"{said}: the halves share no more than chance."
-    if middle > 0.5:
-        return f"{said}: most of the subspace is the same whichever half is looked at."
-    return f"{said}: some of the subspace is the same in both halves, most is each half's own."
-
-
-def _who(table: AngleTable, place: str, side: str, by: str) -> str:
-    alive = table.kept[table.kept > 0]
-    k = _span(alive)
-    if table.what == "models":
-        return f"In {place}, the {k} leading {side_text(side)} of two of these {alive.size} models"
-    if table.what == "groups":
-        values = f"two of the {alive.size} values of {by or 'the attribute'}"
-        return f"In {place}, the {k} leading shared {side_text(side)} of {values}"
-    return f"The {k} leading shared {side_text(side)} of two of these {alive.size} layers"
-
-
-def _cannot(table: AngleTable, by: str) -> str:
-    if table.what == "groups":
-        return (
-            f"One cannot tell: {by or 'the attribute'} must give at least two groups of at least two models; a single "
-            "model has no direction about its own mean."
-        )
-    return f"One cannot tell: fewer than two {table.what} have directions that can be compared."
-
-
-def _shuffled(band: TableBand, by: str) -> str:
-    """The mean overlap against shuffled labels, tested on both sides."""
-    test = band.between
-    said = f"with the models shuffled among them {number(test.low)} to {number(test.high)}"
-    if band.p_between > LEVEL:
-        return f"{said}: no different from groups made at random"
-    more = "more different" if test.z > 0 else "more alike"
-    values = f"the values of {by or 'the attribute'} use {more} directions than random groups of the same models"
-    return f"{said}: {values} (p = {band.p_between:.2g})"
-
-
-def _verdict(overlap: Floats, chance: Floats, level: ChanceLevel) -> str:
-    """What the pairs (N,) show against random ones of their own sizes."""
-    if level.overlap > ALL:
-        return "these are all the directions there are, so choose fewer to learn something"
-    beyond = int((overlap / chance > level.high / level.overlap).sum())
-    middle = float(np.median(overlap / chance))
-    if middle > level.high / level.overlap:
-        return f"{middle:.1f} times chance" if middle < 100 else "far above chance"
-    if beyond > LEVEL * overlap.size:
-        return f"mostly no more than chance, but {beyond} of {overlap.size} pairs beyond 97.5 % of random ones"
-    return "no more than chance"
-
-
-def side_text(side: str) -> str:
-    """The directions of an axis in words."""
-    return {"in": "input directions", "out": "output directions"}.get(side, "directions")
-
-
-def _directions(k: int, side: str) -> str:
-    return f"{k} {side_text(side)}"
-
-
-def _span(counts: np.ndarray) -> str:
-    low, high = int(counts.min()), int(counts.max())
-    return str(low) if low == high else f"{low} to {high}"
+        verdict = "No more than chance"
+    else:
+        verdict = "Both halves share most directions" if middle > 0.5 else "Both halves share some directions"
+    return f"{verdict}: {fact}, random directions by {number(level.overlap)}."
 
 
 def number(value: float) -> str:
@@ -119,3 +69,25 @@ def number(value: float) -> str:
     if value < 0.001:
         return f"{value:.1g}" if value > 0 else "0"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
+def _against_shuffled(band: TableBand) -> str:
+    """The verdict on the mean overlap against shuffled labels, tested on both sides."""
+    if band.p_between > LEVEL:
+        return "No different from random groups"
+    return "More different than random groups" if band.between.z > 0 else "More alike than random groups"
+
+
+def _against_random(overlap: Floats, chance: Floats, level: ChanceLevel, *, fact: str, place: str, what: str) -> str:
+    """The line for overlaps (N,) against random pairs of the same sizes."""
+    limit = level.high / level.overlap
+    middle, beyond = float(np.median(overlap / chance)), int((overlap / chance > limit).sum())
+    if middle > limit:
+        strength = "Far above chance" if middle >= 10 else "Above chance"
+        return f"{strength}: {fact}, random ones by {number(level.overlap)}."
+    if beyond > LEVEL * overlap.size:
+        return (
+            f"Mostly no more than chance: {place}{beyond} of {overlap.size} pairs of {what} overlap more than "
+            "nearly all random directions."
+        )
+    return f"No more than chance: {fact}, random ones by {number(level.overlap)}."
