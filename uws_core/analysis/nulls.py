@@ -7,11 +7,13 @@ decomposition makes one from `n^2 / 2` random numbers, whatever `d` is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from uws_core.analysis import laws
 from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
+from uws_core.analysis.shared_directions import LEAST_BLOCKS, flipped, shared_directions
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
@@ -23,29 +25,40 @@ from uws_core.nouns.spectrum import Spectrum
 def null_band(
     gram: Gram,
     *,
-    kind: str = "strength",
+    kind: str = "profile",
     draws: int = 200,
     seed: int = 0,
     members: Members = None,
     unit: bool = False,
     about: str = "mean",
 ) -> NullBand:
-    """The band of each component's share of the variance when the models' directions are random.
+    """Returns the band of each component's share of the variance when the models share no direction.
 
-    `strength` keeps every model's own norm and draws its direction; `gaussian` takes equal norms and adds the
-    Marchenko-Pastur edge. Draws are centred, scaled and decomposed exactly as the observed models are. Where a model is
-    the centre, it is drawn too. On the side axes only `gaussian` follows from a Gram. Price: `draws * n^3`;
-    `gaussian` without `unit` about the mean, zero or the base `draws * n^2`.
+    `profile` flips the sign of every model's part in every block of rows or columns, whichever gives the wider band: it
+    keeps norms, scales of rows and columns, heavy tails and sparsity, and assumes nothing but that agreement between
+    blocks is by chance. `strength` assumes entries of equal variance: it keeps every model's norm and draws its
+    direction. `gaussian` assumes equal norms too and adds the Marchenko-Pastur edge. Draws are centred, scaled and
+    decomposed exactly as the observed models are; where a model is the centre, it is drawn too. The band's `kind` says
+    what was drawn: a Gram without stored blocks, or with fewer than eight, falls back from `profile` to `strength`, a
+    side axis to `gaussian`. `shared` is the count of shared directions under the same null.
+    Price: `draws * n^3`; `gaussian` without `unit` about the mean, zero or the base `draws * n^2`.
 
     Raises:
         ValueError: an unknown kind, or fewer than two draws.
         NotEnoughModels: fewer than two usable models.
         LayerError: an unknown centre, or `strength` on a side axis.
 
-    Source: Bartlett 1933; Horn 1965 (parallel analysis); Marchenko and Pastur 1967.
+    Source: Hong, Sheng and Dobriban 2020; Bartlett 1933; Horn 1965 (parallel analysis); Marchenko and Pastur 1967.
     """
-    if kind not in ("strength", "gaussian") or draws < 2:
-        raise ValueError(f"The null is strength or gaussian with at least 2 draws; found {kind!r} with {draws}")
+    if kind not in ("profile", "strength", "gaussian") or draws < 2:
+        raise ValueError(
+            f"The null is profile, strength or gaussian with at least 2 draws; found {kind!r} with {draws}"
+        )
+    if kind == "profile" and gram.axis is not Axis.MODELS:
+        kind = "gaussian"
+    views = _views(gram, kind=kind, members=members, about=about)
+    if kind == "profile" and not views:
+        kind = "strength"
     if gram.axis is not Axis.MODELS and kind != "gaussian":
         raise LayerError(
             f"{gram.layer.name}: the strength null on the {gram.axis} axis needs every model's singular values, which "
@@ -53,13 +66,23 @@ def null_band(
         )
     seen = spectrum(gram, members=members, about=about, unit=unit)
     rng = np.random.default_rng(seed)
-    if gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
+    if views:
+        drawn = [
+            _flipped_shares(gram, blocks, (draws, seed), members=members, unit=unit, about=about) for blocks in views
+        ]
+        shares = max(drawn, key=lambda share: float(np.median(share[:, 0])))[:, : seen.variances.size]
+    elif gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
         shares = _equal_shares(gram, seen, draws=draws, rng=rng)
     else:
         shares = _model_shares(gram, kind=kind, draws=draws, rng=rng, members=members, unit=unit, about=about)
         shares = shares[:, : seen.variances.size]
     edge = laws.share_edge(*_noise_size(gram, seen)) if kind == "gaussian" else float("nan")
-    return band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=seen.resolved)
+    band = band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=seen.resolved)
+    if gram.axis is not Axis.MODELS:
+        return band
+    return replace(
+        band, shared=shared_directions(gram, kind=kind, draws=draws, seed=seed, members=members, about=about)
+    )
 
 
 def band_of(
@@ -137,6 +160,35 @@ def _model_shares(
         noise = _centred(noise, about=about, pivot=pivot)[:, : rows.size, : rows.size]
         found.append(_shares(_scaled(noise, alive) if unit else noise))
     return np.concatenate(found)
+
+
+def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Floats]:
+    """The blocks (B, s, s) of rows and of columns, where there are enough, of the models that are drawn."""
+    if kind != "profile" or gram.axis is not Axis.MODELS or gram.blocks is None:
+        return []
+    rows, anchor = gram.chosen(members), gram.pivot(about)
+    drawn = rows if anchor is None or anchor in rows else np.append(rows, anchor)
+    combinations = gram.combinations("mean" if anchor is not None else about, members=drawn)
+    views = [gram.blocks.about(combinations, columns=columns) for columns in (False, True)]
+    return [blocks for blocks in views if len(blocks) >= LEAST_BLOCKS]
+
+
+def _flipped_shares(
+    gram: Gram, blocks: Floats, draws_and_seed: tuple[int, int], *, members: Members, unit: bool, about: str
+) -> Floats:
+    """Shares of draws in which every model's part in every block has a random sign."""
+    rows, anchor = gram.chosen(members), gram.pivot(about)
+    pivot = None
+    if anchor is not None:
+        pivot = int(np.flatnonzero(rows == anchor)[0]) if anchor in rows else rows.size
+    alive = directed(gram, np.diag(gram.about(about, members=rows)), members=rows, about=about)
+    draws, seed = draws_and_seed
+    rng = np.random.default_rng(seed)
+    samples = []
+    for count in batches(draws, len(blocks[0])):
+        noise = _centred(flipped(blocks, rng, count), about=about, pivot=pivot)[:, : rows.size, : rows.size]
+        samples.append(_shares(_scaled(noise, alive) if unit else noise))
+    return np.concatenate(samples)
 
 
 def _equal_shares(gram: Gram, seen: Spectrum, *, draws: int, rng: np.random.Generator) -> Floats:

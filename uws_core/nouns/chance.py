@@ -9,6 +9,7 @@ from math import inf, nan
 import numpy as np
 
 from uws_core.nouns.arrays import Bools, Floats, frozen
+from uws_core.nouns.shared_directions import SharedDirections
 
 # Maps shares (..., k) to numbers (...): one made of the observed shares, one of each draw's.
 Statistic = Callable[[Floats], Floats]
@@ -55,6 +56,8 @@ class NullBand:
     seed: int
     edge: float = float("nan")
     resolved: int | None = None
+    # The count of shared directions under the same null; None on the side axes and for other statistics.
+    shared: SharedDirections | None = None
 
     def __post_init__(self) -> None:
         for name in ("observed", "low", "middle", "high", "z", "p", "samples"):
@@ -62,7 +65,12 @@ class NullBand:
 
     @property
     def above(self) -> int:
-        """How many leading components stand above the band, counted from the first (parallel analysis)."""
+        """How many directions are shared beyond chance: the count of `shared`.
+
+        Without one (side axes, too few models) the leading components above the band, counted from the first.
+        """
+        if self.shared is not None and self.shared.known:
+            return self.shared.count
         inside = np.flatnonzero(self.observed[: self._most] <= self.high[: self._most])
         return int(inside[0]) if inside.size else self._most
 
