@@ -142,7 +142,7 @@ def test_a_budget_above_the_memory_of_the_machine_is_refused(
 ) -> None:
     monkeypatch.setattr(options, "machine_memory", lambda: 2**30)
     assert main(["scan", str(folder), "--budget", "2GiB"]) == 1
-    assert "more than the 1 GiB of this machine; the usual one is 256 MiB" in capsys.readouterr().err
+    assert "more than the 1 GiB of this machine; the default is 256 MiB" in capsys.readouterr().err
     monkeypatch.setenv("UWS_BUDGET", "2GiB")
     assert main(["scan", str(folder)]) == 1
     assert "UWS_BUDGET: A memory budget of 2 GiB" in capsys.readouterr().err

@@ -1,1 +1,0 @@
-"""The command line, for machines without a screen: one module a command."""
