@@ -181,8 +181,9 @@ class TestReport:
             f"{prefix}empty.lora_B.weight": torch.ones(8, 0),
             f"{prefix}whole.lora_A.weight": torch.ones(2, 6, dtype=torch.int8),
             f"{prefix}whole.lora_B.weight": torch.ones(8, 2, dtype=torch.int8),
-            f"{prefix}head.weight": torch.ones(3, 8),
-            f"{prefix}head.bias": torch.ones(3),
+            f"{prefix}head.modules_to_save.weight": torch.ones(3, 8),
+            f"{prefix}head.modules_to_save.bias": torch.ones(3),
+            f"{prefix}other.weight": torch.ones(4, 8),
             f"{prefix}q.base_layer.weight": torch.ones(8, 6),
             f"{prefix}k.ia3_l": torch.ones(8, 1),
             "what.is.this": torch.ones(2, 2),
@@ -192,12 +193,14 @@ class TestReport:
         assert [one.key for one in report.keys] == list(source._tensors.spans)
         fates = {one.key.removeprefix(prefix): (one.fate, one.why) for one in report.keys}
         assert {key for key, (fate, _) in fates.items() if fate is Fate.USED} == {
-            "q.lora_A.weight", "q.lora_B.weight", "head.weight",
+            "q.lora_A.weight", "q.lora_B.weight", "head.modules_to_save.weight",
         }  # fmt: skip
         assert {key for key, (fate, _) in fates.items() if fate is Fate.IGNORED} == {
-            "q.lora_magnitude_vector", "head.bias", "q.base_layer.weight", "k.ia3_l",
+            "q.lora_magnitude_vector", "head.modules_to_save.bias", "q.base_layer.weight", "other.weight",
         }  # fmt: skip
         assert {key for key, (fate, _) in fates.items() if fate is Fate.UNKNOWN} == {"what.is.this"}
+        assert "(IA)3" in fates["k.ia3_l"][1]
+        assert "the base model's own weights" in fates["other.weight"][1]
         assert "not what belongs to it" in fates["half.lora_A.weight"][1]
         assert "do not fit each other: down (2, 6), up (8, 3)" in fates["wrong.lora_A.weight"][1]
         assert "I8" in fates["whole.lora_B.weight"][1]

@@ -15,11 +15,11 @@ from uws_core.errors import LayerError, UnsupportedFormat
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport, ScaleFound
 from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 from uws_core.sources.base import FileStamp, Rows, within
-from uws_core.sources.files.header import as_layer
+from uws_core.sources.files.header import FLOATS, as_layer
 from uws_core.sources.files.tensors import Tensors
-from uws_core.sources.formats.adapter_config import Settings, settings_in_notes, settings_of
-from uws_core.sources.formats.adapter_keys import Key, Role, is_telling, parsed
-from uws_core.sources.formats.adapter_methods import Form, Sized, form_of
+from uws_core.sources.formats.adapter_config import Settings, is_conv1d, settings_in_header, settings_of
+from uws_core.sources.formats.adapter_keys import Key, Role, are_telling, parsed
+from uws_core.sources.formats.adapter_methods import MLX, Form, Sized, form_of
 from uws_core.sources.formats.adapter_update import Update
 from uws_core.sources.formats.tensor_names import first_rows, shown, too_long
 
@@ -33,8 +33,19 @@ _LISTED: Final[Mapping[Role, str]] = {
     Role.MAGNITUDE: "DoRA's magnitudes: the low-rank part is compared as it is before they rescale it",
     Role.BIAS: "an update of a vector, not of a matrix",
     Role.BASE: "the base model's own weights, saved with the adapter",
-    Role.OTHER: "of a method that is no product of small matrices",
+    Role.TRAINING: "state of the training, no part of the update",
 }
+# Keys that hold one alpha for all modules.
+_ALPHA_KEYS: Final = ("alpha", "lora_alpha", "network_alpha")
+# mlx-lm stores embeddings as the base does, and other layers as inputs x outputs.
+_EMBEDDINGS: Final = frozenset(
+    {"embed_tokens", "wte", "wpe", "tok_embeddings", "word_embeddings", "embedding", "embed"}
+)
+_WHOLE_STATE: Final = "the base model's own weights: the file holds the state of the whole model with the adapter in it"
+
+
+# Parts that make an update of a matrix.
+_FACTORS: Final = frozenset({Role.DOWN, Role.UP, Role.INPUT_DOWN, Role.OUTPUT_UP, Role.EMBED_DOWN, Role.EMBED_UP})
 
 
 class MultipleAdapters(UnsupportedFormat):
@@ -54,8 +65,8 @@ class _Plain:
 
 
 def is_adapter(tensors: Tensors) -> bool:
-    """Whether the tensors are an adapter's, told by the configuration beside them or by their names."""
-    return bool(tensors.config) or any(map(is_telling, tensors.spans))
+    """Whether the tensors are an adapter's, by the configuration beside them or by their names."""
+    return bool(tensors.config) or are_telling(tensors.spans)
 
 
 class Adapter:
@@ -68,22 +79,31 @@ class Adapter:
         self.ref = ref
         self._tensors = tensors
         self._own = settings_of(tensors.config) if tensors.config else None
-        self._by_component = settings_in_notes(tensors.metadata)
+        self._in_header = settings_in_header(tensors.metadata)
         self._fates: dict[str, KeyFate] = {}
         self._updates: dict[str, Update] = {}
         self._plain: dict[str, _Plain] = {}
+        self._alpha_key = next((name for name in _ALPHA_KEYS if name in tensors.spans), "")
         self._keys = {name: parsed(name, peft=self._own is not None) for name in tensors.spans}
         self._sort(ref.adapter)
+        modules = [update.module for update in self._updates.values()]
+        self._has_conv1d = any(map(is_conv1d, modules))
         for update in list(self._updates.values()):
             self._understand(update)
         if not self._updates:
-            why = next((f": {one.why}" for one in self._fates.values() if one.fate is Fate.UNMATCHED), "")
+            # A method that is named says more than a matrix without its other half.
+            reasons = [fate.why for fate in self._fates.values() if fate.fate is Fate.UNMATCHED]
             raise UnsupportedFormat(
-                f"{self._where()} describes an adapter, but no update that is understood is there{why}"
+                f"{self._where()} describes an adapter, but no update that is understood is there"
+                + (f": {reasons[0]}" if reasons else "")
             )
         self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
         self.low_rank = frozenset(self._updates)
-        self.transposed = self.low_rank if self._own and self._own.transposed else frozenset[str]()
+        self.transposed = frozenset(
+            layer
+            for layer, update in self._updates.items()
+            if self._own and self._own.turns(update.module, has_conv1d=self._has_conv1d)
+        )
         unused = tuple(LeftOut(shown(one.key), one.why) for one in self._fates.values() if one.fate is not Fate.USED)
         self.left_out = (*(LeftOut(self._where(), note) for note in self._notes()), *unused)
 
@@ -136,7 +156,7 @@ class Adapter:
         up, down = form.factors(
             lambda role: self._part(update, role, exact=form.stored), update.shapes(self._tensors.spans)
         )
-        if self._is_turned(form, layer):
+        if self._is_turned(form, update):
             up, down = down.T, up.T
         scale = self._scale(update)[0]
         # An alpha that is no number leaves no entry that is one, which a look at the factors must find too.
@@ -212,21 +232,48 @@ class Adapter:
             raise MultipleAdapters(
                 f"{len(adapters)} adapters in one file ({found}); name one as part ':name'", adapters
             )
+        updated = {key.layer for key in self._keys.values() if key and key.role in _FACTORS}
+        own = {key.layer for key in self._keys.values() if key and key.role is Role.SAVED}
+        # An adapter saved by itself holds no weights of the modules that it updates.
+        whole_state = bool(updated & own) or any(key.role is Role.BASE for key in self._keys.values() if key)
+        unprefixed = whole_state and not any(name.startswith("base_model.model.") for name in self._keys)
         for name, key in self._keys.items():
-            if key is None:
-                self._list(name, Fate.UNKNOWN, too_long(name) or "no trainer known here writes such a name")
+            if name == self._alpha_key:
+                self._list(name, Fate.USED, "the alpha of all updates")
+            elif key is None:
+                unknown = _WHOLE_STATE if unprefixed else "no trainer known here writes such a name"
+                self._list(name, Fate.IGNORED if unprefixed else Fate.UNKNOWN, too_long(name) or unknown)
             elif key.adapter and chosen and key.adapter != chosen:
                 self._list(name, Fate.IGNORED, f"it belongs to the adapter {key.adapter}")
+            elif key.role is Role.SAVED and (reason := self._why_base(key, whole_state=whole_state)):
+                self._list(name, Fate.IGNORED, reason)
             else:
                 self._place(name, key)
+
+    def _why_base(self, key: Key, *, whole_state: bool) -> str:
+        """The reason why a weight under its own name is the frozen base's, or nothing where it was trained whole."""
+        if whole_state:
+            return _WHOLE_STATE
+        if self._own is None or self._own.whole is None:
+            return ""
+        words = key.module.split(".")
+        if any(".".join(words[i:]) in self._own.whole or words[i] in self._own.whole for i in range(len(words))):
+            return ""
+        return f"the base model's own weight, saved along: modules_to_save of {self._own.where} does not name it"
 
     def _place(self, name: str, key: Key) -> None:
         if key.role in _LISTED:
             self._list(name, Fate.IGNORED, _LISTED[key.role])
-        elif key.role in (Role.WEIGHT, Role.DIFF):
+        elif key.role in (Role.OTHER, Role.UNKNOWN):
+            other = f"a part of {key.method}, which is no product of small matrices here"
+            reason = other if key.role is Role.OTHER else f"{key.method} is a part that is not known here"
+            self._list(name, Fate.UNMATCHED, reason)
+            self._updates.setdefault(key.layer, Update(key.module)).blocked = f"{key.module}: {reason}"
+        elif key.role in (Role.WEIGHT, Role.SAVED, Role.DIFF):
             self._keep_plain(name, key)
         else:
             update = self._updates.setdefault(key.layer, Update(key.module))
+            update.alone = update.alone and not key.adapter
             if key.role in update.keys:
                 self._list(name, Fate.UNMATCHED, f"a second {key.role} of {key.module}; the first is used")
             else:
@@ -243,7 +290,7 @@ class Adapter:
         else:
             self._plain[layer] = _Plain(name, found)
             whole = "a weight trained whole beside the updates"
-            self._list(name, Fate.USED, whole if key.role is Role.WEIGHT else f"a {key.role}, not in factors")
+            self._list(name, Fate.USED, f"a {key.role}, not in factors" if key.role is Role.DIFF else whole)
 
     def _understand(self, update: Update) -> None:
         """The form and size of one module's update; where there is none, every key is listed with the reason."""
@@ -257,7 +304,7 @@ class Adapter:
             for name in update.keys.values():
                 self._list(name, Fate.UNMATCHED, problem)
             return
-        if self._is_turned(form, layer):
+        if self._is_turned(form, update):
             sized = Sized((sized.shape[1], sized.shape[0]), sized.rank, sized.of)
         update.form, update.sized = form, sized
         for role, name in update.keys.items():
@@ -265,7 +312,7 @@ class Adapter:
         if layer in self._plain:
             whole = self._plain.pop(layer)
             self._list(whole.key, Fate.IGNORED, "its layer also has a low-rank update, which is compared")
-        if form.stored:
+        if form.stored and all(self._tensors.span(name).dtype in FLOATS for name in update.keys.values()):
             self._add_views(layer, update)
 
     def _add_views(self, layer: str, update: Update) -> None:
@@ -283,34 +330,39 @@ class Adapter:
         key = update.keys[role]
         shape = self._tensors.span(key).shape
         values = self._tensors.read(key, (shape[0], math.prod(shape[1:]))).view(shape)
-        return values if exact or values.dtype == torch.float64 else values.float()
+        plain = exact and values.dtype not in (torch.float8_e4m3fn, torch.float8_e5m2)
+        return values if plain or values.dtype == torch.float64 else values.float()
 
     def _scale(self, update: Update) -> tuple[float, str]:
         """The factor before `up @ down` and where it was found, times the one that LyCORIS may train beside it."""
-        scale, where = self._told(update, update.sized.of if update.sized else None)
+        scale, where = self._stated_scale(update, update.sized.of if update.sized else None)
         if Role.SCALAR not in update.keys:
             return scale, where
         key = update.keys[Role.SCALAR]
         scalar = self._tensors.number(key)
         return scale * scalar, f"{where}; times {key} {scalar:g}"
 
-    def _told(self, update: Update, of: int | None) -> tuple[float, str]:
-        """An alpha beside the matrices, settings, or nothing tells the scale."""
-        if Role.ALPHA in update.keys:
-            if of is None:
-                return 1.0, "its matrices are whole, so its alpha is not divided by a rank"
-            alpha = self._tensors.number(update.keys[Role.ALPHA])
-            return alpha / of, f"{update.keys[Role.ALPHA]} {alpha:g} / rank {of}"
-        if settings := self._settings(update.module):
+    def _stated_scale(self, update: Update, of: int | None) -> tuple[float, str]:
+        """The scale by an alpha beside the matrices, by the settings, by one alpha for all, or 1."""
+        key = update.keys.get(Role.ALPHA, "")
+        if not key and (settings := self._settings(update.module)):
             return settings.scale(update.module, of)
-        return 1.0, "no alpha and no configuration was found"
+        key = key or self._alpha_key
+        if not key:
+            return 1.0, "no alpha and no configuration was found"
+        if of is None:
+            return 1.0, "its matrices are whole, so its alpha is not divided by a rank"
+        alpha = self._tensors.number(key)
+        return alpha / of, f"{key} {alpha:g} / rank {of}"
 
     def _settings(self, module: str) -> Settings | None:
-        return self._own or self._by_component.get(module.partition(".")[0])
+        return self._own or self._in_header.get(module.partition(".")[0]) or self._in_header.get("")
 
-    def _is_turned(self, form: Form, layer: str) -> bool:
-        settings = self._own
-        return form.turned or (form.stored and settings is not None and settings.transposed)
+    def _is_turned(self, form: Form, update: Update) -> bool:
+        if form.name == MLX:
+            return update.module.rpartition(".")[2] in _EMBEDDINGS
+        turned = self._own is not None and self._own.turns(update.module, has_conv1d=self._has_conv1d)
+        return form.turned or (form.takes_flag and turned)
 
     def _update(self, layer: str) -> Update:
         if layer not in self._updates:
@@ -321,8 +373,9 @@ class Adapter:
         self._fates[key] = KeyFate(key, fate, why)
 
     def _notes(self) -> tuple[str, ...]:
-        every = [self._own] if self._own else list(self._by_component.values())
+        every = [self._own] if self._own else list(self._in_header.values())
         bare = [one for one in self._updates.values() if Role.ALPHA not in one.keys and not self._settings(one.module)]
+        bare = [] if self._alpha_key else bare
         bare = [one for one in bare if one.sized and one.sized.of]
         some = f" for {len(bare)} of {len(self._updates)} updates" if len(bare) < len(self._updates) else ""
         assumed = [f"scale assumed 1{some}: no alpha in the file and no adapter_config.json"] if bare else []

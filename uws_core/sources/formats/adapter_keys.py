@@ -1,4 +1,4 @@
-"""The names that trainers give to the tensors of an adapter, as tables: a prefix says who, a suffix what it is.
+"""The names that trainers give to the tensors of an adapter, as tables: a prefix names the writer, a suffix the part.
 
 A module gets one name whoever trained it: `lora_unet_down_blocks_0_attentions_0_proj_in` and
 `unet.down_blocks.0.attentions.0.proj_in` are the same layer, `unet.down_blocks.0.attentions.0.proj_in`.
@@ -7,6 +7,7 @@ A module gets one name whoever trained it: `lora_unet_down_blocks_0_attentions_0
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -15,11 +16,16 @@ from uws_core.sources.formats.tensor_names import LONGEST, unwrapped
 
 
 class Role(StrEnum):
-    """What a tensor is within an adapter's update of one module."""
+    """The part that a tensor plays in an adapter's update of one module."""
 
     DOWN = "down"
     UP = "up"
     MID = "mid"
+    # The same two as mlx-lm stores them: (inputs, r) and (r, outputs).
+    INPUT_DOWN = "lora_a"
+    OUTPUT_UP = "lora_b"
+    # KaSA's diagonal between the two.
+    DIAGONAL = "lora_diag"
     ALPHA = "alpha"
     SCALAR = "scalar"
     EMBED_DOWN = "embedding down"
@@ -41,19 +47,27 @@ class Role(StrEnum):
     DIFF = "full update"
     BIAS = "bias update"
     BASE = "weights of the base"
+    TRAINING = "state of training"
     OTHER = "other method"
+    UNKNOWN = "unknown part"
     WEIGHT = "whole weight"
+    # Under its own name beside the updates: trained whole, or the base's.
+    SAVED = "saved weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key, understood: who wrote it, which module it belongs to, what it is, and of which adapter ("" if one)."""
+    """One parsed key: its writer, its module, its part, and its adapter ("" where a file has one).
+
+    `method` names the method, or the part, that is not read, for the roles OTHER and UNKNOWN.
+    """
 
     dialect: str
     module: str
     role: Role
     adapter: str = ""
     tensor: str = "weight"
+    method: str = ""
 
     @property
     def layer(self) -> str:
@@ -61,20 +75,26 @@ class Key:
         return f"{self.module}.{self.tensor}"
 
 
-# The roles of parts that no model but an adapter has.
-_TELLING: Final = frozenset(Role) - {
-    Role.ALPHA, Role.BASE, Role.BIAS, Role.DIFF, Role.MAGNITUDE, Role.OTHER, Role.SCALAR, Role.WEIGHT
-}  # fmt: skip
-
 _NAMED = r"(?:\.(?P<adapter>[^.]+))?"
 # Suffix, role, the dialect it speaks for when the prefix is silent. The first that fits counts.
 _SUFFIXES: Final[tuple[tuple[str, Role, str], ...]] = (
+    (r"\.loras\.(?P<adapter>[^.]+)\.lora_A", Role.DOWN, "adapterhub"),
+    (r"\.loras\.(?P<adapter>[^.]+)\.lora_B", Role.UP, "adapterhub"),
     (rf"\.lora_A{_NAMED}\.weight", Role.DOWN, "peft"),
     (rf"\.lora_B{_NAMED}\.weight", Role.UP, "peft"),
     (rf"\.lora_embedding_A{_NAMED}", Role.EMBED_DOWN, "peft"),
     (rf"\.lora_embedding_B{_NAMED}", Role.EMBED_UP, "peft"),
+    (rf"\.lora_diag{_NAMED}", Role.DIAGONAL, "peft"),
     (rf"\.lora_magnitude_vector{_NAMED}(?:\.weight)?", Role.MAGNITUDE, "peft"),
     (rf"\.lora_[AB]{_NAMED}\.bias", Role.BIAS, "peft"),
+    (rf"\.(?:lora_velora_embed|ranknum){_NAMED}", Role.TRAINING, "peft"),
+    # loralib and LitGPT store parameters; AdaLoRA does too, and has a `lora_E` beside them that stops the reading.
+    (r"\.lora_A(?:\.(?P<adapter>(?!weight)[^.]+))?", Role.DOWN, "loralib"),
+    (r"\.lora_B(?:\.(?P<adapter>(?!weight)[^.]+))?", Role.UP, "loralib"),
+    (r"\.lora_a\.weight", Role.DOWN, "torchtune"),
+    (r"\.lora_b\.weight", Role.UP, "torchtune"),
+    (r"\.lora_a", Role.INPUT_DOWN, "mlx"),
+    (r"\.lora_b", Role.OUTPUT_UP, "mlx"),
     (r"\.lora_down\.weight", Role.DOWN, "kohya"),
     (r"\.lora_up\.weight", Role.UP, "kohya"),
     (r"\.lora_mid\.weight", Role.MID, "kohya"),
@@ -82,26 +102,81 @@ _SUFFIXES: Final[tuple[tuple[str, Role, str], ...]] = (
     (r"\.lora\.up\.weight", Role.UP, "diffusers"),
     (r"\.lora_linear_layer\.down\.weight", Role.DOWN, "diffusers"),
     (r"\.lora_linear_layer\.up\.weight", Role.UP, "diffusers"),
+    (r"\.processor\.(?P<xlabs>(?:qkv|proj)_lora[12]?)\.down\.weight", Role.DOWN, "xlabs"),
+    (r"\.processor\.(?P<xlabs>(?:qkv|proj)_lora[12]?)\.up\.weight", Role.UP, "xlabs"),
     (r"_lora\.down\.weight", Role.DOWN, "diffusers"),
     (r"_lora\.up\.weight", Role.UP, "diffusers"),
+    (r"\.adapter(?:_(?P<split>[a-z0-9]+))?\.linear_in\.weight", Role.DOWN, "megatron"),
+    (r"\.adapter(?:_(?P<split>[a-z0-9]+))?\.linear_out\.weight", Role.UP, "megatron"),
     *((rf"\.{role}{_NAMED}", role, "") for role in Role if role.startswith(("hada_", "lokr_"))),
-    (r"\.(?:alpha|network_alpha)", Role.ALPHA, ""),
+    (r"\.(?:alpha|network_alpha|lora_alpha)", Role.ALPHA, ""),
     # LyCORIS's own factor of an update, trained with it.
     (r"\.scalar", Role.SCALAR, ""),
-    (r"\.dora_scale", Role.MAGNITUDE, ""),
+    (r"\.(?:dora_scale|magnitude)", Role.MAGNITUDE, ""),
     (r"\.diff", Role.DIFF, "comfyui"),
     (r"\.(?:diff_b|w_norm|b_norm)", Role.BIAS, "comfyui"),
-    (r"\.base_layer\.(?:weight|bias)", Role.BASE, "peft"),
+    (r"(?:\.base_layer)+\.(?:weight|bias|.+_(?:proj|weight|bias))", Role.BASE, "peft"),
     (r"\.original_module\.(?:.+)", Role.BASE, "peft"),
     (r"\.modules_to_save(?:\.(?P<adapter>[^.]+))?\.(?P<own>weight|bias)", Role.WEIGHT, "peft"),
-    (
-        r"\.(?:lora_E|lora_A|lora_B|ranknum|vera_lambda_[bd]|ia3_l|oft_[rs]|oft_blocks|oft_diag|boft_[RPs]|hra_u|"
-        rf"randlora_\w+|on_input|set_weight|token_adapter\.trainable_tokens_delta){_NAMED}",
-        Role.OTHER,
-        "",
-    ),
 )
 _SUFFIX: Final = tuple((re.compile(suffix + r"\Z"), role, dialect) for suffix, role, dialect in _SUFFIXES)
+
+# Parts of methods that are not read, and the name of the method. Each pattern is a whole component of a name.
+_METHODS: Final[Mapping[str, str]] = {
+    r"lora_E": "AdaLoRA",
+    r"oft_(?:[rRsS]|blocks|diag)": "OFT",
+    r"boft_(?:[RPs]|blocks)": "BOFT",
+    r"(?:a1|a2|b1|b2|bm1|bm2)(?=\.weight$)|glora_\w+": "GLoRA",
+    r"(?:q_layer|p_layer)(?=\.weight$)|lambda_layer|base_(?:q|p|lambda)": "T-LoRA",
+    r"ia3_l|on_input": "(IA)3",
+    r"vera_\w+": "VeRA",
+    r"pvera_\w+": "PVeRA",
+    r"randlora_\w+": "RandLoRA",
+    r"fourierft_\w+": "FourierFT",
+    r"waveft_\w+": "WaveFT",
+    r"hra_\w+": "HRA",
+    r"vblora_\w+": "VB-LoRA",
+    r"road_(?:theta|alpha)": "RoAd",
+    r"c3a_\w+": "C3A",
+    r"shira_\w+": "SHiRA",
+    r"(?:miss|bone)_\w+": "MiSS",
+    r"delora_\w+": "DeLoRA",
+    r"gralora_\w+": "GraLoRA",
+    r"hira_\w+": "HiRA",
+    r"lily_\w+": "LILY",
+    r"osf_\w+": "OSF",
+    r"poly_lora_\w+|poly_router": "Poly",
+    r"unilora_\w+": "UniLoRA",
+    r"tinylora_\w+": "TinyLoRA",
+    r"psoft_\w+": "PSOFT",
+    r"adamss_\w+": "AdaMSS",
+    r"beft_\w+": "BEFT",
+    r"deft_\w+": "DEFT",
+    r"frod_\w+": "FRoD",
+    r"peanut_\w+": "PEANuT",
+    r"prompt_embeddings|prompt_encoder|prefix_encoder|adaption_\w+": "prompts",
+    r"trainable_tokens_\w+": "trainable tokens",
+    r"adapter_(?:down|up)|phm_\w+": "bottleneck adapters",
+    r"set_weight": "a replaced weight",
+}
+_METHOD: Final = tuple((re.compile(rf"(?:^|\.)(?:{part})(?=\.|$)"), name) for part, name in _METHODS.items())
+# Methods whose parts have names that a whole model may have too.
+_AMBIGUOUS: Final = frozenset({"GLoRA", "prompts", "DEFT", "LILY", "OSF", "a replaced weight", "bottleneck adapters"})
+_TELLING_PARTS: Final = "|".join(part for part, name in _METHODS.items() if name not in _AMBIGUOUS)
+# A part that begins so and is none of those above belongs to an update that is not understood.
+_UNKNOWN_PART: Final = re.compile(r"\.(?P<part>lora_?[A-Za-z]\w*(?:\.[\w-]+)*|lora\.[\w.-]+|(?:hada|lokr)_[\w.]+)$")
+
+# What no model but an adapter has in its names. RWKV's own low-rank layers (`w_lora.lora.0.weight`) are none of these.
+_SIGNS: Final = re.compile(
+    r"^base_model\.model\."
+    r"|^(?:lora|oft|boft|loha|lokr|glora|tlora)_(?:unet|te\d?|transformer|prior|dit|llm|text_encoder)\d*[._]|^lycoris_"
+    r"|(?:^|[._])lora_(?:[abAB]|down|up|mid|embedding_[AB]|diag|magnitude_vector)(?=[._]|$)"
+    r"|lora\d?\.(?:down|up)\.|\.lora_linear_layer\."
+    r"|\.loras\.[^.]+\.|\.adapter(?:_[a-z0-9]+)?\.linear_(?:in|out)\."
+    r"|(?:^|\.)(?:hada_[wt]|lokr_[wt])\d|\.diff$|\.adapters\.[^.]+\.adapter_(?:down|up)\."
+    rf"|(?:^|\.)(?:{_TELLING_PARTS})(?=\.|$)"
+)
+
 
 # Prefix, dialect, what it is called here. The first that fits counts.
 _PREFIXES: Final[tuple[tuple[str, str, str], ...]] = (
@@ -113,6 +188,10 @@ _PREFIXES: Final[tuple[tuple[str, str, str], ...]] = (
     ("lora_te_", "kohya", "text_encoder."),
     ("lora_transformer_", "kohya", "transformer."),
     ("lycoris_", "kohya", ""),
+    ("oft_unet_", "kohya", "unet."),
+    ("oft_te1_", "kohya", "text_encoder."),
+    ("oft_te2_", "kohya", "text_encoder_2."),
+    ("oft_te_", "kohya", "text_encoder."),
     ("model.diffusion_model.", "comfyui", "unet."),
     ("diffusion_model.", "comfyui", "unet."),
     ("text_encoders.clip_l.transformer.", "comfyui", "text_encoder."),
@@ -144,27 +223,44 @@ _MOST_WORDS: Final = max(name.count("_") for name in _JOINED) + 1
 
 
 def parsed(key: str, *, peft: bool = False) -> Key | None:
-    """What a key is, or None when no trainer known here writes such a name.
+    """The meaning of a key, or None when no trainer known here writes such a name.
 
     `peft` says that a PEFT configuration lies beside, so that a prefix such as `transformer.` is part of the model.
     """
     if len(key) > LONGEST:
         return None
     key = unwrapped(key)
-    for suffix, role, spoken in _SUFFIX:
-        if found := suffix.search(key):
-            named = found.groupdict()
-            dialect, module = _module(key[: found.start()], spoken, peft=peft)
-            own = Key(dialect, module, role, named.get("adapter") or "", named.get("own") or "weight")
+    for suffix, role, dialect in _SUFFIX:
+        if match := suffix.search(key):
+            groups = match.groupdict()
+            writer, module = _module(key[: match.start()], dialect, peft=peft)
+            if groups.get("xlabs"):
+                module = _xlabs_module(module, groups["xlabs"])
+            if groups.get("split"):
+                module = f"{module}.{groups['split']}"
+            own = Key(writer, module, role, groups.get("adapter") or "", groups.get("own") or "weight")
             return own if module else None
+    for part, method in _METHOD:
+        if match := part.search(key):
+            return _not_read(key, match.start(), Role.OTHER, method, peft=peft)
+    if match := _UNKNOWN_PART.search(key):
+        return _not_read(key, match.start(), Role.UNKNOWN, match["part"], peft=peft)
     return _whole(key)
 
 
 def is_telling(key: str) -> bool:
-    """Whether a key is a part that no model but an adapter has."""
-    # Every such name has one of these in it, and most names of whole models have none.
-    likely = any(mark in key for mark in ("lora", "hada_", "lokr_"))
-    return likely and (found := parsed(key)) is not None and found.role in _TELLING
+    """Whether a key has a name that no model but an adapter has."""
+    return _SIGNS.search(key) is not None
+
+
+def are_telling(keys: Iterable[str]) -> bool:
+    """Whether the keys of a file have a name, or a set of names, that no model but an adapter has."""
+    keys = list(keys)
+    if any(map(is_telling, keys)):
+        return True
+    # One such name says nothing, `b1.weight` may be anybody's; the four matrices of GLoRA do.
+    ends = ((key.rpartition(".a1.")[0], key) for key in keys if key.endswith(".a1.weight"))
+    return any({f"{module}.{end}.weight" for end in ("a2", "b1", "b2")} <= set(keys) for module, _ in ends)
 
 
 def spelled(name: str) -> str:
@@ -178,11 +274,28 @@ def spelled(name: str) -> str:
     return ".".join(found)
 
 
+def _not_read(key: str, end: int, role: Role, method: str, *, peft: bool) -> Key | None:
+    """A part of a method, or of a module, that is not read."""
+    dialect, module = _module(key[:end], "peft" if peft else "", peft=peft)
+    return Key(dialect, module, role, method=method) if module else Key(dialect, key, role, method=method)
+
+
+def _xlabs_module(block: str, part: str) -> str:
+    """The layer of FLUX that XLabs' processor updates: stream 1 is the image's, stream 2 the text's."""
+    name, _, stream = part.partition("_lora")
+    if stream:
+        return f"{block}.{'img' if stream == '1' else 'txt'}_attn.{name}"
+    # The queries, keys and values are the first rows of `linear1`; the projection is all of `linear2`.
+    return f"{block}.linear1.qkv" if name == "qkv" else f"{block}.linear2"
+
+
 def _module(name: str, spoken: str, *, peft: bool) -> tuple[str, str]:
     for prefix, dialect, ours in _PREFIXES[:1] if peft else _PREFIXES:
         if name.startswith(prefix):
             rest = unwrapped(name[len(prefix) :])
             return dialect, ours + (spelled(rest) if dialect == "kohya" else _plain(rest))
+    if spoken == "xlabs":
+        return spoken, f"unet.{name}"
     return "peft" if peft else spoken or "unknown", _plain(name)
 
 
@@ -192,6 +305,6 @@ def _plain(name: str) -> str:
 
 
 def _whole(key: str) -> Key | None:
-    """A weight saved with the adapter as it is; only PEFT does that."""
+    """A weight saved with the adapter under its own name; only PEFT does that."""
     module, _, tensor = key.removeprefix("base_model.model.").rpartition(".")
-    return Key("peft", module, Role.WEIGHT, tensor=tensor) if key.startswith("base_model.model.") and module else None
+    return Key("peft", module, Role.SAVED, tensor=tensor) if key.startswith("base_model.model.") and module else None

@@ -2,6 +2,7 @@
 
 Every form ends in two thin factors, `up (m, r) @ down (r, p)`, and the full update is never formed:
 * LoRA: as stored; convolutions flattened, with a core in between (CP) folded into `down`.
+* KaSA: `up diag(d) down`, the diagonal folded into `up`. mlx-lm: `(a b)^T` of `a (p, r)` and `b (r, m)`.
 * LoHa: `(w1_a w1_b) * (w2_a w2_b)` has rank r^2 at most; its factors are row-wise Kronecker products.
 * LoKr: `kron(w1, w2)` with `w1 = P1 Q1`, `w2 = P2 Q2` is `kron(P1, P2) @ kron(Q1, Q2)`.
 Sources: Hu et al. 2021 (LoRA), Hyeon-Woo et al. 2021 (FedPara, LoHa), Yeh et al. 2023 (LyCORIS).
@@ -55,6 +56,8 @@ class Form:
     stored: bool = False
     # The first part stands for outputs in the file, for inputs in the layer as the base stores it.
     turned: bool = False
+    # PEFT's `fan_in_fan_out` turns it.
+    takes_flag: bool = False
 
 
 def form_of(shapes: Shapes) -> Form | None:
@@ -81,6 +84,27 @@ def _lora(load: Load, shapes: Shapes) -> tuple[Tensor, Tensor]:
     if Role.MID in shapes:
         return up, _through_core(load(Role.MID), down.flatten(1))
     return up, down.flatten(1)
+
+
+def _kasa_size(shapes: Shapes) -> Sized | None:
+    size = _lora_size(shapes)
+    return size if size and shapes[Role.DIAGONAL] == (size.rank,) else None
+
+
+def _kasa(load: Load, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    up, down = _lora(load, shapes)
+    return up * load(Role.DIAGONAL), down
+
+
+def _mlx_size(shapes: Shapes) -> Sized | None:
+    a, b = shapes[Role.INPUT_DOWN], shapes[Role.OUTPUT_UP]
+    if len(a) != 2 or len(b) != 2 or a[1] != b[0]:
+        return None
+    return Sized((b[1], a[0]), b[0], b[0])
+
+
+def _mlx(load: Load, shapes: Shapes) -> tuple[Tensor, Tensor]:
+    return load(Role.OUTPUT_UP).T, load(Role.INPUT_DOWN).T
 
 
 def _embedding_size(shapes: Shapes) -> Sized | None:
@@ -179,9 +203,13 @@ def _through_core(core: Tensor, down: Tensor) -> Tensor:
 _HADA: Final = frozenset({Role.HADA_W1_A, Role.HADA_W1_B, Role.HADA_W2_A, Role.HADA_W2_B})
 _LOKR: Final = frozenset(role for role in Role if role.startswith("lokr_"))
 
+MLX: Final = "LoRA of mlx-lm"
+
 FORMS: Final = (
-    Form("LoRA", frozenset({Role.UP, Role.DOWN}), frozenset(), _lora_size, _lora, stored=True),
+    Form("LoRA", frozenset({Role.UP, Role.DOWN}), frozenset(), _lora_size, _lora, stored=True, takes_flag=True),
     Form("LoRA with a core", frozenset({Role.UP, Role.DOWN, Role.MID}), frozenset(), _lora_size, _lora),
+    Form("KaSA", frozenset({Role.UP, Role.DOWN, Role.DIAGONAL}), frozenset(), _kasa_size, _kasa, takes_flag=True),
+    Form(MLX, frozenset({Role.INPUT_DOWN, Role.OUTPUT_UP}), frozenset(), _mlx_size, _mlx),
     Form(
         "embedding LoRA",
         frozenset({Role.EMBED_UP, Role.EMBED_DOWN}),

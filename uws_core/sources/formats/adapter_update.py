@@ -1,4 +1,4 @@
-"""One module's update in an adapter: the keys that make it up, and why it is left out where they do not.
+"""One module's update in an adapter: its keys, its form and size, and the reason where it is left out.
 
 Everything is decided from names, shapes and the configuration, so that what opens can be read and reported.
 """
@@ -18,6 +18,8 @@ from uws_core.sources.formats.adapter_methods import MOST_ENTRIES, MOST_RANKS, F
 
 # Parts that are one number, and say how large an update is.
 _NUMBERS: Final = (Role.ALPHA, Role.SCALAR)
+# Types of the matrices: float8 ones are plain numbers, since a scale beside them would be an unknown part.
+PARTS: Final = FLOATS | {"F8_E4M3", "F8_E5M2"}
 
 
 @dataclass(slots=True)
@@ -26,6 +28,10 @@ class Update:
 
     module: str
     keys: dict[Role, str] = field(default_factory=dict)
+    # The reason why the module cannot be read, known from parts beside the matrices.
+    blocked: str = ""
+    # The file holds no other adapter, so the configuration beside it is this one's.
+    alone: bool = True
     form: Form | None = None
     sized: Sized | None = None
 
@@ -37,9 +43,13 @@ class Update:
         self, form: Form | None, sized: Sized | None, spans: Mapping[str, TensorSpan], settings: Settings | None
     ) -> str:
         """Why an update of this form and size is not compared, or nothing when it is."""
+        if self.blocked:
+            return self.blocked
+        if self.module.endswith(".base_layer"):
+            return f"{self.module} updates a stack of experts, not one matrix"
         parts = [role for role in self.keys if role not in _NUMBERS]
         types = {spans[self.keys[role]].dtype for role in parts}
-        if not types <= FLOATS:
+        if not types <= PARTS:
             return f"the parts of {self.module} are {', '.join(sorted(types))}, not floating point"
         if form is None:
             return f"{self.module} has {', '.join(parts) or 'a scale'} and not what belongs to it, or an empty matrix"
@@ -71,9 +81,16 @@ class Update:
         if settings.of_experts(self.module):
             return f"{self.module} updates a stack of experts, not one matrix"
         try:
-            # A rank and a pattern are asked for only where no alpha stands beside the matrices.
-            if Role.ALPHA not in self.keys:
-                settings.scale(self.module, sized.of)
+            if Role.ALPHA in self.keys:
+                return ""
+            settings.scale(self.module, sized.of)
+            expected = settings.expected_rank(self.module)
+            # A stack of experts has the rank of all of them together.
+            if self.alone and sized.of and expected and sized.of > expected and sized.of % expected == 0:
+                return (
+                    f"the matrices of {self.module} have rank {sized.of}, {settings.where} says {expected:g}: "
+                    "a stack of experts, or a method that is not known here"
+                )
         except UnsupportedFormat as error:
             return str(error)
         return ""
