@@ -90,5 +90,5 @@ def test_a_layer_without_differences_is_counted_beside_the_others() -> None:
 def test_a_sum_of_layers_is_named_as_one() -> None:
     one = item(SHARED)
     assert answer([LayerSpectrum(one.layer, one.spectrum, one.band, layers=18)]).startswith(
-        "Beyond chance: in these layers taken as one, "
+        "Beyond chance: in these layers together, "
     )

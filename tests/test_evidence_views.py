@@ -141,7 +141,7 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (synthetic.noise(), "Nothing is shared beyond chance in `0.mlp.up`. Check the models first: "),
+        (synthetic.noise(), "Nothing is shared beyond chance in `0.mlp.up`. Check first: as if never trained."),
         (
             synthetic.spike(),
             "These models share directions barely beyond chance, ancestry unknown: in `0.mlp.up`, the first 10",
@@ -149,8 +149,8 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
         (synthetic.two_lineages(), "Only relatives share directions beyond chance: "),
         (synthetic.shared_start(), "Only relatives share directions beyond chance: "),
         (synthetic.unequal(), "Nothing is shared beyond chance: in `0.mlp.up`, "),
-        (synthetic.permuted(), "Check the models first: some look odd or are copies."),
-        (synthetic.reinitialised(), "Check the models first: some look odd or are copies."),
+        (synthetic.permuted(), "Check first: reordered."),
+        (synthetic.reinitialised(), "Check first: never trained."),
     ],
     ids=["noise", "spike", "two-lineages", "shared-init", "unequal", "permuted", "reinitialised"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from uws_core.frames import lineage as frames
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import Lineage
 from uws_core.zoo import synthetic
+from uws_core.zoo.synthetic import SyntheticCollection
 
 TASKS = ["a"] * 5 + ["b"] * 3 + ["c"]
 
@@ -133,24 +135,31 @@ def test_every_column_is_explained(gram: Gram, family: Lineage) -> None:
 def test_the_answer_tells_groups_and_copies(family: Lineage) -> None:
     assert answer(family, place="`2.attn.q`") == (
         "2 groups of relatives and 1 model alone: in `2.attn.q`, the weights of these models are worth 2.3 equal "
-        "lineages. Check the outliers and near copies first."
+        "lineages. Check first: no relative, near copies."
     )
 
 
 def test_the_answer_for_one_lineage_and_for_strangers() -> None:
     assert re.fullmatch(
-        r"One lineage: in `2\.attn\.q`, the weights of these 6 models all belong together, with cosines of at least "
-        r"0\.(8|9)\d\. Check the outliers first\.",
+        r"One lineage: in `2\.attn\.q`, the weights of these 6 models belong together, cosines from "
+        r"0\.(8|9)\d up\. Check first: equal cosines\.",
         said(families([6], 900, likeness=0.9, seed=1), threshold=0.5),
     )
     apart = said(np.random.default_rng(0).laplace(size=(6, 900)))
-    assert apart.startswith("No relatives: in `2.attn.q`, the weights of these 6 models are all apart")
+    assert apart.startswith("No relatives: in `2.attn.q`, the weights of these 6 models are apart")
     assert "outliers" not in apart
 
 
-def test_the_answer_warns_of_outliers() -> None:
-    for make in (synthetic.noise, synthetic.permuted, synthetic.reinitialised):
-        assert said(make().layers["blocks.0.mlp.up.weight"].reshape(40, -1)).endswith(" Check the outliers first.")
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (synthetic.noise, "as if never trained"),
+        (synthetic.permuted, "reordered"),
+        (synthetic.reinitialised, "never trained"),
+    ],
+)
+def test_the_answer_warns_of_outliers(make: Callable[[], SyntheticCollection], kind: str) -> None:
+    assert said(make().layers["blocks.0.mlp.up.weight"].reshape(40, -1)).endswith(f" Check first: {kind}.")
 
 
 def test_centres_are_named() -> None:

@@ -39,4 +39,6 @@ def _chosen(chosen: int, total: int, noun: str) -> str:
 def _base(collection: Collection) -> str:
     if collection.base is None:
         return "no base known"
-    return "one base" + ("" if len(collection.base_layers) == len(collection.layers) else " without some of the layers")
+    # Factor views of adapters exist only in the models.
+    lacking = [key for key in collection.layers if not key.factor and key.name not in collection.base_layers]
+    return "one base" + (" without some of the layers" if lacking else "")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, isinf, isnan
 
-from uws_core.answers.wording import where
+from uws_core.answers.wording import warning, where
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
+from uws_core.nouns.lineage import KINDS
 
 # Claims about the structure that is left without relatives.
 BEYOND = ("unseen-groups", "within", "one-each")
@@ -20,10 +22,10 @@ def answer(evidence: Evidence, *, place: str) -> str:
     first, here = evidence["concentrated"], where(place)
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell in {here}: {first.reason}."
-    head, doubt, warning = *_verdict(verdicts, evidence.grouped_by), _warning(verdicts)
-    if warning:
+    head, doubt = _verdict(verdicts, evidence.grouped_by)
+    if verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE):
         # The numbers of such models mean little.
-        return f"{head} in {here}{doubt}. {warning}"
+        return f"{head} in {here}{doubt}. {warning(_kinds(evidence['sound']))}"
     few = f"the first {evidence.kept} directions carry" if evidence.kept > 1 else "the first direction carries"
     value, chance = number(first.value, first.claim), number(first.middle, first.claim)
     return f"{head}{doubt}: in {here}, {few} {value} of the variance, of noise {chance}."
@@ -37,9 +39,10 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
     first = next(item for item in pooled if item.claim == "concentrated")
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell over {_layers(layers)}: {first.reason}."
-    head, doubt, warning = *_verdict(verdicts, grouped_by), _warning(verdicts)
-    passed = f"{first.discoveries} of {_layers(first.tested)} of {models} models pass"
-    return f"{head}{doubt}: {passed}. {warning}".rstrip()
+    head, doubt = _verdict(verdicts, grouped_by)
+    odd = verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE)
+    passed = f"{first.discoveries or 'none'} of {_layers(first.tested)} of {models} models pass"
+    return f"{head}{doubt}: {passed}." + (" Check the models first: some look odd or are copies." if odd else "")
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
@@ -102,7 +105,7 @@ def _verdict(verdicts: Mapping[str, Verdict], grouped_by: str) -> tuple[str, str
     least = max(left, key=_ORDER.index)
     if least is Verdict.CHANCE:
         return f"Only relatives {little}", ""
-    if least is Verdict.WEAK:
+    if least is Verdict.WEAK and first is Verdict.HOLDS:
         return (f"Mostly relatives {little}" if related else f"Mostly groups of `{grouped_by}` {little}"), ""
     return (f"Not only relatives {little}" if related else f"Unrelated models {little}"), ""
 
@@ -113,9 +116,10 @@ def _best(verdicts: Mapping[str, Verdict], claims: Sequence[str]) -> Verdict | N
     return min(known, key=_ORDER.index) if known else None
 
 
-def _warning(verdicts: Mapping[str, Verdict]) -> str:
-    odd = verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE)
-    return "Check the models first: some look odd or are copies." if odd else ""
+def _kinds(sound: Finding) -> list[str]:
+    """The kinds of outliers in the reason of the claim that all models are sound."""
+    kinds = [kind for kind in KINDS if re.search(rf"(^|; ){kind}[:,]", sound.reason)]
+    return [*kinds, *(["near copies"] if "nearly the same" in sound.reason else [])]
 
 
 def _layers(count: int) -> str:

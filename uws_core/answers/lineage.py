@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uws_core.answers.wording import counted, where
+from uws_core.answers.wording import counted, warning, where
 from uws_core.nouns.lineage import Lineage
 
 ORDER = (
@@ -25,10 +25,10 @@ def answer(lineage: Lineage, *, place: str) -> str:
     cosines = lineage.cosines[np.triu_indices(s, 1)]
     cosines = cosines[~np.isnan(cosines)]
     if sizes.size == 1:
-        line = f"One lineage: {subject} all belong together, with cosines of at least {cosines.min():.2f}."
+        line = f"One lineage: {subject} belong together, cosines from {cosines.min():.2f} up."
     elif sizes.size == s:
-        largest = f"{cosines.max():.2f}" if cosines.size else "no size"
-        line = f"No relatives: {subject} are all apart, with cosines of at most {largest}."
+        largest = f"{cosines.max():.2f}" if cosines.size else "no number"
+        line = f"No relatives: {subject} are apart, cosines up to {largest}."
     else:
         alone, groups = int((sizes == 1).sum()), int((sizes > 1).sum())
         beside = f" and {counted(alone, 'model')} alone" if alone else ""
@@ -36,12 +36,5 @@ def answer(lineage: Lineage, *, place: str) -> str:
             f"{counted(groups, 'group')} of relatives{beside}: in {where(place)}, {centre} of these models are worth "
             f"{lineage.effective_groups:.1f} equal lineages."
         )
-    return line + _warning(lineage)
-
-
-def _warning(lineage: Lineage) -> str:
-    if lineage.suspects and lineage.duplicates:
-        return " Check the outliers and near copies first."
-    if lineage.suspects:
-        return " Check the outliers first."
-    return " Some are near copies." if lineage.duplicates else ""
+    kinds = [suspect.kind for suspect in lineage.suspects]
+    return f"{line} {warning([*kinds, *(['near copies'] if lineage.duplicates else [])])}".rstrip()

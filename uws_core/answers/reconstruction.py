@@ -44,7 +44,7 @@ def answer_unseen_model(item: HeldOut, *, k: int, place: str) -> str:
 
 def _verdict(found: float, luck: float) -> str:
     if found <= luck:
-        return "The subspace is no more than chance"
+        return "The subspace does not help"
     return "The subspace hardly helps" if found - luck < LITTLE else "The subspace generalises"
 
 

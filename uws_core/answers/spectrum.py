@@ -60,7 +60,8 @@ def _one(item: LayerSpectrum, share: float) -> str:
 def _several(items: Sequence[LayerSpectrum], share: float) -> str:
     spectrum = items[0].spectrum
     typical = _round(np.median([item.spectrum.rank_for(share).k for item in items]))
-    fact = f"a median of {typical} {directions(spectrum.axis.value)} carries {level_text(share)} of "
+    noun = directions(spectrum.axis.value).removesuffix("" if typical > 1 else "s")
+    fact = f"a median of {typical} {noun} carries {level_text(share)} of "
     fact += _difference(spectrum)
     bands = [item.band for item in items if item.band is not None]
     if len(bands) < len(items):
@@ -80,7 +81,7 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
 def _place(items: Sequence[LayerSpectrum]) -> str:
     if len(items) > 1:
         return "these layers"
-    return "these layers taken as one" if items[0].layers > 1 else f"`{items[0].layer.short}`"
+    return "these layers together" if items[0].layers > 1 else f"`{items[0].layer.short}`"
 
 
 def _difference(spectrum: Spectrum) -> str:

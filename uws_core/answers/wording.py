@@ -7,7 +7,7 @@ An answer line has the verdict first, at most 30 words, at most three numbers, o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,8 @@ MOST_WORDS = 30
 MOST_NUMBERS = 3
 _NAME = re.compile(r"`[^`]*`")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+# Kinds of `nouns.lineage.KINDS` that need other words in a sentence.
+_KINDS = {"strength": "unusual norms", "constant": "constant entries", "non-finite": "non-finite entries"}
 _SEVERAL = re.compile(r"\b(?:all )?(\d+) layers taken as one")
 
 
@@ -41,8 +43,14 @@ def measured(line: str) -> Measured:
 
 def where(place: str) -> str:
     """The layer or layers of a line: several layers lose their number, which the sidebar shows."""
-    together = _SEVERAL.sub("these layers taken as one", place)
+    together = _SEVERAL.sub("these layers together", place)
     return re.sub(r"^\d+ layers$", "these layers", together)
+
+
+def warning(kinds: Iterable[str]) -> str:
+    """A short sentence on the first two kinds of outliers and near copies; empty without any."""
+    words = list(dict.fromkeys(_KINDS.get(kind, kind) for kind in kinds))[:2]
+    return f"Check first: {', '.join(words)}." if words else ""
 
 
 def share_text(share: float) -> str:
