@@ -13,6 +13,7 @@ from uws_core.analysis.judging import count, unknown
 from uws_core.analysis.lineage import lineage
 from uws_core.analysis.measures import cut
 from uws_core.analysis.noise import Indices
+from uws_core.analysis.nulls import wider_view
 from uws_core.analysis.partitions import by_size, codes
 from uws_core.analysis.shared_findings import Ask, Drawn, Report
 from uws_core.analysis.spectrum import spectrum
@@ -104,6 +105,7 @@ def _asked(
         draws=draws,
         seed=seed,
         report=report if report is not None else (lambda fraction, message: None),
+        blocks=wider_view(gram, rows, seed=seed),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
 from uws_core.analysis.measures import Measured, about_mean, mean_only_share, top
-from uws_core.analysis.noise import Indices, as_strong, batches, centred, wishart
+from uws_core.analysis.noise import Indices, batches, centred
 from uws_core.analysis.shared_findings import FEWEST, Ask, Drawn, few
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import rank_at, scalar_of, top_share
@@ -80,13 +80,12 @@ def within(ask: Ask, *, kin: bool = False) -> Finding:
         return unknown(claim, ask.layer, f"about group means only {count(free, 'direction')} are left")
     kept = max(1, round(ask.kept * free / ask.ceiling))
     inside = centred(ask.inner[None], groups)[0]
-    rng, squares = ask.rng(6), np.maximum(np.diag(inside), 0.0)
-    if squares.sum() <= RESOLVED * ask.gram.rounding(members=ask.rows):
+    rng = ask.rng(6)
+    if np.trace(inside) <= RESOLVED * ask.gram.rounding(members=ask.rows):
         return unknown(claim, ask.layer, "the models of each group are equal, as far as rounding can tell")
     samples = []
     for size in batches(ask.draws, ask.s):
-        noise = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, groups)
-        samples += [_top_of(one, kept) for one in centred(noise, groups)]
+        samples += [_top_of(one, kept) for one in ask.noise(rng, size, groups)]
     seen = _top_of(inside, kept)
     reason = (
         f"about group means the first {count(kept, 'direction')} carry {percent(seen)}, of noise "
@@ -105,11 +104,10 @@ def one_each(ask: Ask, *, kin: bool = False) -> Finding:
         return unknown(claim, ask.layer, f"{count(places.size, 'group')} give one model each, too few to judge")
     inner = about_mean(ask.inner[np.ix_(places, places)])
     kept = max(1, round(ask.kept * (places.size - 1) / ask.ceiling))
-    squares, rng, alone = np.maximum(np.diag(inner), 0.0), ask.rng(7), np.zeros(places.size, dtype=np.intp)
+    rng, alone = ask.rng(7), np.zeros(places.size, dtype=np.intp)
     samples = []
     for size in batches(ask.draws, places.size):
-        noise = as_strong(wishart(rng, count=size, side=places.size, dof=ask.gram.effective_d), squares, alone)
-        samples += [_top_of(one, kept) for one in centred(noise, alone)]
+        samples += [_top_of(one, kept) for one in ask.noise(rng, size, alone, places)]
     seen = _top_of(inner, kept)
     reason = (
         f"with one model of each of {places.size} groups the first {count(kept, 'direction')} carry {percent(seen)}, "

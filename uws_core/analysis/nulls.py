@@ -173,6 +173,20 @@ def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Float
     return [blocks for blocks in views if len(blocks) >= LEAST_BLOCKS]
 
 
+def wider_view(gram: Gram, members: Members, *, seed: int, draws: int = 20) -> Floats | None:
+    """Returns the blocks (B, s, s) about the members' mean, of rows or columns: those whose flips concentrate more.
+
+    None where the Gram has no blocks, or fewer than eight. The wider null is the one that is harder to beat.
+    """
+    views = _views(gram, kind="profile", members=members, about="mean")
+    rng = np.random.default_rng(seed)
+
+    def first_share(blocks: Floats) -> float:
+        return float(np.median(_shares(_centred(flipped(blocks, rng, draws), about="mean", pivot=None))[:, 0]))
+
+    return max(views, key=first_share, default=None)
+
+
 def _flipped_shares(
     gram: Gram, blocks: Floats, draws_and_seed: tuple[int, int], *, members: Members, unit: bool, about: str
 ) -> Floats:

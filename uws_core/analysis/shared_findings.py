@@ -9,19 +9,22 @@ import numpy as np
 
 from uws_core.analysis import caveats
 from uws_core.analysis.cores import on_every_core
-from uws_core.analysis.deflation import more_directions
 from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
 from uws_core.analysis.measures import Cuts, Measured, measure_each, top
-from uws_core.analysis.noise import Indices, as_strong, batches, strong, wishart
+from uws_core.analysis.noise import Indices, as_strong, batches, centred, strong, wishart
 from uws_core.analysis.nulls import null_band
+from uws_core.analysis.shared_directions import flipped, shared_directions
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.chance import scalar_of, top_share
+from uws_core.nouns.chance import ScalarNull, scalar_of, top_share
 from uws_core.nouns.evidence import LEVEL, Determined, Finding, Verdict
 from uws_core.nouns.gram import Gram
 
 Report = Callable[[float, str], None]
 # Fewer directions than these, and any share of any noise is carried by nearly all of them.
 FEWEST = 5
+# Draws of the count of shared directions: as many as everywhere else, so that it is the same number.
+COUNT_DRAWS = 200
+BEYOND_EQUAL_NOISE = "beyond equal noise, not beyond the common scale of rows"
 # So many draws are measured together where models are few, and fewer where one takes long: s^3 times draws.
 TOGETHER, MOST_TOGETHER = 8, 10**7
 # What a profile of variances would give is said, not tested.
@@ -47,6 +50,8 @@ class Ask:
     draws: int
     seed: int
     report: Report
+    # Grams of blocks (B, s, s) about the mean of these models: what the profile null flips. None draws directions.
+    blocks: Floats | None = None
 
     @property
     def layer(self) -> str:
@@ -67,6 +72,21 @@ class Ask:
         """Random numbers of one claim, so that leaving out another changes nothing."""
         return np.random.default_rng([self.seed, stream])
 
+    def noise(self, rng: np.random.Generator, size: int, groups: Indices, rows: Indices | None = None) -> Floats:
+        """Returns draws (size, s, s) of models that share nothing, about the means of `groups` (s,).
+
+        With blocks, every model's part in every block has a random sign; without, directions are random and distances
+        to the means are those observed. `rows` takes some of the models only.
+        """
+        chosen = np.arange(self.s) if rows is None else rows
+        if self.blocks is not None:
+            inside = centred(self.blocks[:, chosen][:, :, chosen], groups)
+            return centred(flipped(inside, rng, size), groups)
+        inside = centred(self.inner[np.ix_(chosen, chosen)][None], groups)[0]
+        squares = np.maximum(np.diag(inside), 0.0)
+        drawn = as_strong(wishart(rng, count=size, side=chosen.size, dof=self.gram.effective_d), squares, groups)
+        return centred(drawn, groups)
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -81,9 +101,8 @@ class Drawn:
 
 
 def drawn(ask: Ask) -> Drawn:
-    """The measures of the models and of `draws` collections of noise of the same strengths."""
-    rng, squares = ask.rng(1), np.maximum(np.diag(ask.inner), 0.0)
-    one_center = np.zeros(ask.s, dtype=np.intp)
+    """The measures of the models and of `draws` collections that share nothing; see `Ask.noise`."""
+    rng, one_center = ask.rng(1), np.zeros(ask.s, dtype=np.intp)
     noise: list[Measured] = []
 
     def measured(some: Floats) -> list[Measured]:
@@ -92,7 +111,7 @@ def drawn(ask: Ask) -> Drawn:
     # Where a pass over all draws takes long, it must be possible to stop between any two.
     few = max(1, min(TOGETHER, MOST_TOGETHER // ask.s**3))
     for size in batches(ask.draws, ask.s):
-        batch = as_strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), squares, one_center)
+        batch = ask.noise(rng, size, one_center)
         ask.report(len(noise) / ask.draws, f"noise {len(noise) + 1} of {ask.draws}")
         for some in on_every_core(measured, [batch[start : start + few] for start in range(0, size, few)]):
             noise += some
@@ -117,27 +136,38 @@ def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:
 
 
 def components(ask: Ask, found: Drawn) -> Finding:
-    """How many directions stand above noise, counted from the first."""
+    """How many directions the models share beyond chance: the one count, see `shared_directions`."""
     if ask.ceiling < FEWEST:
         return unknown("components", ask.layer, few(ask))
-    noise = found.shares()
-    limits = np.quantile(noise, 1 - LEVEL, axis=0)
-    seen, samples = _leading(found.seen.shares, limits), np.array([_leading(one, limits) for one in noise])
-    more = False
-    if 0 < seen < ask.ceiling:
-        seen, more = _further(ask, seen)
-    test = scalar_of(float(found.seen.shares[0]), noise[:, 0], name="first share", seed=ask.seed)
-    carried, chance = top(found.seen.shares, seen), float(np.median(top_share(seen)(noise)))
-    words = f"{'at least ' if more else ''}{count(seen, 'leading direction')}"
+    shared = shared_directions(ask.gram, draws=COUNT_DRAWS, seed=ask.seed, members=ask.rows)
+    if not shared.known:
+        return unknown("components", ask.layer, shared.reason)
+    carried = top(found.seen.shares, shared.count)
+    chance = float(np.median(top_share(shared.count)(found.shares())))
+    reason = f"{count(shared.count, 'direction')} shared beyond chance"
+    if not shared.count and shared.kind == "profile":
+        equal = shared_directions(ask.gram, kind="strength", draws=COUNT_DRAWS, seed=ask.seed, members=ask.rows)
+        reason += f": {BEYOND_EQUAL_NOISE}" if equal.count else ""
+    test = ScalarNull(
+        statistic="first direction",
+        value=float(shared.count),
+        low=0.0,
+        middle=0.0,
+        high=0.0,
+        z=float(shared.z[0]),
+        p=float(shared.p[0]),
+        draws=shared.draws,
+        seed=ask.seed,
+    )
     return judged(
         "components",
         ask.layer,
-        float(seen),
-        samples.astype(np.float64),
+        float(shared.count),
+        np.zeros(ask.draws),
         seed=ask.seed,
-        reason=f"{words} above noise, with {percent(carried)} of the variance",
+        reason=reason,
         test=test,
-        effect=excess(carried, chance, 1.0) if seen else 0.0,
+        effect=excess(carried, chance, 1.0) if shared.count else 0.0,
     )
 
 
@@ -201,8 +231,11 @@ def mean(ask: Ask, directions: Finding) -> Finding:
         return unknown("mean", ask.layer, f"the models have no weights about {center}")
     seen = mean_share(energy)
     rng, norms = ask.rng(2), np.sqrt(np.maximum(np.diag(energy), 0.0))
+    blocks = None if ask.blocks is None else _blocks_about(ask, center)
     drawn_batches = (
         strong(wishart(rng, count=size, side=ask.s, dof=ask.gram.effective_d), norms)
+        if blocks is None
+        else flipped(blocks, rng, size)
         for size in batches(ask.draws, ask.s)
     )
     samples = np.concatenate([mean_share(batch) for batch in drawn_batches])
@@ -250,27 +283,18 @@ def _determined(one: Measured, ceiling: int) -> Determined:
     return Determined(kept[: one.bounds.size], gaps[: one.bounds.size][:ceiling], one.bounds[:ceiling])
 
 
-def _leading(shares: Floats, limits: Floats) -> int:
-    """How many components in a row exceed their limits, from the first."""
-    inside = np.flatnonzero(shares <= limits)
-    return int(inside[0]) if inside.size else shares.size
-
-
-def _further(ask: Ask, known: int) -> tuple[int, bool]:
-    """Directions that those before them hide: their shares are small only because the first ones' are large."""
-    return more_directions(
-        ask.inner,
-        known=known,
-        dof=ask.gram.effective_d,
-        draws=ask.draws,
-        level=LEVEL,
-        rng=ask.rng(8),
-        report=ask.report,
-    )
+def _blocks_about(ask: Ask, center: str) -> Floats:
+    """The row blocks of the energy about a fixed point."""
+    assert ask.gram.blocks is not None
+    return ask.gram.blocks.about(ask.gram.combinations(center, members=ask.rows))
 
 
 def _doubt(ask: Ask, finding: Finding) -> str:
     """What else than shared directions makes variance concentrate here, in words."""
+    if ask.blocks is not None:
+        equal = null_band(ask.gram, kind="strength", draws=ask.draws, seed=ask.seed, members=ask.rows)
+        beyond = equal.scalar(top_share(ask.kept), name="top share").p <= LEVEL
+        return BEYOND_EQUAL_NOISE if finding.verdict is Verdict.CHANCE and beyond else ""
     if finding.verdict is Verdict.CHANCE:
         return caveats.strengths(ask.inner) if _looks_equal_noise(ask) else ""
     return caveats.profile(
