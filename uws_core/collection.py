@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +16,7 @@ from uws_core.sources.discovery import natural
 from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
 from uws_core.sources.model_table import ModelTable, matched
 from uws_core.sources.opening import Opened, Report, open_all, resolved
+from uws_core.sources.spelling import spelled_alike
 from uws_core.store.results import default_path
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
@@ -58,11 +59,12 @@ def collect(
     readable = {label: one for label, one in opened.items() if not one.problem}
     unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
     alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
-    agreement = agree({label: opened[label].layers for label in alike}, common_rows=common_rows or listing.common_rows)
+    spelled, renamed = spelled_alike({label: opened[label].layers for label in alike})
+    agreement = agree(spelled, common_rows=common_rows or listing.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
-    left_out = listing.left_out + unreadable + others + agreement.left_out + mixed
+    left_out = listing.left_out + unreadable + others + renamed + agreement.left_out + mixed
     _check_enough(name or listing.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
     table, unknown = _table(listing, labels, opened)
@@ -174,9 +176,7 @@ def _table(
     return {name: column for name, column in from_hub.items() if set(column) != {None}} | columns, left_out
 
 
-def _transposed(
-    layers: Sequence[LayerKey], models: Sequence[frozenset[str]]
-) -> tuple[frozenset[str], tuple[LeftOut, ...]]:
+def _transposed(layers: Sequence[LayerKey], models: Sequence[Set[str]]) -> tuple[frozenset[str], tuple[LeftOut, ...]]:
     """The layers that are stored as inputs x outputs in every model, and the note for the page."""
     found = [layer.name for layer in layers if all(layer.name in own for own in models)]
     reason = f"stored as inputs x outputs, so their sides in and out are each other's: {', '.join(found[:3])}"

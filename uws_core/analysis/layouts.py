@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from uws_core.nouns.models import LayerKey, LeftOut
@@ -58,7 +58,7 @@ def of_one_kind(kinds: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[LeftOu
 
 
 def read_alike(
-    layers: Sequence[LayerKey], thin: Mapping[str, frozenset[str]]
+    layers: Sequence[LayerKey], thin: Mapping[str, Set[str]]
 ) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...]]:
     """The layers that all models store as factors (`thin`, label to names), or none does; the rest with the reason."""
     kept, mixed = [], []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from os.path import isabs
 from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
@@ -51,9 +51,9 @@ class Source(Protocol):
     # Whose names an adapter's keys are in: peft, kohya, diffusers, comfyui.
     dialects: tuple[str, ...]
     # The layers that are read as thin factors.
-    low_rank: frozenset[str]
+    low_rank: Set[str]
     # The layers that are stored as inputs x outputs, so that the sides `in` and `out` are each other's.
-    transposed: frozenset[str]
+    transposed: Set[str]
     # Tensors that are no layers (vectors, scalars, unknown dtypes), each with the reason.
     left_out: tuple[LeftOut, ...]
     # The stamps of the files when they were opened; empty when they are too young to prove that nothing changed.

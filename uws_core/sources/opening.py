@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,8 +43,8 @@ class Opened:
 
     ref: ModelRef
     layers: tuple[LayerKey, ...] = ()
-    low_rank: frozenset[str] = frozenset()
-    transposed: frozenset[str] = frozenset()
+    low_rank: Set[str] = frozenset()
+    transposed: Set[str] = frozenset()
     kind: str = ""
     left_out: tuple[LeftOut, ...] = ()
     attributes: Mapping[str, Value] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
@@ -21,7 +21,7 @@ from uws_core.sources.formats.adapter_config import Settings, is_conv1d, setting
 from uws_core.sources.formats.adapter_keys import Key, Role, are_telling, parsed
 from uws_core.sources.formats.adapter_methods import MLX, Form, Sized, form_of
 from uws_core.sources.formats.adapter_update import Update
-from uws_core.sources.formats.tensor_names import first_rows, shown, too_long
+from uws_core.sources.formats.tensor_names import LayerNames, first_rows, nearest, shown, too_long
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,12 +98,15 @@ class Adapter:
                 + (f": {reasons[0]}" if reasons else "")
             )
         self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
-        self.low_rank = frozenset(self._updates)
-        self.transposed = frozenset(
+        own = self._own
+        turned = [
             layer
             for layer, update in self._updates.items()
-            if self._own and self._own.turns(update.module, has_conv1d=self._has_conv1d)
-        )
+            if own and own.turns(update.module, has_conv1d=self._has_conv1d)
+        ]
+        names = [*self._updates, *self._plain]
+        self.low_rank: Set[str] = LayerNames(self._updates, names)
+        self.transposed: Set[str] = LayerNames(turned, names)
         unused = tuple(LeftOut(shown(one.key), one.why) for one in self._fates.values() if one.fate is not Fate.USED)
         self.left_out = (*(LeftOut(self._where(), note) for note in self._notes()), *unused)
 
@@ -113,12 +116,12 @@ class Adapter:
         return (*updates, *(plain.layer for plain in self._plain.values()))
 
     def find(self, layer: str) -> LayerKey | None:
-        """The layer of that name, or the first rows of one, or None."""
-        own, count = first_rows(layer)
-        if (found := self._key(layer)) is not None or count is None:
-            return found
-        found = self._key(own)
-        return LayerKey(layer, (count, found.shape[1])) if found and 0 < count <= found.shape[0] else None
+        """The layer of that name, the first rows of one, or the only one that is spelled otherwise, or None."""
+        own, count = self._spelled(layer)
+        if (key := self._key(own)) is None:
+            return None
+        rows = key.shape[0] if count is None else count
+        return LayerKey(layer, (rows, key.shape[1])) if 0 < rows <= key.shape[0] else None
 
     def digest(self) -> str:
         """The commit of this adapter on disk; its configuration counts, since it sets the scale."""
@@ -137,7 +140,7 @@ class Adapter:
 
     def stored_type(self, layer: str) -> str:
         """The type of a stored matrix, or of an update's `down`."""
-        own = layer if self._key(layer) else first_rows(layer)[0]
+        own = self._spelled(layer)[0]
         shown = self._plain.get(own) or self._plain.get(f"{own}:A")
         return self._tensors.span(shown.key).dtype if shown else ""
 
@@ -165,7 +168,8 @@ class Adapter:
 
     def reader(self, layer: str) -> RowReader | None:
         """What reads rows of a stored matrix many times; None for an update, whose factors are read."""
-        return self._tensors.reader(plain.key, plain.layer.shape) if (plain := self._plain.get(layer)) else None
+        plain = self._plain.get(self._spelled(layer)[0])
+        return self._tensors.reader(plain.key, plain.layer.shape) if plain else None
 
     def report(self) -> LoaderReport:
         """What became of every key, and every scale. Price: one small read a module that stores its alpha."""
@@ -218,11 +222,19 @@ class Adapter:
         update = self._updates.get(name)
         return LayerKey(name, update.sized.shape) if update is not None and update.sized else None
 
+    def _spelled(self, layer: str) -> tuple[str, int | None]:
+        """The own name of the layer that a name means, and how many of its first rows; None is all of them."""
+        if layer in self._updates or layer in self._plain:
+            return layer, None
+        name, count = first_rows(layer)
+        return nearest(name, {**self._updates, **self._plain}) or name, count
+
     def _of_whole(self, layer: str, rows: Rows) -> tuple[str, Rows]:
-        """The layer that a name means the first rows of, and which of them; any other as it is."""
-        if self._key(layer) is None and (part := self.find(layer)) is not None:
-            return first_rows(layer)[0], within(part, rows)
-        return layer, rows
+        """The own name of the layer that a name means, and which of its rows."""
+        own, count = self._spelled(layer)
+        if count is not None and (part := self.find(layer)) is not None:
+            return own, within(part, rows)
+        return own, rows
 
     def _sort(self, chosen: str) -> None:
         """Every key to its module, or to the list of what is not used."""
@@ -312,7 +324,9 @@ class Adapter:
         if layer in self._plain:
             whole = self._plain.pop(layer)
             self._list(whole.key, Fate.IGNORED, "its layer also has a low-rank update, which is compared")
-        if form.stored and all(self._tensors.span(name).dtype in FLOATS for name in update.keys.values()):
+        if form.stored and all(
+            self._tensors.span(name).dtype in FLOATS for role, name in update.keys.items() if role in _FACTORS
+        ):
             self._add_views(layer, update)
 
     def _add_views(self, layer: str, update: Update) -> None:

@@ -222,9 +222,7 @@ def _mlx_settings(found: Mapping[str, object]) -> Settings:
     """The settings that mlx-lm writes: the scale itself, times alpha / rank before it dropped alpha."""
     kind = str(found.get("fine_tune_type") or ("dora" if found.get("use_dora") else "lora")).lower()
     if kind not in ("lora", "dora"):
-        raise UnsupportedFormat(
-            f"{CONFIG}: fine_tune_type {kind[:40]!r} of mlx-lm is no low-rank update"
-        )
+        raise UnsupportedFormat(f"{CONFIG}: fine_tune_type {kind[:40]!r} of mlx-lm is no low-rank update")
     parameters = found.get("lora_parameters")
     values: Mapping[str, object] = parameters if isinstance(parameters, dict) else {}
     where = f"{CONFIG} of mlx-lm"

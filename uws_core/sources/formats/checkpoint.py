@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from math import prod
 from typing import TYPE_CHECKING, Self
 
@@ -13,7 +13,15 @@ from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import float8
-from uws_core.sources.formats.tensor_names import first_rows, inputs_first, nearest, shown, too_long, unwrapped
+from uws_core.sources.formats.tensor_names import (
+    LayerNames,
+    first_rows,
+    inputs_first,
+    nearest,
+    shown,
+    too_long,
+    unwrapped,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +37,7 @@ class Checkpoint:
 
     format = "checkpoint"
     dialects: tuple[str, ...] = ()
-    low_rank: frozenset[str] = frozenset()
+    low_rank: Set[str] = frozenset()
     stamps: tuple[FileStamp, ...] = ()
 
     def __init__(self, ref: ModelRef, tensors: Tensors) -> None:
@@ -54,7 +62,8 @@ class Checkpoint:
         used = set(self._scales.values())
         self._notes = {name: why for name, why in self._notes.items() if name not in used}
         self.left_out = tuple(LeftOut(shown(name), why) for name, why in self._notes.items())
-        self.transposed = inputs_first({name: key.shape for name, key in self._layers.items()})
+        shapes = {name: key.shape for name, key in self._layers.items()}
+        self.transposed: Set[str] = LayerNames(inputs_first(shapes), shapes)
 
     def layers(self) -> tuple[LayerKey, ...]:
         """The layers in the order of the file."""

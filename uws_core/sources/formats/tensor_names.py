@@ -1,13 +1,21 @@
-"""What a tensor's name says about the model it belongs to, besides being a name."""
+"""Names of tensors: without wrappers, as shown in notes, and matched where only their spelling differs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from typing import Final
 
 # What compilers and trainers in parallel put around a model.
 _WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# Words that name a whole model inside another: versions and task heads of one architecture add, drop and swap them.
+_MODELS: Final = frozenset(
+    """
+    model module base_model language_model text_model transformer backbone pretrained_model diffusion_model llm lm
+    bert roberta distilbert albert electra deberta xlm_roberta camembert mpnet esm vit deit beit dinov2 gpt_neox
+    """.split()  # noqa: SIM905 - more easily read in lines than as literals
+)
 # A longer name is nobody's layer.
 LONGEST: Final = 1000
 _SHOWN: Final = 80
@@ -42,11 +50,58 @@ def first_rows(name: str) -> tuple[str, int | None]:
 
 
 def nearest(name: str, names: Collection[str]) -> str | None:
-    """The name itself, or the only one that differs from it by leading components: `h.0.q` for `transformer.h.0.q`."""
+    """The name itself, or the only one that is spelled otherwise: `h.0.q` for `transformer.h.0.q`; None if unclear.
+
+    Two names are alike when one is the other with leading components, or when both are equal without the words that
+    name a whole model (`model.language_model.layers.0.q`, `language_model.model.layers.0.q`) and with underscores for
+    dots. Price: one pass over `names` for every set of names, then a look-up.
+    """
     if name in names:
         return name
-    near = [other for other in names if other.endswith(f".{name}") or name.endswith(f".{other}")]
-    return near[0] if len(near) == 1 else None
+    shorter, by_path = _spellings(tuple(names))
+    alike = set(shorter.get(name, ()))
+    words = name.split(".")
+    alike |= {end for start in range(1, len(words)) if (end := ".".join(words[start:])) in names}
+    alike = alike or set(by_path.get(path_of(name), ()))
+    return alike.pop() if len(alike) == 1 else None
+
+
+def path_of(name: str) -> str:
+    """The name without the words that name a whole model before its first number, and with underscores for dots."""
+    words = name.split(".")
+    first = next((i for i, word in enumerate(words) if word.isdecimal()), len(words) - 2)
+    return "_".join([*(word for word in words[:first] if word not in _MODELS), *words[max(first, 0) :]])
+
+
+@lru_cache(maxsize=256)
+def _spellings(names: tuple[str, ...]) -> tuple[Mapping[str, Sequence[str]], Mapping[str, Sequence[str]]]:
+    """The names by every end of them that follows a dot, and by their path."""
+    shorter: dict[str, list[str]] = {}
+    by_path: dict[str, list[str]] = {}
+    for name in names:
+        words = name.split(".")
+        for start in range(1, len(words)):
+            shorter.setdefault(".".join(words[start:]), []).append(name)
+        by_path.setdefault(path_of(name), []).append(name)
+    return shorter, by_path
+
+
+class LayerNames(Set[str]):
+    """Some of a model's layer names; a name that is spelled otherwise is found too, see `nearest`."""
+
+    def __init__(self, some: Iterable[str], every: Iterable[str]) -> None:
+        self._some, self._every = frozenset(some), dict.fromkeys(every)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self._some or not self._some or not isinstance(name, str):
+            return name in self._some
+        return nearest(name, self._every) in self._some
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._some)
+
+    def __len__(self) -> int:
+        return len(self._some)
 
 
 def inputs_first(shapes: Mapping[str, Sequence[int]]) -> frozenset[str]:
