@@ -1,0 +1,25 @@
+"""The answer line on two models side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+from uws_core.nouns.pairs import PairLayer
+
+
+def answer(items: Sequence[PairLayer], *, left: str, right: str) -> str:
+    """Where two models differ: in how many layers, and most in which; `left` and `right` are their names."""
+    names = f"`{left}` and `{right}`"
+    known = [item for item in items if not isnan(item.difference)]
+    if not known:
+        return f"One cannot tell: {names} have no layer whose difference is known."
+    differing = [item for item in known if item.differs]
+    if not differing:
+        return f"No difference: {names} are equal in every layer, as far as rounding can tell."
+    largest = max(differing, key=lambda item: item.difference)
+    where = "every layer" if len(differing) == len(known) else f"{len(differing)} of {len(known)} layers"
+    return (
+        f"{names} differ in {where}, most in `{largest.layer.short}`, by {100 * largest.difference:.2g} % of their "
+        "norms."
+    )
