@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from unicodedata import normalize
 
 from uws_core.nouns.models import LeftOut, Value
 
@@ -71,11 +72,14 @@ def matched(
 
     `known` are further names that are no surprise, such as models that were left out for reasons of their own.
     """
-    rows = [next((table.rows[name] for name in own if name in table.rows), None) for own in names]
+    # A disk may keep accented letters in two characters where the table has them in one.
+    by_name = {normalize("NFC", key): row for key, row in table.rows.items()}
+    spelled = [[normalize("NFC", name) for name in own] for own in names]
+    rows = [next((by_name[name] for name in own if name in by_name), None) for own in spelled]
     empty = (None,) * len(table.columns)
     columns = {name: tuple((row or empty)[i] for row in rows) for i, name in enumerate(table.columns)}
-    used = {name for own in names for name in own} | set(known)
-    unknown = [key for key in table.rows if key not in used]
+    used = {name for own in spelled for name in own} | {normalize("NFC", name) for name in known}
+    unknown = [key for key in table.rows if normalize("NFC", key) not in used]
     notes = (LeftOut(f"{NAME}: {key}", "no model of that name is in the folder") for key in unknown)
     return columns, (*table.left_out, *notes)
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
+from unicodedata import normalize
 
 from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
@@ -92,17 +93,19 @@ def placed(
         OutsideRoot: a file name that is absolute, climbs, or stands in another folder.
         UnreadableFile: no such JSON, or a file that is not there.
     """
-    weight_map = _weight_map(index)
+    weight_map = {tensor: file.removeprefix("./") for tensor, file in _weight_map(index).items()}
     outside = sorted({file for file in weight_map.values() if not _plain(file, suffix)})
     if outside:
         raise OutsideRoot(f"the index names files outside the model's folder: {_some(outside)}; it was not followed")
     prefix = f"{folder}/" if folder else ""
-    missing = sorted({file for file in weight_map.values() if prefix + file not in names})
-    if missing:
+    # A disk may keep accented letters in two characters where the index has them in one.
+    spelled = {normalize("NFC", name): name for name in names}
+    place = {file: spelled.get(normalize("NFC", prefix + file)) for file in weight_map.values()}
+    if missing := sorted(file for file, name in place.items() if name is None):
         raise UnreadableFile(f"the index names files that are not there: {_some(missing)}")
     by_file: dict[str, list[str]] = {}
     for tensor, file in weight_map.items():
-        by_file.setdefault(prefix + file, []).append(tensor)
+        by_file.setdefault(place[file] or "", []).append(tensor)
     return {file: tuple(by_file[file]) for file in sorted(by_file)}
 
 

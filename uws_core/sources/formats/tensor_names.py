@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from typing import Final
+from unicodedata import normalize
 
 # What compilers and trainers in parallel put around a model.
 _WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
@@ -68,7 +69,7 @@ def nearest(name: str, names: Collection[str]) -> str | None:
 
 def path_of(name: str) -> str:
     """The name without the words that name a whole model before its first number, and with underscores for dots."""
-    words = name.split(".")
+    words = normalize("NFC", name).split(".")
     first = next((i for i, word in enumerate(words) if word.isdecimal()), len(words) - 2)
     return "_".join([*(word for word in words[:first] if word not in _MODELS), *words[max(first, 0) :]])
 
