@@ -62,6 +62,27 @@ def chance_cosine(s: int, d: float) -> float:
     return float(min(normal.isf(1 - 0.95 ** (1 / pairs)) / np.sqrt(d), 1.0))
 
 
+def scattered_d(gram: Gram, rows: Indices, about: str) -> float:
+    """Returns how many equal entries scatter cosines as entries of these models' profile do.
+
+    Scales of rows or columns in common raise the variance of a chance cosine from `1 / d` to
+    `sum_b G_b,ii G_b,jj / (d_b G_ii G_jj)`. Rows and columns count each for themselves. Agreement between models does
+    not enter, so that relatives do not raise their own chance level. Without blocks, `effective_d`.
+    """
+    center = "mean" if gram.pivot(about) is not None else about
+    if gram.blocks is None or rows.size < 2:
+        return gram.effective_d
+    share = 1.0
+    apart = ~np.eye(rows.size, dtype=np.bool_)
+    for columns in (False, True):
+        blocks = gram.blocks.about(gram.combinations(center, members=rows), columns=columns)
+        energy = np.maximum(np.einsum("bii->bi", blocks), 0.0)
+        energy = energy / np.maximum(energy.sum(axis=0), 1e-300)
+        # The variance against that of equal blocks.
+        share /= max(float(len(blocks) * (energy.T @ energy)[apart].mean()), 1.0)
+    return max(gram.effective_d * share, 1.0)
+
+
 def part_of(gram: Gram, rows: Indices) -> Gram:
     """The Gram of only these models, about the same centre, entry statistics included."""
     stats, base = gram.entry_stats, gram.base
@@ -74,6 +95,7 @@ def part_of(gram: Gram, rows: Indices) -> Gram:
         entry_stats=EntryStats(count=stats.count, **{name: getattr(stats, name)[rows] for name in names}),
         base=replace(base, to_models=base.to_models[rows]) if base is not None else None,
         usable=gram.usable[rows],
+        blocks=None,
     )
 
 
@@ -81,7 +103,7 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
     inner = gram.about(about, members=rows)
     cosines = gram.cosines(about, members=rows)
     labels = tuple(gram.labels[row] for row in rows)
-    chance = chance_cosine(rows.size, gram.effective_d)
+    chance = chance_cosine(rows.size, scattered_d(gram, rows, about))
     at = widest_gap(cosines, chance=chance) if threshold is None else threshold
     groups = components(cosines, at)
     return Lineage(

@@ -10,6 +10,8 @@ from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.judging import count
 from uws_core.analysis.measures import MANY, about_mean, half_overlap, held_out_share, leading_half
 from uws_core.analysis.noise import Indices, as_strong, wishart
+from uws_core.analysis.nulls import wider_view
+from uws_core.analysis.shared_directions import flipped
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import effective_rank, rank_at
@@ -36,7 +38,8 @@ def sample_curve(
 
     Sizes grow by equal factors from 4 to all; each is drawn `repeats` times, those of more than 200 models a quarter as
     often. Subsets that are nearly everything are nearly the same, so that intervals narrow to the right by themselves.
-    Noise of the same strengths goes through the same. Price: `repeats` times some ten decompositions a size.
+    Models that share nothing (flipped blocks, or random directions of the same norms) go through the same.
+    Price: `repeats` times some ten decompositions a size.
 
     Raises:
         NotEnoughModels: fewer than eight usable models.
@@ -44,11 +47,12 @@ def sample_curve(
     """
     rows = _enough(gram, members)
     inner, rng = gram.about("mean", members=rows), np.random.default_rng(seed)
-    noise = as_strong(
-        wishart(rng, count=1, side=rows.size, dof=gram.effective_d),
-        np.maximum(np.diag(inner), 0.0),
-        np.zeros(rows.size, dtype=np.intp),
-    )[0]
+    blocks = wider_view(gram, rows, seed=seed)
+    if blocks is not None:
+        noise = flipped(blocks, rng, 1)[0]
+    else:
+        squares, one_center = np.maximum(np.diag(inner), 0.0), np.zeros(rows.size, dtype=np.intp)
+        noise = as_strong(wishart(rng, count=1, side=rows.size, dof=gram.effective_d), squares, one_center)[0]
     sizes = _sizes(rows.size)
     seen, chance = np.zeros((sizes.size, len(STATISTICS), 3)), np.zeros((sizes.size, len(STATISTICS)))
     for step, size in enumerate(sizes):

@@ -67,8 +67,7 @@ def grams(
 def layer_spectrum(gram: Gram, draws: int) -> LayerSpectrum:
     """Returns a layer's spectrum with the null band of `draws` draws; without a band if 0."""
     seen = spectrum(gram)
-    kind = "strength" if gram.axis is Axis.MODELS else "gaussian"
-    band = null_band(gram, kind=kind, draws=draws) if draws and seen.total > 0 else None
+    band = null_band(gram, draws=draws) if draws and seen.total > 0 else None
     return LayerSpectrum(gram.layer, seen, band, len(gram.layers))
 
 

@@ -18,7 +18,7 @@ from uws_core.ui import tokens
 # What a layer choice can be besides one layer: all chosen ones together, averaged, or side by side.
 POOLS = ("sum", "mean", "each")
 CENTRES = ("mean", "zero", "base")
-NULLS = ("strength", "gaussian", "none")
+NULLS = ("profile", "strength", "gaussian", "none")
 # Longer texts than any list of rows, and more values than any list of layers, are noise.
 MOST_CHARACTERS = 8_000
 MOST_VALUES = 1_000
@@ -51,7 +51,7 @@ class Selection:
     axis: str = Axis.MODELS.value
     about: str = "mean"
     unit: bool = False
-    null: str = "strength"
+    null: str = "profile"
     k: int = 16
     share: float = 0.9
     group: str = ""
@@ -66,7 +66,7 @@ class Selection:
             collection=collection,
             axis=_one_of(raw.get("axis"), [axis.value for axis in Axis], Axis.MODELS.value),
             unit=_switch(raw.get("unit")),
-            null=_one_of(raw.get("null"), NULLS, "strength"),
+            null=_one_of(raw.get("null"), NULLS, "profile"),
             k=int(_number(raw.get("k"), low=1, high=4096, default=16)),
             share=round(_number(raw.get("share"), low=0.01, high=0.999, default=0.9), 3),
         )

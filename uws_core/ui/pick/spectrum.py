@@ -13,7 +13,7 @@ from uws_core.nouns.query import Query
 from uws_core.ui import state
 from uws_core.ui.selection import CENTRES, NULLS, POOLS, Selection
 
-NOISE = {"strength": "same strengths", "gaussian": "equal strengths", "none": "none"}
+NOISE = {"profile": "same profile", "strength": "same norms", "gaussian": "equal norms", "none": "none"}
 CENTRE = {"mean": "their mean", "zero": "zero", "base": "the base"}
 
 
@@ -88,8 +88,9 @@ def noise(selection: Selection) -> str:
         key=state.held("null", selection.null),
         format_func=lambda kind: NOISE[kind],
         width=142,
-        help="What they are compared with: random directions with every model's own distance from the centre, "
-        "or random directions with equal distances (adds the Marchenko-Pastur edge).",
+        help="What they are compared with. Same profile: every model's part in every block of rows or columns gets a "
+        "random sign, which keeps norms and scales of rows. Same norms: random directions at every model's own "
+        "distance from the centre. Equal norms: random directions at equal distances, with the Marchenko-Pastur edge.",
     )
 
 

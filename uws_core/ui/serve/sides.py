@@ -26,12 +26,15 @@ from uws_core.ui.serve.errands import Errand
 # A draw of a side axis costs a decomposition of every model, so there are few.
 DRAWS = 20
 
+# On a side axis both keep every model's own singular values and draw its directions.
+KEPT_SPECTRA = ("profile", "strength")
+
 
 def errand(query: Query, collection: Collection) -> Errand:
     """What the side axes read and multiply before a query can be answered: the side Grams, and what noise needs."""
     n, shapes = len(query.members), [collection.by_name[name].shape for name in query.layers]
     steps = sum(n * m * p * (p if query.axis == Axis.IN else m) for m, p in shapes)
-    small = sum(n * min(shape) ** 3 * (10 + 2 * DRAWS) for shape in shapes) if query.null == "strength" else 0
+    small = sum(n * min(shape) ** 3 * (10 + 2 * DRAWS) for shape in shapes) if query.null in KEPT_SPECTRA else 0
     seconds = errands.read_seconds(collection, query.layers, times=2) + (steps + small) / errands.STEPS_PER_SECOND
     plain = replace(query, share=0.9, k=16, group="", pool="each")
 
@@ -87,7 +90,7 @@ def _prepare(query: Query, collection: Collection, report: Report) -> None:
     """One layer's reading, into the store. What fails here fails again, and is said, where the layer is shown."""
     try:
         gram = _gram(query, collection, report)
-        if query.null == "strength":
+        if query.null in KEPT_SPECTRA:
             _band(query, collection, gram)
     except Cancelled:
         raise
@@ -122,6 +125,6 @@ def _band(query: Query, collection: Collection, gram: Gram) -> NullBand:
 
 def _too_large(shape: tuple[int, int]) -> str:
     return (
-        f"noise of the same strengths needs all singular values of every model, and those of {shape[0]} x {shape[1]} "
-        "are too many to work out; choose equal strengths under Noise"
+        f"noise of the same norms needs all singular values of every model, and those of {shape[0]} x {shape[1]} "
+        "are too many to work out; choose equal norms under Noise"
     )
