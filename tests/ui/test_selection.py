@@ -195,7 +195,7 @@ def test_what_is_offered_means_something_and_reads_well():
 
 
 def test_the_address_holds_what_was_chosen_and_no_more():
-    asked = {"m": ["task=prime"], "share": ["0.75"], "unit": ["1"], "layer": ["sum"], "null": ["strength"], "x": ["y"]}
+    asked = {"m": ["task=prime"], "share": ["0.75"], "unit": ["1"], "layer": ["sum"], "null": ["profile"], "x": ["y"]}
     assert Selection.from_params(asked, SHELF).to_params() == {
         "c": "demo:one",
         "m": ["task=prime"],
