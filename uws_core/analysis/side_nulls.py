@@ -28,7 +28,8 @@ def haar_band(gram: Gram, factors: Factors, *, draws: int = 20, seed: int = 0, u
     A draw is `W_i = U_i diag(s_i) V_i^T` with orthonormal `U_i`, `V_i` from Haar measure, centred and scaled as the
     observed models are: a decaying spectrum inside every model, which alone bends the curve, is part of the null. About
     the mean the `s_i` are such that the *centred* draws have the centred models' singular values, because centring
-    mixes spectra. `gram` and `factors` are of one layer, the same models and the same centre; `unit` as the Gram was made.
+    mixes spectra. `gram` and `factors` are of one layer, the same models and the same centre; `unit` as the Gram was
+    made.
     Price: about `6 draws * n * m p min(m, p)` multiply-adds, and eight times `n` decompositions for the spectra.
 
     Raises:
