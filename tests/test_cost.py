@@ -31,8 +31,9 @@ def test_the_formula_by_hand():
 
 def test_results_take_the_square_of_the_models_in_the_store():
     finetuned = uws.collect("demo:finetuned")
-    gram = uws.gram(finetuned, finetuned.layers[0])
-    assert result_bytes(1, n=40) == pytest.approx(len(to_bytes(gram)), rel=0.1)
+    largest = max(finetuned.layers, key=lambda layer: layer.entries)
+    # The bound is for 64 blocks a side, this layer has fewer rows and columns than would make so many.
+    assert 0.5 * result_bytes(1, n=40) < len(to_bytes(uws.gram(finetuned, largest))) <= result_bytes(1, n=40)
     assert result_bytes(130, n=2000) == pytest.approx(130 * 32e6, rel=0.01)
     assert scan_cost(planned(LAYERS, n=3), n=3, budget=10**6).stored == result_bytes(2, n=3)
 

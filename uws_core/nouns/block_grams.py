@@ -8,6 +8,17 @@ import numpy as np
 
 from uws_core.nouns.arrays import Floats
 
+# Blocks a side, and the fewest that a null can use: 2.7 MB a layer of a hundred models in the store.
+MOST_BLOCKS, FEWEST_BLOCKS = 64, 8
+# Inner products of all blocks of a side, so that a layer of 500 models (16 blocks) takes 16 MB.
+_MOST_PRODUCTS = 16 * 504**2
+
+
+def most_blocks(models: int) -> int:
+    """Returns how many blocks a side are kept of so many models; 0 where these would be too few to be of use."""
+    most = min(MOST_BLOCKS, _MOST_PRODUCTS // max(models, 1) ** 2)
+    return most if most >= FEWEST_BLOCKS else 0
+
 
 @dataclass(frozen=True)
 class BlockGrams:

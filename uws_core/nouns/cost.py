@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from uws_core.errors import BudgetError
+from uws_core.nouns.block_grams import most_blocks
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.sizes import bytes_text
 
@@ -108,7 +109,10 @@ def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
             f"budget is {bytes_text(budget)}; raise the budget to at least that or choose fewer models"
         )
     enough = 2 * max(_ENOUGH, n * _GOOD_READ)
-    return min(m, max(1, min(budget, enough) // one_row))
+    rows = min(m, max(1, min(budget, enough) // one_row))
+    # Whole row blocks: what is left of one at the end of a slab makes products of few entries, 5 % of a pass.
+    height = -(-m // max(most_blocks(n), 1))
+    return rows - rows % height if rows < m and rows > height else rows
 
 
 def slabs_at_once(n: int, layer: LayerKey, *, item_bytes: int, budget: int, cores: int) -> int:
@@ -155,6 +159,10 @@ def planned(layers: Sequence[LayerKey], *, n: int, item_bytes: int = 4, ranks: i
 
 
 def result_bytes(layers: int, *, n: int) -> int:
-    """The bytes that the Grams of so many layers of `n` models take in the store: n x n in float64, and `n` rows."""
+    """The most bytes that the Grams of so many layers of `n` models take in the store.
+
+    n x n numbers in float64, `n` rows of statistics, and half of the symmetric products of row and column blocks in
+    float32.
+    """
     # Nine numbers and a name a model, and the file's own head; 40 models were measured at 17 kB.
-    return layers * (8 * n * n + 90 * n + 1000)
+    return layers * (8 * n * n + 90 * n + 1000 + most_blocks(n) * (n + 1) * (n + 2) * 4)

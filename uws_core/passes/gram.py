@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats
+from uws_core.nouns.block_grams import BlockGrams
 from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes import low_rank, workers
+from uws_core.passes.block_layout import BlockLayout
 from uws_core.passes.memory import on_device, where_it_fits
 from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.open_models import (
@@ -121,6 +123,7 @@ class _LayerPass:
     def _sums(self, finite: Bools) -> Moments:
         """One pass over the layer."""
         read_rows, count = 0, self.rows[1] - self.rows[0]
+        layout = BlockLayout.of(self.key.shape, len(self.sources))
 
         def report_rows(more: int) -> None:
             nonlocal read_rows
@@ -129,7 +132,7 @@ class _LayerPass:
             self.options.report(read_rows / count, message)
 
         def empty_sums() -> Moments:
-            return Moments(models=self.n, finite=finite, kind=self.kind, device=self.device, chunk=self.chunk)
+            return Moments(layout, models=self.n, finite=finite, kind=self.kind, device=self.device, chunk=self.chunk)
 
         if self.device.type == "cpu" and len(self.sources) <= workers.MOST_MODELS:
             layer_slabs = workers.LayerSlabs(self.sources, self.key, self.rows, self.kind, self.options.budget)
@@ -138,7 +141,7 @@ class _LayerPass:
         pin, budget = self.device.type == "cuda", self.options.budget
         read = slabs(self.sources, self.key, dtype=self.kind, budget=budget, pin=pin, rows=self.rows)
         for slab, values in on_device(read, self.device):
-            sums.add(values)
+            sums.add(values, slab.start)
             report_rows(slab.stop - slab.start)
         return sums
 
@@ -176,7 +179,36 @@ def _noun(collection: Collection, key: LayerKey, sums: Moments, *, with_base: bo
         base=_base_row(exact, sums, n) if with_base else None,
         usable=usable,
         left_out=_left_out(collection, key, sums),
+        blocks=_block_grams(sums, usable),
     )
+
+
+def _block_grams(sums: Moments, usable: Bools) -> BlockGrams | None:
+    """The products of blocks about the exact mean of the usable models, the mean last; None where none are kept."""
+    n = usable.size
+    if sums.row_blocks is None:
+        return None
+    with_base = sums.finite.size > n and bool(sums.finite[n])
+    kept = [*range(n + with_base), sums.finite.size]
+    # The exact mean is the chunks' mean and `shift`: it moves away from the models, and from itself towards it.
+    signs = np.append(np.where(sums.finite, -1.0, 0.0), 1.0)
+    weights = np.zeros(signs.size)
+    weights[:n][usable] = 1 / usable.sum()
+    sides: list[Any] = []
+    for blocks in (to_numpy(sums.row_blocks), to_numpy(sums.column_blocks)):
+        shift = blocks @ weights.astype(blocks.dtype)
+        inside = shift @ weights.astype(blocks.dtype)
+        turned = shift[:, :, None] * signs.astype(blocks.dtype)
+        moved = blocks + turned + turned.mT + inside[:, None, None] * np.outer(signs, signs).astype(blocks.dtype)
+        stored = np.float32 if sums.kind == torch.float32 else np.float64
+        sides.append(((moved + moved.mT) / 2)[:, kept][:, :, kept].astype(stored))
+    rows, columns = sides
+    # A vector's entries are the blocks of both sides.
+    if len(rows) == 1 and len(columns) > 1:
+        rows = columns
+    elif len(columns) == 1 and len(rows) > 1:
+        columns = rows
+    return BlockGrams(rows, columns, n, with_base=with_base)
 
 
 def _base_row(exact: _Centred, sums: Moments, n: int) -> BaseRow | None:

@@ -7,7 +7,8 @@ pairs at once, instead of `n m p` stored numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from uws_core.errors import LayerError
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
+from uws_core.passes.block_layout import BlockLayout
 from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.options import ComputeOptions, Report
 from uws_core.sources.base import Source
@@ -42,16 +44,19 @@ def sums(
         for part in parts
     ]
     finite = np.array(counts) == 0
-    moments = Moments(models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
+    layout = BlockLayout.of(layer.shape, len(parts), cells=False)
+    moments = Moments(layout, models=len(parts), finite=finite, kind=kind, device=torch.device("cpu"))
     ups, downs = [], []
     for part, alive in zip(parts, finite, strict=True):
         ups.append(part.up.to(kind) * part.scale if alive else torch.zeros(part.up.shape, dtype=kind))
         downs.append(part.down.to(kind) if alive else torch.zeros(part.down.shape, dtype=kind))
     up, down = torch.cat(ups, dim=1).to(device), torch.cat(downs).to(device)
-    owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor([part.down.shape[0] for part in parts]))
-    moments.gram = to_numpy(_inner_products(up, down, owner.to(device), len(parts), layer, options.report))
+    ranks = [part.down.shape[0] for part in parts]
+    products = _inner_products(_Factors(up, down, ranks), layout, layer, options.report)
+    moments.gram, rows, columns = map(to_numpy, products)
+    moments.set_blocks(rows, columns)
     entries = to_numpy(up.double().sum(0) * down.double().sum(1))
-    moments.power1 = np.bincount(owner.numpy(), weights=entries, minlength=len(parts))
+    moments.power1 = np.array([part.sum() for part in np.split(entries, np.cumsum(ranks)[:-1])])
     # A factor and its scale may be finite and their product not; no model's products depend on another's.
     moments.drop(moments.finite & ~np.isfinite(moments.gram.diagonal() + moments.power1))
     # Cubes and fourth powers would need the product itself.
@@ -63,37 +68,68 @@ def sums(
     return moments
 
 
-def _inner_products(ups: Tensor, downs: Tensor, owner: Tensor, n: int, layer: LayerKey, report: Report) -> Tensor:
-    """`(n, n)` float64 from up (m, R) and down (R, p), block of rank rows by block, each pair once."""
-    ranks = downs.shape[0]
-    gram = torch.zeros(n, n, dtype=torch.float64, device=ups.device)
-    starts = _block_starts(owner)
-    for start, stop in zip(starts, [*starts[1:], ranks], strict=True):
-        product = ups[:, start:stop].T @ ups[:, start:]
-        product *= downs[start:stop] @ downs[start:].T
-        columns = torch.zeros(stop - start, n, dtype=torch.float64, device=ups.device)
-        columns.index_add_(1, owner[start:], product.double())
-        block = torch.zeros(n, n, dtype=torch.float64, device=ups.device).index_add_(0, owner[start:stop], columns)
-        inside = torch.unique(owner[start:stop])
-        gram += block
-        later = torch.ones(n, dtype=torch.bool, device=ups.device)
-        later[inside] = False
-        later[: int(inside[0])] = False
-        gram[later] += block[:, later].T
-        report(stop / ranks, f"{layer.short}: {stop} of {ranks} adapter ranks")
-    return gram
+def _inner_products(
+    factors: _Factors, layout: BlockLayout, layer: LayerKey, report: Report
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gram (n, n) about zero, and those of row and column blocks (blocks, n, n), all float64.
+
+    Formed in blocks of rank rows, each pair of models once. A block of rows takes its part of `up` only, as
+    `G_b,ij = s_i s_j sum((U_ib^T U_jb) * (D_i D_j^T))`, a block of columns its part of `down`.
+    """
+    up, down, n = factors.up, factors.down, len(factors.ranks)
+    total = torch.zeros(n, n, dtype=torch.float64, device=up.device)
+    counts = (layout.rows, layout.columns) if layout.kept else (0, 0)
+    rows, columns = (torch.zeros(count, n, n, dtype=torch.float64, device=up.device) for count in counts)
+    ranges = list(_model_ranges(factors.ranks))
+    for first, last in ranges:
+        start, stop = sum(factors.ranks[:first]), sum(factors.ranks[:last])
+        of_up, of_down = up[:, start:stop].T @ up[:, start:], down[start:stop] @ down[start:].T
+        _add_symmetric(total, factors.per_model(of_up * of_down, first, last), first, last)
+        for block, part in enumerate(torch.split(up, layout.height) if layout.kept else ()):
+            product = part[:, start:stop].T @ part[:, start:]
+            _add_symmetric(rows[block], factors.per_model(product.mul_(of_down), first, last), first, last)
+        for block, part in enumerate(torch.split(down, layout.width, dim=1) if layout.kept else ()):
+            product = part[start:stop] @ part[start:].T
+            _add_symmetric(columns[block], factors.per_model(product.mul_(of_up), first, last), first, last)
+        report(stop / down.shape[0], f"{layer.short}: {stop} of {down.shape[0]} adapter ranks")
+    return total, rows, columns
 
 
-def _block_starts(owner: Tensor) -> list[int]:
-    """Where blocks of about `_BLOCK_ROWS` rank rows begin, never inside a model."""
-    first_rows = torch.cat(
-        [torch.zeros(1, dtype=torch.long, device=owner.device), (owner.diff() != 0).nonzero()[:, 0] + 1]
-    )
-    starts = [0]
-    for row in first_rows.tolist():
-        if row - starts[-1] >= _BLOCK_ROWS:
-            starts.append(row)
-    return starts
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """All models' factors side by side: `up` (m, R) with the scales, `down` (R, p), and each model's rank."""
+
+    up: Tensor
+    down: Tensor
+    ranks: list[int]
+
+    def per_model(self, products: Tensor, first: int, last: int) -> Tensor:
+        """Sums (last - first, n - first) in float64 of products of ranks of these models with those from `first` on."""
+        ranks, height = self.ranks[first:], sum(self.ranks[first:last])
+        if len(set(ranks)) == 1:
+            sums = products.view(height, len(ranks), ranks[0]).sum(2)
+            return sums.view(last - first, ranks[0], len(ranks)).sum(1, dtype=torch.float64)
+        owner = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks)).to(products.device)
+        sums = torch.zeros(height, len(ranks), dtype=torch.float64, device=products.device)
+        sums.index_add_(1, owner, products.double())
+        total = torch.zeros(last - first, len(ranks), dtype=torch.float64, device=products.device)
+        return total.index_add_(0, owner[:height], sums)
+
+
+def _add_symmetric(gram: Tensor, part: Tensor, first: int, last: int) -> None:
+    """Adds the products of models `first` to `last` with all from `first` on, and their mirror image."""
+    gram[first:last, first:] += part
+    gram[last:, first:last] += part[:, last - first :].T
+
+
+def _model_ranges(ranks: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ranges of models with about `_BLOCK_ROWS` ranks together."""
+    first, held = 0, 0
+    for index, rank in enumerate(ranks):
+        held += rank
+        if held >= _BLOCK_ROWS or index + 1 == len(ranks):
+            yield first, index + 1
+            first, held = index + 1, 0
 
 
 def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget: int) -> list[LowRank]:

@@ -15,7 +15,7 @@ from uws_core.sources.files.row_slabs import Slab
 
 # Columns are worked on in chunks that stay in the processor's cache over the half dozen sweeps each chunk gets;
 # on a GPU a chunk only has to be large enough to keep it busy, and two more of its size are needed beside it.
-_ON_CPU = 2 * 2**20
+_ON_CPU = 4 * 2**20
 _MOST_ON_GPU, _LEAST_ON_GPU = 512 * 2**20, 16 * 2**20
 _SHARE = 8
 # A layer is read anew with half the chunk that often, before it is computed on the processor.
@@ -64,13 +64,13 @@ def on_device_or_cpu(work: Callable[[torch.device], _T], device: torch.device, *
 
 
 def on_device(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Slab, Tensor]]:
-    """Each slab with its values (n, entries) on the device, which may be overwritten until the next is asked for.
+    """Each slab with its values (n, rows, p) on the device, which may be overwritten until the next is asked for.
 
     On a GPU the copies have a stream of their own and two buffers there: one slab is copied while the products of the
     one before run. The host waits for the copy, whose buffer is read into again, and never for the products.
     """
     if device.type == "cpu":
-        yield from ((slab, slab.values.flatten(1)) for slab in slabs)
+        yield from ((slab, slab.values) for slab in slabs)
         return
     products, copies = torch.cuda.current_stream(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     free, buffers = [torch.cuda.Event() for _ in range(2)], list[Tensor]()  # type: ignore[no-untyped-call]
@@ -85,6 +85,6 @@ def on_device(slabs: Iterable[Slab], device: torch.device) -> Iterator[tuple[Sla
             target.copy_(slab.values, non_blocking=True)
         copied = copies.record_event()
         products.wait_event(copied)
-        yield slab, target.flatten(1)
+        yield slab, target
         free[parity].record(products)
         copied.synchronize()

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from uws_core.analysis.cores import one_core_each
 from uws_core.nouns.cost import BUDGET, Throughput
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
+from uws_core.passes.block_layout import BlockLayout
 from uws_core.passes.gram import gram_of_sources
 from uws_core.passes.moments import Moments
 from uws_core.passes.open_models import open_models
@@ -59,8 +60,8 @@ def _measured() -> Throughput:
 
         cores, read = _seconds_together(read_file)
         opening, finding = _opening(Path(folder))
-    _, many = _seconds_together(lambda: _sums(values.view(_MANY, -1)))
-    _, few = _seconds_together(lambda: _sums(values.view(_FEW, -1)))
+    _, many = _seconds_together(lambda: _sums(values.view(_MANY, -1, 1024)))
+    _, few = _seconds_together(lambda: _sums(values.view(_FEW, -1, 1024)))
     # What differs is the products; noise must not make anything free.
     a_step = max(many - few, many / 10) / ((_MANY - _FEW) * _WEIGHTS)
     an_entry = max(few / _WEIGHTS - _FEW * a_step, few / _WEIGHTS / 10)
@@ -102,7 +103,8 @@ def _opening(folder: Path) -> tuple[float, float]:
 def _sums(values: torch.Tensor) -> None:
     rows = values.shape[0]
     whole = np.ones(rows, dtype=np.bool_)
-    Moments(models=rows, finite=whole, kind=torch.float32, device=torch.device("cpu")).add(values)
+    layout = BlockLayout.of((values.shape[1], values.shape[2]), rows)
+    Moments(layout, models=rows, finite=whole, kind=torch.float32, device=torch.device("cpu")).add(values)
 
 
 def _seconds_together(work: Callable[[], None]) -> tuple[int, float]:

@@ -106,7 +106,7 @@ class _Worker:
         start, stop = self.ranges.pop(0)
         self._reader.read(start, stop)
         with self._slots:
-            self.sums.add(self._buffer[:, : stop - start].flatten(1))
+            self.sums.add(self._buffer[:, : stop - start], start)
         return stop - start
 
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from uws_core.errors import StoreError
+from uws_core.nouns.block_grams import BlockGrams
 from uws_core.nouns.entries import EntryStats
 from uws_core.nouns.evidence import Determined, Evidence, Finding, Verdict
 from uws_core.nouns.factors import Factors
@@ -26,7 +27,7 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 
 # Raised whenever a stored number could come out differently; older entries are then never looked up again.
-MATH_VERSION = 3
+MATH_VERSION = 4
 
 # The classes that stored bytes may name; no other is ever made from them.
 _CLASSES: tuple[type[Any], ...] = (
@@ -86,6 +87,12 @@ def _plain(value: object, path: str, arrays: dict[str, np.ndarray]) -> object:
         return {"array": path}
     if isinstance(value, Enum):
         return {"class": _registered(value), "value": value.value}
+    if isinstance(value, BlockGrams):
+        # Symmetric: one triangle of each block; a vector has the same blocks on both sides.
+        once = value.rows.ctypes.data == value.columns.ctypes.data
+        sides = [_triangles(blocks) for blocks in ((value.rows,) if once else (value.rows, value.columns))]
+        arrays |= {f"{path}.{side}": triangles for side, triangles in enumerate(sides)}
+        return {"triangles": path, "sides": len(sides), "models": value.n, "with_base": value.with_base}
     if is_dataclass(value):
         names = [field.name for field in fields(value)]
         members = {name: _plain(getattr(value, name), f"{path}.{name}", arrays) for name in names}
@@ -104,6 +111,19 @@ def _plain(value: object, path: str, arrays: dict[str, np.ndarray]) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{path or 'the result'}: a {type(value).__name__} cannot be stored")
+
+
+def _triangles(blocks: np.ndarray) -> np.ndarray:
+    """The lower triangles (blocks, k (k + 1) / 2) of symmetric blocks (blocks, k, k)."""
+    return np.ascontiguousarray(blocks[:, *np.tril_indices(blocks.shape[1])])
+
+
+def _symmetric(triangles: np.ndarray, size: int) -> np.ndarray:
+    blocks = np.empty((len(triangles), size, size), dtype=triangles.dtype)
+    low, high = np.tril_indices(size)
+    blocks[:, low, high] = triangles
+    blocks[:, high, low] = triangles
+    return blocks
 
 
 def _column(values: Sequence[object], path: str, arrays: dict[str, np.ndarray]) -> object:
@@ -140,6 +160,10 @@ def _built(plain: Any, arrays: dict[str, np.ndarray]) -> Any:  # noqa: ANN401 - 
         return plain
     if "array" in plain:
         return arrays[plain["array"]]
+    if "triangles" in plain:
+        size = plain["models"] + plain["with_base"] + 1
+        sides = [_symmetric(arrays[f"{plain['triangles']}.{side}"], size) for side in range(plain["sides"])]
+        return BlockGrams(sides[0], sides[-1], plain["models"], with_base=plain["with_base"])
     cls = _BY_NAME[plain["class"]]
     if "value" in plain:
         return cls(plain["value"])
