@@ -25,7 +25,7 @@ _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
 
 
-def collect(
+def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     where: Where,
     *,
     base: Place | None = None,
@@ -63,8 +63,9 @@ def collect(
     agreement = agree(spelled, common_rows=common_rows or listing.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
+    layers, unclear = _same_sides(layers, {label: opened[label] for label in labels})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
-    left_out = listing.left_out + unreadable + others + renamed + agreement.left_out + mixed
+    left_out = listing.left_out + unreadable + others + renamed + agreement.left_out + mixed + unclear
     _check_enough(name or listing.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
     table, unknown = _table(listing, labels, opened)
@@ -182,6 +183,23 @@ def _transposed(layers: Sequence[LayerKey], models: Sequence[Set[str]]) -> tuple
     reason = f"stored as inputs x outputs, so their sides in and out are each other's: {', '.join(found[:3])}"
     note = LeftOut(f"the sides of {len(found)} layers", reason + (" ..." if len(found) > 3 else ""))
     return frozenset(found), (note,) if found else ()
+
+
+def _same_sides(
+    layers: Sequence[LayerKey], models: Mapping[str, Opened]
+) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...]]:
+    """The layers without square updates that some adapters store turned: models of one base cannot differ in that."""
+    kept, unclear = [], []
+    for layer in layers:
+        turned = [label for label, model in models.items() if layer.name in model.transposed]
+        straight = [label for label in models if label not in turned]
+        if not turned or not straight or not all(layer.name in model.low_rank for model in models.values()):
+            kept.append(layer)
+            continue
+        some, others = f"{turned[0]} ({len(turned)} models)", f"{straight[0]} ({len(straight)})"
+        reason = f"read as inputs x outputs in {some} and not in {others}: their fan_in_fan_out contradict each other"
+        unclear.append(LeftOut(layer.name, reason))
+    return tuple(kept), tuple(unclear)
 
 
 def _own_base(listing: Listing, roots: Roots, layers: Sequence[LayerKey]) -> _Base:

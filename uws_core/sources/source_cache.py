@@ -18,7 +18,7 @@ from uws_core.nouns.models import ModelRef
 from uws_core.sources.base import FileStamp, Source, on_hub
 from uws_core.sources.files import blob
 from uws_core.sources.files.blob import Blob, FileBlob
-from uws_core.sources.files.tensors import CONFIG, Tensors
+from uws_core.sources.files.tensors import CONFIG, MODEL_CONFIG, Tensors
 from uws_core.sources.formats.adapter import Adapter
 from uws_core.sources.formats.checkpoint import Checkpoint
 
@@ -179,7 +179,7 @@ def _files(tensors: Tensors) -> dict[str, int]:
 def _key(ref: ModelRef, tensors: Tensors) -> tuple[object, object]:
     """The key of a layout (spans, their files, configuration, notes, the named adapter), and the header's metadata."""
     files = () if len(tensors.blobs) == 1 else tuple(_files(tensors).values())
-    key = (tuple(tensors.spans.values()), files, tensors.config, tensors.left_out, ref.adapter)
+    key = (tuple(tensors.spans.values()), files, tensors.config, tensors.model_config, tensors.left_out, ref.adapter)
     return key, tuple(tensors.metadata.items())
 
 
@@ -193,10 +193,12 @@ def _deciding_paths(path: Path, part: str, tensors: Tensors) -> list[str]:
     if not path.is_dir():
         # The owner of a configuration depends on the files beside it.
         beside = path.with_name(CONFIG)
-        return [*files, str(beside), *([str(path.parent)] if beside.exists() else [])]
+        told = [str(path.with_name(MODEL_CONFIG))] if tensors.model_config else []
+        return [*files, *told, str(beside), *([str(path.parent)] if beside.exists() else [])]
     inner = path / part if (path / part).is_dir() else (path / part).parent
+    told = [str(inner / MODEL_CONFIG)] if tensors.model_config else []
     indexes = [str(entry) for entry in inner.iterdir() if entry.name.endswith(".index.json")]
-    return [*dict.fromkeys([*files, str(path), str(inner), str(inner / CONFIG), *indexes])]
+    return [*dict.fromkeys([*files, str(path), str(inner), str(inner / CONFIG), *told, *indexes])]
 
 
 def _stamp(path: str) -> FileStamp:

@@ -11,7 +11,7 @@ from uws_core.errors import OutsideRoot, SourceError, UnreadableFile
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.files.blob import Blob, FileBlob, Stamp, is_settled
 from uws_core.sources.files.shards import SUFFIX, layout_of, safe_name
-from uws_core.sources.files.tensors import ADAPTER, CONFIG, Tensors, open_tensors, takes_config
+from uws_core.sources.files.tensors import ADAPTER, CONFIG, MODEL_CONFIG, Tensors, open_tensors, takes_config
 
 # Adapters that lie in one file are opened one after another.
 _MOST_FILES: Final = 64
@@ -28,6 +28,8 @@ def files_of(path: Path, part: str = "") -> Mapping[str, Blob]:
         if path.is_file():
             config = path.with_name(CONFIG)
             beside = [config] if config.is_file() and _is_chosen(path) else []
+            model_config = path.with_name(MODEL_CONFIG)
+            beside += [model_config] if model_config.is_file() else []
             return {file.name: FileBlob(file) for file in (path, *beside)}
         names = list(path.iterdir())
         inner = path / part if (path / part).is_dir() else (path / part).parent
@@ -54,7 +56,7 @@ def tensors_at(path: Path, part: str = "") -> Tensors:
         reason = f"not used: {count} weights files lie beside it and it does not name the file it belongs to"
         tensors = replace(tensors, left_out=(LeftOut(CONFIG, f"{reason}; give each a folder of its own"),))
     # The same object while the files are unchanged, so that what was derived from it is shared.
-    key = (stamps(tensors), tensors.config, tensors.left_out)
+    key = (stamps(tensors), tensors.config + tensors.model_config, tensors.left_out)
     if not is_settled(key[0]):
         return tensors
     if key not in _opened and len(_opened) >= _MOST_FILES:

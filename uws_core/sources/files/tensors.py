@@ -27,6 +27,14 @@ SAMPLE: Final = 4096
 # What PEFT calls an adapter's weights, and what it writes beside them.
 ADAPTER: Final = "adapter_model"
 CONFIG: Final = "adapter_config.json"
+# What transformers and MLX write beside a model; MLX tells there how its words of 32 bits are packed.
+MODEL_CONFIG: Final = "config.json"
+_TOLD_THERE: Final = "U32"
+# The types of packed weights and their companions, and of weights of eight bits.
+PACKED_TYPES: Final = frozenset(
+    {"F4", "F6_E2M3", "F6_E3M2", "F8_E8M0", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E4M3FNUZ", "F8_E5M2FNUZ",
+     "I16", "U16", "I32", "U32"}
+)  # fmt: skip
 # A longer configuration is refused where it is understood.
 LONGEST_CONFIG: Final = 10_000_001
 
@@ -43,6 +51,8 @@ class Tensors:
     config: bytes = b""
     # Files beside these tensors that are not read.
     left_out: tuple[LeftOut, ...] = ()
+    # The model's own configuration, read only where it tells how weights are packed.
+    model_config: bytes = b""
 
     @cached_property
     def by_adapter(self) -> Mapping[str, tuple[str, ...]]:
@@ -133,7 +143,7 @@ class Tensors:
             found.update(repr((name, span.dtype, span.shape, span.start, home.size)).encode())
             start = span.start + max(0, (span.nbytes - SAMPLE) // 2)
             found.update(home.read(start, min(start + SAMPLE, span.stop)))
-        found.update(self.config)
+        found.update(self.config + self.model_config)
         return found.hexdigest()[:40]
 
 
@@ -174,6 +184,7 @@ def open_tensors(files: Mapping[str, Blob], layout: Layout) -> Tensors:
         MappingProxyType(metadata),
         _config(files, folder, list(expected), spans),
         not_read(rest, layout.index or _named(layout.files)) if rest else (),
+        _model_config(files, folder, spans),
     )
 
 
@@ -182,6 +193,14 @@ def _config(files: Mapping[str, Blob], folder: str, weights: Sequence[str], name
     config = files.get(f"{folder}/{CONFIG}" if folder else CONFIG)
     named_so = all(PurePosixPath(name).name.startswith(ADAPTER) for name in weights)
     if config is None or not (named_so or takes_config(names)):
+        return b""
+    return bytes(config.read(0, min(config.size, LONGEST_CONFIG)))
+
+
+def _model_config(files: Mapping[str, Blob], folder: str, spans: Mapping[str, TensorSpan]) -> bytes:
+    """The model's own configuration, where a tensor is of the type whose packing it tells."""
+    config = files.get(f"{folder}/{MODEL_CONFIG}" if folder else MODEL_CONFIG)
+    if config is None or all(span.dtype != _TOLD_THERE for span in spans.values()):
         return b""
     return bytes(config.read(0, min(config.size, LONGEST_CONFIG)))
 

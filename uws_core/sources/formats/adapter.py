@@ -17,11 +17,11 @@ from uws_core.nouns.models import LayerKey, LeftOut, LowRank, ModelRef
 from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import FLOATS, as_layer
 from uws_core.sources.files.tensors import Tensors
-from uws_core.sources.formats.adapter_config import Settings, is_conv1d, settings_in_header, settings_of
-from uws_core.sources.formats.adapter_keys import Key, Role, are_telling, parsed
+from uws_core.sources.formats.adapter_config import Settings, is_conv1d, other_alpha, settings_in_header, settings_of
+from uws_core.sources.formats.adapter_keys import Key, Role, are_telling, is_telling, parsed
 from uws_core.sources.formats.adapter_methods import MLX, Form, Sized, form_of
 from uws_core.sources.formats.adapter_update import Update
-from uws_core.sources.formats.tensor_names import LayerNames, first_rows, nearest, shown, too_long
+from uws_core.sources.formats.tensor_names import LayerNames, first_rows, nearest, shown, too_long, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,10 @@ _ALPHA_KEYS: Final = ("alpha", "lora_alpha", "network_alpha")
 # mlx-lm stores embeddings as the base does, and other layers as inputs x outputs.
 _EMBEDDINGS: Final = frozenset(
     {"embed_tokens", "wte", "wpe", "tok_embeddings", "word_embeddings", "embedding", "embed"}
+)
+_UNSURE_SIDES: Final = (
+    "fan_in_fan_out is false, and modules are named as those that GPT-2 stores as inputs x outputs: if the base does "
+    "so too, their sides in and out are each other's"
 )
 _WHOLE_STATE: Final = "the base model's own weights: the file holds the state of the whole model with the adapter in it"
 
@@ -80,6 +84,7 @@ class Adapter:
         self._tensors = tensors
         self._own = settings_of(tensors.config) if tensors.config else None
         self._in_header = settings_in_header(tensors.metadata)
+        self._other_alpha = other_alpha(tensors.metadata)
         self._fates: dict[str, KeyFate] = {}
         self._updates: dict[str, Update] = {}
         self._plain: dict[str, _Plain] = {}
@@ -90,14 +95,16 @@ class Adapter:
         self._has_conv1d = any(map(is_conv1d, modules))
         for update in list(self._updates.values()):
             self._understand(update)
-        if not self._updates:
-            # A method that is named says more than a matrix without its other half.
+        if not self._updates and not any(fate.fate is Fate.USED for fate in self._fates.values()):
             reasons = [fate.why for fate in self._fates.values() if fate.fate is Fate.UNMATCHED]
+            strange = sorted((key for key in self._keys if not self._keys[key]), key=is_telling, reverse=True)
+            reasons += [f"{shown(key)} is no name that is known here" for key in strange[:1]]
             raise UnsupportedFormat(
                 f"{self._where()} describes an adapter, but no update that is understood is there"
                 + (f": {reasons[0]}" if reasons else "")
             )
-        self.dialects = tuple(dict.fromkeys(key.dialect for key in self._keys.values() if key))
+        dialects = dict.fromkeys(key.dialect for key in self._keys.values() if key)
+        self.dialects = tuple(name for name in dialects if name != "unknown" or len(dialects) == 1)
         own = self._own
         turned = [
             layer
@@ -261,6 +268,26 @@ class Adapter:
                 self._list(name, Fate.IGNORED, reason)
             else:
                 self._place(name, key)
+        self._block_parts_beside()
+
+    def _block_parts_beside(self) -> None:
+        """Stops the plain reading of modules with a part that is not known, such as LoRA-XS' latent mapping."""
+        stems = {key.stem: key for key in self._keys.values() if key and key.role in _FACTORS}
+        for name, key in self._keys.items():
+            if key is not None and key.role is not Role.SAVED:
+                continue
+            words = unwrapped(name).split(".")
+            stem = next((stem for end in range(1, len(words)) if (stem := ".".join(words[:end])) in stems), "")
+            part = unwrapped(name)[len(stem) + 1 :]
+            if not stem or part in ("weight", "bias") or (key is not None and "lora" not in part.lower()):
+                continue
+            if part == "m" and stems[stem].dialect == "mlx":
+                self._list(name, Fate.IGNORED, _LISTED[Role.MAGNITUDE])
+                continue
+            reason = f"{part} is a part that is not known here"
+            self._list(name, Fate.UNMATCHED, reason)
+            layer = stems[stem].layer
+            self._updates.setdefault(layer, Update(stems[stem].module)).blocked = f"{stems[stem].module}: {reason}"
 
     def _why_base(self, key: Key, *, whole_state: bool) -> str:
         """The reason why a weight under its own name is the frozen base's, or nothing where it was trained whole."""
@@ -391,9 +418,12 @@ class Adapter:
         bare = [one for one in self._updates.values() if Role.ALPHA not in one.keys and not self._settings(one.module)]
         bare = [] if self._alpha_key else bare
         bare = [one for one in bare if one.sized and one.sized.of]
+        if bare and self._other_alpha:
+            return (f"scale assumed 1: {self._other_alpha}", *(note for settings in every for note in settings.notes))
         some = f" for {len(bare)} of {len(self._updates)} updates" if len(bare) < len(self._updates) else ""
         assumed = [f"scale assumed 1{some}: no alpha in the file and no adapter_config.json"] if bare else []
-        return tuple(dict.fromkeys([*assumed, *(note for settings in every for note in settings.notes)]))
+        unsure = [_UNSURE_SIDES] if self._own and self._has_conv1d and not self.transposed else []
+        return tuple(dict.fromkeys([*assumed, *unsure, *(note for settings in every for note in settings.notes)]))
 
     def _where(self) -> str:
         return self._own.where if self._own else "the file"

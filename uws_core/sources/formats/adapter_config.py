@@ -38,7 +38,7 @@ _PLAIN_STARTS: Final = frozenset({"true", "false", "none", "gaussian", "eva", "o
 # Settings that change what the update means, and are read with a note.
 _NOTED: Final[Mapping[str, str]] = {
     "use_dora": "DoRA: what is compared is the low-rank part, before the magnitudes rescale the sum with the base",
-    "kasa_config": "KaSA: the update counts from the base without its smallest singular values, not from the published one",
+    "kasa_config": "KaSA: the update counts from the base without its least singular values, not the published one",
     "alora_invocation_tokens": "aLoRA: the update acts only on tokens after the invocation",
     "layer_replication": "the base was made longer by repeating layers; layers are named as in that longer model",
 }
@@ -175,6 +175,12 @@ def settings_in_header(metadata: Mapping[str, str]) -> Mapping[str, Settings]:
         rs = metadata.get("use_rslora", "").lower() == "true"
         found[""] = Settings(f"the header's {key}", rank=rank, alpha=float(metadata[key]), rs=rs)
     return found
+
+
+def other_alpha(metadata: Mapping[str, str]) -> str:
+    """The header's alpha where it is no number, as a sentence, or nothing."""
+    key = next((key for key in _HEADER_ALPHAS if metadata.get(key, "None") not in ("", "None")), "")
+    return f"the header's {key} is {metadata[key][:40]!r}, no number" if key and not _is_number(metadata[key]) else ""
 
 
 def is_conv1d(module: str) -> bool:

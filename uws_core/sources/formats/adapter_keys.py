@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -68,6 +68,8 @@ class Key:
     adapter: str = ""
     tensor: str = "weight"
     method: str = ""
+    # The key up to the part, as it is written: other keys that begin so belong to the same module.
+    stem: str = field(default="", compare=False)
 
     @property
     def layer(self) -> str:
@@ -170,10 +172,10 @@ _UNKNOWN_PART: Final = re.compile(r"\.(?P<part>lora_?[A-Za-z]\w*(?:\.[\w-]+)*|lo
 _SIGNS: Final = re.compile(
     r"^base_model\.model\."
     r"|^(?:lora|oft|boft|loha|lokr|glora|tlora)_(?:unet|te\d?|transformer|prior|dit|llm|text_encoder)\d*[._]|^lycoris_"
-    r"|(?:^|[._])lora_(?:[abAB]|down|up|mid|embedding_[AB]|diag|magnitude_vector)(?=[._]|$)"
+    r"|(?i:(?:^|[._])lora_?(?:a|b|[a-z]+_[ab]|down|up|mid|diag|magnitude_vector)(?=[._]|$))"
     r"|lora\d?\.(?:down|up)\.|\.lora_linear_layer\."
     r"|\.loras\.[^.]+\.|\.adapter(?:_[a-z0-9]+)?\.linear_(?:in|out)\."
-    r"|(?:^|\.)(?:hada_[wt]|lokr_[wt])\d|\.diff$|\.adapters\.[^.]+\.adapter_(?:down|up)\."
+    r"|lora_latent_mapping|(?:^|\.)(?:hada_[wt]|lokr_[wt])\d|\.diff$|\.adapters\.[^.]+\.adapter_(?:down|up)\."
     rf"|(?:^|\.)(?:{_TELLING_PARTS})(?=\.|$)"
 )
 
@@ -203,6 +205,8 @@ _PREFIXES: Final[tuple[tuple[str, str, str], ...]] = (
     ("text_encoder_3.", "diffusers", "text_encoder_3."),
     ("transformer.", "diffusers", "transformer."),
 )
+# Writers that use the names of the base's own modules, so that no prefix speaks for another.
+_OWN_NAMES: Final = frozenset({"adapterhub", "loralib", "torchtune", "mlx", "xlabs", "megatron"})
 # Names that hold an underscore of their own, in the models that kohya's trainer writes with underscores for dots.
 _JOINED: Final = frozenset(
     """
@@ -238,8 +242,8 @@ def parsed(key: str, *, peft: bool = False) -> Key | None:
                 module = _xlabs_module(module, groups["xlabs"])
             if groups.get("split"):
                 module = f"{module}.{groups['split']}"
-            own = Key(writer, module, role, groups.get("adapter") or "", groups.get("own") or "weight")
-            return own if module else None
+            adapter, tensor = groups.get("adapter") or "", groups.get("own") or "weight"
+            return Key(writer, module, role, adapter, tensor, stem=key[: match.start()]) if module else None
     for part, method in _METHOD:
         if match := part.search(key):
             return _not_read(key, match.start(), Role.OTHER, method, peft=peft)
@@ -290,12 +294,12 @@ def _xlabs_module(block: str, part: str) -> str:
 
 
 def _module(name: str, spoken: str, *, peft: bool) -> tuple[str, str]:
+    if spoken in _OWN_NAMES and not name.startswith("base_model.model."):
+        return spoken, f"unet.{name}" if spoken == "xlabs" else name
     for prefix, dialect, ours in _PREFIXES[:1] if peft else _PREFIXES:
         if name.startswith(prefix):
             rest = unwrapped(name[len(prefix) :])
             return dialect, ours + (spelled(rest) if dialect == "kohya" else _plain(rest))
-    if spoken == "xlabs":
-        return spoken, f"unet.{name}"
     return "peft" if peft else spoken or "unknown", _plain(name)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Set
 from math import prod
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
@@ -13,6 +15,7 @@ from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import float8
+from uws_core.sources.formats.packed import find_packed, unpacked_notes
 from uws_core.sources.formats.tensor_names import (
     LayerNames,
     first_rows,
@@ -24,6 +27,7 @@ from uws_core.sources.formats.tensor_names import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from uws_core.sources.files.blob import Extent, RowReader
@@ -32,7 +36,7 @@ if TYPE_CHECKING:
 class Checkpoint:
     """Every matrix of a checkpoint as a layer, named without what compilers and parallel trainers add; see `Source`.
 
-    Eight-bit weights are read times their scale, in float32.
+    Eight-bit weights are read times their scale, packed weights unpacked, both in float32.
     """
 
     format = "checkpoint"
@@ -47,6 +51,7 @@ class Checkpoint:
         self._stored: dict[str, str] = {}
         self._scales: dict[str, str] = {}
         self._layers: dict[str, LayerKey] = {}
+        self._packed = find_packed(tensors)
         self._companions = float8.companions(tensors.spans)
         self._scale_of = {scale: name for name, scales in self._companions.items() for scale in scales}
         # By stored name: what is not compared, or not as it would be with a scale.
@@ -59,9 +64,10 @@ class Checkpoint:
                 self._layers[found.name], self._stored[found.name] = found, name
             else:
                 self._notes[name] = found.reason
-        used = set(self._scales.values())
+        used = {*self._scales.values(), *self._packed.companions}
         self._notes = {name: why for name, why in self._notes.items() if name not in used}
-        self.left_out = tuple(LeftOut(shown(name), why) for name, why in self._notes.items())
+        unread = (LeftOut(shown(name), why) for name, why in self._notes.items())
+        self.left_out = (*unread, *unpacked_notes(self._packed))
         shapes = {name: key.shape for name, key in self._layers.items()}
         self.transposed: Set[str] = LayerNames(inputs_first(shapes), shapes)
 
@@ -84,14 +90,16 @@ class Checkpoint:
 
     def report(self) -> LoaderReport:
         """What became of every key."""
-        scales = {scale: name for name, scale in self._scales.items()}
+        scales = {scale: name for name, scale in self._scales.items()} | self._packed.companions
         layers = set(self._stored.values())
         fates = []
         for name in self._tensors.spans:
             if name in self._notes:
                 fates.append(KeyFate(name, Fate.USED if name in layers else Fate.IGNORED, self._notes[name]))
             else:
-                why = f"the scale of {scales[name]}" if name in scales else "a layer as it stands"
+                packed = self._packed.weights.get(name)
+                why = f"unpacked: {packed.packing}" if packed else "a layer as it stands"
+                why = f"read with {scales[name]}" if name in scales else why
                 fates.append(KeyFate(name, Fate.USED, why))
         return LoaderReport(str(self.ref), self.format, (), tuple(fates))
 
@@ -99,6 +107,8 @@ class Checkpoint:
         """Where its bytes lie, those of its scale included; see `Source.extents`."""
         key, whole = self._located(layer)
         stored = self._stored[whole.name]
+        if packed := self._packed.weights.get(stored):
+            return packed.extents(self._tensors, *within(key, rows))
         own = self._tensors.extent(stored, within(key, rows), whole.shape[0])
         scale = self._scales.get(stored)
         return [own, self._tensors.extent(scale)] if scale else [own]
@@ -116,24 +126,30 @@ class Checkpoint:
         key, whole = self._located(layer)
         stored = self._stored[whole.name]
         rows = within(key, rows)
+        if packed := self._packed.weights.get(stored):
+            return _into(packed.read(self._tensors, *rows), into)
         if self._tensors.span(stored).dtype in float8.TYPES:
             scale = self._scales.get(stored, "")
             return float8.read(self._tensors, stored, scale, whole.shape, rows, into)
         return self._tensors.read(stored, whole.shape, rows, into=into)
 
     def reader(self, layer: str) -> RowReader | None:
-        """What reads rows of a layer many times; None for weights of eight bits, which have a scale."""
+        """What reads rows of a layer many times; None for packed weights and those of eight bits, which have a scale."""
         _, whole = self._located(layer)
         stored = self._stored[whole.name]
+        if stored in self._packed.weights:
+            return None
         return None if self._tensors.span(stored).dtype in float8.TYPES else self._tensors.reader(stored, whole.shape)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of a readable type under its stored name; eight-bit weights times their scale. See `Whole`."""
         layers = {stored: name for name, stored in self._stored.items()}
-        scales = set(self._scales.values())
+        scales = {*self._scales.values(), *self._packed.companions}
         found = {}
         for stored, span in self._tensors.spans.items():
-            if span.dtype in FLOATS and stored not in scales:
+            if packed := self._packed.weights.get(stored):
+                found[packed.layer] = self.read(layers[stored])
+            elif span.dtype in FLOATS and stored not in scales:
                 found[stored] = self._tensors.read(stored, (1, prod(span.shape))).reshape(span.shape)
             elif stored in layers:
                 found[stored] = self.read(layers[stored]).reshape(span.shape)
@@ -144,15 +160,17 @@ class Checkpoint:
         changed = dict(state)
         for name, value in layers.items():
             key, whole = self._located(name)
-            stored = self._stored[whole.name]
+            stored, _ = self.stored_as(whole.name)
             tensor = changed[stored].clone()
             tensor.view(whole.shape)[: key.shape[0]] = value.to(tensor.dtype)
             changed[stored] = tensor
         return changed
 
     def entries(self) -> int:
-        """How many numbers all tensors hold together."""
-        return sum(prod(span.shape) for span in self._tensors.spans.values())
+        """How many numbers all tensors hold together; of a packed weight its own, not its scales."""
+        packed, companions = self._packed.weights, self._packed.companions
+        spans = {name: span.shape for name, span in self._tensors.spans.items() if name not in companions}
+        return sum(prod(packed[name].shape if name in packed else shape) for name, shape in spans.items())
 
     @property
     def config(self) -> Mapping[str, object]:
@@ -166,13 +184,16 @@ class Checkpoint:
 
     def untouched_bytes(self, layers: Iterable[str]) -> int:
         """The stored bytes of `untouched`, from the header."""
-        compressed = {self.stored_as(layer)[0] for layer in layers}
+        compressed = {self._stored[self._located(layer)[1].name] for layer in layers}
+        compressed |= {name for name, main in self._packed.companions.items() if main in compressed}
         spans = self._tensors.spans
         return sum(self._tensors.extent(name).nbytes for name in spans if name not in compressed)
 
     def stored_as(self, layer: str) -> tuple[str, tuple[int, ...]]:
-        """A layer's stored name and shape."""
+        """A layer's stored name and shape; a packed weight has those that it has unpacked, as in `state`."""
         stored = self._stored[self._located(layer)[1].name]
+        if packed := self._packed.weights.get(stored):
+            return packed.layer, packed.shape
         return stored, self._tensors.span(stored).shape
 
     def rank(self, layer: str) -> int:
@@ -182,6 +203,12 @@ class Checkpoint:
     def _seen(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
         if problem := too_long(name):
             return LeftOut(name, problem)
+        if packed := self._packed.weights.get(name):
+            return LayerKey(unwrapped(packed.layer), packed.shape)
+        if name in self._packed.companions:
+            return LeftOut(name, f"read with {self._packed.companions[name]}")
+        if reason := self._packed.refused.get(name):
+            return LeftOut(name, reason)
         if name in self._scale_of:
             return LeftOut(name, f"a scale of {self._scale_of[name]}, which is not read with it")
         if span.dtype in float8.TYPES:
@@ -218,3 +245,19 @@ class Checkpoint:
 
     def __exit__(self, *stop: object) -> None:
         """Nothing is held open."""
+
+
+def _into(rows: NDArray[np.float32], into: Tensor | None) -> Tensor:
+    """Rows as a tensor, or cast into one.
+
+    Raises:
+        LayerError: it is of another shape.
+    """
+    import torch
+
+    found = torch.from_numpy(np.ascontiguousarray(rows))
+    if into is None:
+        return found
+    if into.shape != found.shape:
+        raise LayerError(f"rows of shape {tuple(found.shape)} do not go into {tuple(into.shape)}")
+    return into.copy_(found)
