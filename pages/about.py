@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from uws_core.ui import state
-from uws_core.ui.panels import budget, cluster, page
+from uws_core.ui import page, state
+from uws_core.ui.panels import budget, cluster
 from uws_core.ui.serve import about as serve
 
 selection = state.require("about")

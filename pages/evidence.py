@@ -6,22 +6,20 @@ from uws_core.answers import evidence as answers
 from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import evidence as frames
-from uws_core.ui import state
+from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import errand as errand_panel
 from uws_core.ui.panels import evidence as panels
-from uws_core.ui.panels import page, report, work
+from uws_core.ui.panels import report
 from uws_core.ui.pick import evidence as pick
-from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve import evidence as serve
 
 selection = state.require("evidence")
 
 page.head("Evidence", "Claim by claim: what holds here, what is chance, what is ancestry?")
-found = catalogue().look(selection.collection)
+found = catalogue().open(selection.collection)
 collection = found.collection
 if collection is None:
-    page.problem(found.problem, way_out="Open the first built-in collection", steer={"collection": ""})
+    page.problem(found.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
     st.stop()
 
 answer, numbers = st.container(), st.container()
@@ -31,24 +29,24 @@ if len(query.members) < 2:
     page.problem(
         f"Evidence needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
         way_out="Choose all models",
-        steer={"members": ()},
+        set_selection={"members": ()},
     )
     st.stop()
 
 network = pick.network(query, selection, collection)
-supply = grams.supply(collection, query.layers)
-work.supply_panel(supply, collection, query.layers)
-if supply.missing:
+availability = grams.availability(collection, query.layers)
+job_panel.scan_panel(availability, collection, query.layers)
+if availability.missing:
     st.stop()
-task = serve.errand(query, collection)
-if not errand_panel.panel(task, errands.attend(task)):
+task = serve.task(query, collection)
+if not job_panel.task_panel(task):
     st.stop()
 
 try:
     every = serve.network(query) if query.each else None
     single = None if query.each else serve.one(query)
 except UwsError as error:
-    page.problem(str(error), way_out="Choose all models", steer={"members": ()})
+    page.problem(str(error), way_out="Choose all models", set_selection={"members": ()})
     st.stop()
 
 place = panels.place(query, collection)
@@ -75,12 +73,12 @@ if single is not None:
 else:
     panels.definition(claim)
 
-everywhere = grams.supply(collection, network.layers) if every is None and len(network.layers) > 1 else None
+everywhere = grams.availability(collection, network.layers) if every is None and len(network.layers) > 1 else None
 if everywhere is not None:
-    work.supply_panel(everywhere, collection, network.layers)
+    job_panel.scan_panel(everywhere, collection, network.layers)
     if not everywhere.missing:
-        rest = serve.errand(network, collection)
-        every = serve.network(network) if errand_panel.panel(rest, errands.attend(rest)) else None
+        rest = serve.task(network, collection)
+        every = serve.network(network) if job_panel.task_panel(rest) else None
 if every is not None:
     panels.network(every, claim, source, chosen=selection.layer, asked=query.draws)
     panels.glance(every, source)

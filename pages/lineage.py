@@ -6,22 +6,20 @@ from uws_core.answers import lineage as answers
 from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import lineage as frames
-from uws_core.ui import state
+from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import kin, page, work
+from uws_core.ui.panels import kin
 from uws_core.ui.panels import lineage as panels
 from uws_core.ui.pick import lineage as pick
-from uws_core.ui.serve import grams
 from uws_core.ui.serve import lineage as serve
-from uws_core.ui.serve import spectrum as spectra
 
 selection = state.require("lineage")
 
 page.head("Lineage", "Which of these models are relatives, copies or odd ones out?")
-found = catalogue().look(selection.collection)
+found = catalogue().open(selection.collection)
 collection = found.collection
 if collection is None:
-    page.problem(found.problem, way_out="Open the first built-in collection", steer={"collection": ""})
+    page.problem(found.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
     st.stop()
 
 answer, numbers = st.container(), st.container()
@@ -31,23 +29,25 @@ if len(query.members) < 2:
     page.problem(
         f"A lineage needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
         way_out="Choose all models",
-        steer={"members": ()},
+        set_selection={"members": ()},
     )
     st.stop()
 if not query.layers:
-    page.problem("This layer has no A factor.", way_out="Take all layers as one", steer={"layer": "sum", "layers": ()})
+    page.problem(
+        "This layer has no A factor.", way_out="Take all layers as one", set_selection={"layer": "sum", "layers": ()}
+    )
     st.stop()
 
-supply = grams.supply(collection, query.layers)
-work.supply_panel(supply, collection, query.layers)
-if not supply.ready:
+availability = grams.availability(collection, query.layers)
+job_panel.scan_panel(availability, collection, query.layers)
+if not availability.ready:
     st.stop()
 
-query = spectra.ready(query, supply.ready)
+query = grams.of_ready(query, availability.ready)
 try:
     seen = serve.seen(query, pick.threshold())
 except UwsError as error:
-    page.problem(str(error), way_out="Choose all models", steer={"members": ()})
+    page.problem(str(error), way_out="Choose all models", set_selection={"members": ()})
     st.stop()
 if not seen.alike:
     page.problem("These models do not differ from the centre here, so nothing points anywhere: compare raw weights.")

@@ -1,27 +1,26 @@
 """Does the shared subspace rebuild a model it never saw, and at what size?"""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from uws_core.answers import reconstruction as answers
 from uws_core.errors import UwsError
 from uws_core.frames.reconstruction import HELP
-from uws_core.ui import state
+from uws_core.ui import figures, grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import errand as errand_panel
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import function, newcomer, page, work
+from uws_core.ui.panels import function, newcomer
 from uws_core.ui.panels import reconstruction as panels
 from uws_core.ui.pick import reconstruction as pick
-from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve import reconstruction as serve
 
 selection = state.require("reconstruction")
 
 page.head("Reconstruction", "Does the shared subspace rebuild a model it never saw, and at what size?")
-found = catalogue().look(selection.collection)
+found = catalogue().open(selection.collection)
 collection = found.collection
 if collection is None:
-    page.problem(found.problem, way_out="Open the first built-in collection", steer={"collection": ""})
+    page.problem(found.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
     st.stop()
 
 answer, numbers = st.container(), st.container()
@@ -31,22 +30,24 @@ if len(query.members) < 2:
     page.problem(
         f"Holding out needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
         way_out="Choose all models",
-        steer={"members": ()},
+        set_selection={"members": ()},
     )
     st.stop()
 
-supply = grams.supply(collection, query.layers)
-work.supply_panel(supply, collection, query.layers)
-if supply.missing:
+availability = grams.availability(collection, query.layers)
+job_panel.scan_panel(availability, collection, query.layers)
+if availability.missing:
     st.stop()
-errand = serve.errand(query, collection)
-if errand is not None and not errand_panel.panel(errand, errands.attend(errand)):
+task = serve.task(query, collection)
+if task is not None and not job_panel.task_panel(task):
     st.stop()
 
 try:
     rebuilt = serve.rebuilt(query)
 except UwsError as error:
-    page.problem(str(error), way_out="Back to all models about their mean", steer={"members": (), "about": "mean"})
+    page.problem(
+        str(error), way_out="Back to all models about their mean", set_selection={"members": (), "about": "mean"}
+    )
     st.stop()
 
 k, clipped = rebuilt.clipped(selection.k)
@@ -68,10 +69,10 @@ source = figures.viewed(
         collection=collection,
         layers=query.layers,
         left_out=rebuilt.left_out,
-        columns=HELP,
     ),
     pick.views(),
 )
+source = replace(source, columns=HELP)
 wide, narrow = st.columns([3, 2], gap="medium")
 with wide:
     panels.errors_figure(rebuilt, query, source, k=k)

@@ -29,7 +29,7 @@ def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     """Open a page by its word with address parameters, nothing on it folded; roots are this test's own folder."""
-    monkeypatch.setattr("uws_core.ui.panels.page.is_open", lambda box: True)
+    monkeypatch.setattr("uws_core.ui.page.is_open", lambda box: True)
     monkeypatch.setenv("UWS_CACHE", str(shared_results))
     monkeypatch.setenv("UWS_ROOTS", str(tmp_path))
     # The harness starts every run as if it were the first of a server; see `test_guard` for that one.

@@ -16,10 +16,9 @@ from tests.ui.test_pages import answer, told
 from uws_core.export import Provenance
 from uws_core.nouns.factors import BASE
 from uws_core.nouns.views import AnglesQuery
+from uws_core.ui import figures
+from uws_core.ui.angles import data, reads
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.serve import angle_reads
-from uws_core.ui.serve import angles as serve
 
 LAYER = "blocks.1.attn.q.weight"
 
@@ -35,17 +34,17 @@ def box(app: AppTest, label: str) -> str:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({}, "In `1.attn.q`, the 8 leading input directions of two of these 40 models"),
+        ({}, "in `1.attn.q`, the 8 leading input directions of two models"),
         ({"axis": "out"}, "8 leading output directions"),
         ({"k": "3"}, "the 3 leading"),
-        ({"view": "groups", "group": "task"}, "two of the 10 values of task"),
+        ({"view": "groups", "group": "task"}, "two values of `task`"),
         ({"view": "groups", "group": "task", "axis": "in"}, "8 leading shared input directions"),
-        ({"view": "halves"}, "shared by one random half"),
+        ({"view": "halves"}, "directions of two random halves overlap by"),
         ({"view": "halves", "group": "task"}, "each task in one half"),
-        ({"view": "halves", "group": "task", "axis": "out"}, "8 output directions shared by one random half"),
-        ({"view": "layers", "l": ["blocks.0.*"]}, "two of these 6 layers"),
-        ({"about": "base"}, "In `1.attn.q`"),
-        ({"m": ["task=prime", "task=parity"]}, "these 8 models"),
+        ({"view": "halves", "group": "task", "axis": "out"}, "8 output directions of two random halves"),
+        ({"view": "layers", "l": ["blocks.0.*"]}, "of two layers overlap by"),
+        ({"about": "base"}, "in `1.attn.q`"),
+        ({"m": ["task=prime", "task=parity"]}, "of two models overlap by"),
     ],
 )
 def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
@@ -57,10 +56,10 @@ def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | lis
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({}, "each of these 40 models about their mean overlap with the base's own by"),
-        ({"about": "base"}, "each of these 40 models about the base"),
-        ({"axis": "out", "order": "group", "group": "task"}, "the 8 leading output directions of each"),
-        ({"c": "demo:lora", "k": "4", "about": "base"}, "random directions overlap by 0.12"),
+        ({}, "leading input directions about their mean overlap with its own by"),
+        ({"about": "base"}, "leading input directions about the base overlap"),
+        ({"axis": "out", "order": "group", "group": "task"}, "their 8 leading output directions"),
+        ({"c": "demo:lora", "k": "4", "about": "base"}, "more than random directions"),
     ],
 )
 def test_every_model_is_compared_with_the_base(open_page: Open, change: dict[str, str], says: str) -> None:
@@ -80,13 +79,13 @@ def test_every_model_is_compared_with_the_base(open_page: Open, change: dict[str
 def test_without_a_base_there_is_nothing_to_compare_with_and_an_old_address_still_opens(open_page: Open) -> None:
     app = shown(open_page, c="demo:scratch", view="base")
     assert not app.exception
-    assert "of two of these 40 models" in answer(app)
+    assert "of two models overlap by" in answer(app)
     assert "base" not in app.main.segmented_control(key="view").options
 
 
 def test_untrained_networks_are_at_chance_and_siblings_are_not(open_page: Open) -> None:
-    assert "no more than chance" in answer(shown(open_page, c="demo:untrained"))
-    assert "times chance" in answer(shown(open_page))
+    assert "No more than chance" in answer(shown(open_page, c="demo:untrained"))
+    assert "bove chance: " in answer(shown(open_page))
 
 
 def test_the_pair_that_overlaps_most_comes_first_and_an_address_chooses_another(open_page: Open) -> None:
@@ -135,12 +134,12 @@ def test_the_layer_chosen_elsewhere_stays_chosen_there(open_page: Open) -> None:
     assert answer(app)
     assert app.query_params["layer"] == "sum"
     app.switch_page("pages/spectrum.py").run()
-    assert "20 layers taken as one" in answer(app)
+    assert "these layers together" in answer(app)
 
 
 def test_own_folders_are_compared_too(open_page: Open, models: object) -> None:
     app = open_page("angles", c=catalogue().add(str(models)), k="2")
-    assert "2 leading input directions of two of these 8 models" in answer(app)
+    assert "2 leading input directions of two models overlap by" in answer(app)
 
 
 def widths(folder: Path, *shapes: tuple[int, int]) -> str:
@@ -156,7 +155,7 @@ def widths(folder: Path, *shapes: tuple[int, int]) -> str:
 def test_two_layers_of_different_width_are_said_to_have_no_angles_and_the_rest_stays(open_page: Open) -> None:
     app = shown(open_page, view="layers", pair=["0.attn.q", "0.mlp.down"])
     assert "equally wide" in told(app).replace("\\", "")
-    assert "of two of these" in answer(app)
+    assert "of two layers overlap by" in answer(app)
     assert len(app.get("plotly_chart")) == 1
     assert (box(app, "First"), box(app, "Second")) == ("0.attn.q", "0.mlp.down")
 
@@ -229,10 +228,10 @@ def test_a_model_that_is_called_the_base_is_not_taken_for_it(tmp_path: Path, mon
         save_file({"w.weight": random.normal(size=(12, 8)).astype(np.float32)}, path)
     collection = uws.collect(str(folder), base=str(tmp_path / "start.safetensors"))
     assert collection.labels == ("a", "the base", "z")
-    monkeypatch.setattr(angle_reads, "collection_of", lambda query: collection)
+    monkeypatch.setattr(reads, "collection_of", lambda query: collection)
     monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
     query = AnglesQuery("c", collection.fingerprint, (0, 1, 2), ("w.weight",), view="base", axis="in", k=2)
-    found, _ = serve.pair(query, "a", BASE)
+    found, _ = data.pair(query, "a", BASE)
     own = uws.factors(collection, "w.weight", with_base=True).right[:, :, :2]
     expected = np.linalg.svd(own[0].T @ own[3], compute_uv=False)
     np.testing.assert_allclose(np.cos(found.radians), expected, atol=1e-5)

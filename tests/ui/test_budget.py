@@ -13,7 +13,8 @@ from tests.ui.conftest import Open
 from tests.ui.test_pages import told
 from uws_core.nouns.views import RebuildQuery
 from uws_core.passes.options import ComputeOptions
-from uws_core.ui.serve import budget, folds, grams
+from uws_core.ui import compute, grams
+from uws_core.ui.serve import folds
 
 MIB = 2**20
 
@@ -31,7 +32,7 @@ def test_the_field_sets_what_every_pass_takes(open_page: Open) -> None:
     assert app.number_input[0].value == 64
     app.number_input[0].set_value(512).run()
     assert not app.exception
-    assert ComputeOptions().budget == budget.compute_options("double").budget == 512 * MIB
+    assert ComputeOptions().budget == compute.options("double").budget == 512 * MIB
     assert app.number_input[0].value == 512
     assert "This machine has" in told(app)
 
@@ -44,7 +45,7 @@ def test_an_amount_that_is_none_is_said_and_leaves_the_usual_one(
     app = open_page("about")
     assert not app.exception
     assert any("UWS" in one.value and "256 MiB" in one.value for one in app.warning)
-    assert budget.compute_options().budget == 256 * MIB
+    assert compute.options().budget == 256 * MIB
 
 
 def test_what_has_no_room_is_refused_with_the_figure_and_the_way_out(

@@ -102,7 +102,7 @@ def test_pickled_files_are_opened_only_by_choice_and_the_page_warns(
     assert "3 models of one architecture" in answer(open_page("collection", c=saved))
     path = shelf.path_of(saved) or Path()
     sent = shelf.keep_text("sent", path.read_text())
-    assert "no model that can be read" in (catalogue().look(sent).problem)
+    assert "no model that can be read" in (catalogue().open(sent).problem)
     path.write_text(path.read_text() + "# changed\n")
     assert not shelf.trusted(path)
 

@@ -15,8 +15,7 @@ from tests.loopback import Cluster
 from tests.ui.conftest import Open
 from uws_core import cluster
 from uws_core.jobs import JobStatus
-from uws_core.ui.serve import cluster as scheduler
-from uws_core.ui.serve import grams
+from uws_core.ui import compute, grams
 
 pytest.importorskip("distributed", reason="clusters need requirements-cluster.txt")
 
@@ -45,7 +44,7 @@ def test_an_address_that_cannot_be_used_leaves_jobs_here(
     said = use(open_page("about"), "tcp://127.0.0.1:1")
     assert said.startswith("No Dask scheduler answers at 'tcp://127.0.0.1:1'")
     assert said.endswith("Jobs run on this machine.")
-    assert scheduler.address() is None
+    assert compute.scheduler() is None
 
 
 @pytest.mark.parametrize("address", ["tcp://10.0.0.7:8786", "tcp://127.0.0.1.evil.example:8786", "tcp://a@b:1"])
@@ -55,17 +54,17 @@ def test_a_page_sends_nobody_to_another_machine(
     restart()
     monkeypatch.setattr(cluster, "inspected", lambda address: pytest.fail(f"{address} was asked"))
     assert "start the server with UWS_SCHEDULER set to it" in use(open_page("about"), address).replace("\\", "")
-    assert scheduler.address() is None
+    assert compute.scheduler() is None
 
 
 def test_what_was_named_at_start_may_be_chosen(restart: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     restart()
     monkeypatch.setenv("UWS_SCHEDULER", "tcp://10.0.0.7:8786, tls://far.example:8786")
-    assert scheduler.address() == "tcp://10.0.0.7:8786"
+    assert compute.scheduler() == "tcp://10.0.0.7:8786"
     asked: list[str] = []
     state = cluster.ClusterState("tls://far.example:8786", 1, 1, "")
     monkeypatch.setattr(cluster, "inspected", lambda address: asked.append(address) or state)
-    assert scheduler.use("tls://far.example:8786") == state
+    assert compute.use_scheduler("tls://far.example:8786") == state
     assert asked == ["tls://far.example:8786"]
 
 
@@ -83,7 +82,9 @@ def test_jobs_run_on_the_cluster_until_it_is_taken_away(
     names = [layer.name for layer in collection.layers]
     # Nothing may be computed here.
     with monkeypatch.context() as patched:
-        patched.setattr("uws_core.passes.layer_scan.compute_batch", lambda *given: pytest.fail("computed on this machine"))
+        patched.setattr(
+            "uws_core.passes.layer_scan.compute_batch", lambda *given: pytest.fail("computed on this machine")
+        )
         job = grams.start_scan(collection, names)
         ended = grams.jobs().wait(job.key, seconds=60)
     assert (ended.status, ended.error) == (JobStatus.DONE, "")

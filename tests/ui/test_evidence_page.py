@@ -13,8 +13,8 @@ from streamlit.testing.v1 import AppTest
 from tests.planted import families, noise, spiked
 from tests.ui.conftest import Open
 from uws_core.nouns.claims import CLAIMS, KIN
+from uws_core.ui import grams
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import grams
 from uws_core.zoo import synthetic
 
 LAYER = "blocks.0.up.weight"
@@ -55,14 +55,14 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
     ("collection", "params", "says"),
     [
         ("demo:finetuned", {"group": "task"}, "share directions beyond chance"),
-        ("demo:finetuned", {"group": "task"}, ". Most of it is ancestry (groups: task, and those of the lineage): "),
+        ("demo:finetuned", {"group": "task"}, "Mostly relatives share directions beyond chance"),
         # Without a choice it is the first column in words.
-        ("demo:finetuned", {}, ". Most of it is ancestry (groups: task, and those of the lineage): "),
-        ("demo:finetuned", {"grouped": "by lineage only"}, "(groups: lineage about the base at a cosine of "),
+        ("demo:finetuned", {}, "Mostly relatives share directions beyond chance"),
+        ("demo:finetuned", {"grouped": "by lineage only"}, "relatives share directions beyond chance"),
         ("demo:planted", {}, "share directions beyond chance"),
-        ("demo:scratch", {}, "share no more than chance gives"),
-        ("demo:untrained", {}, "no more than chance"),
-        ("demo:untrained", {}, "as if never trained"),
+        ("demo:scratch", {}, "Nothing is shared beyond chance"),
+        ("demo:untrained", {}, "Nothing is shared beyond chance"),
+        ("demo:untrained", {}, "Check first"),
     ],
 )
 def test_every_collection_is_judged(open_page: Open, collection: str, params: dict[str, str], says: str) -> None:
@@ -77,7 +77,7 @@ def test_ancestry_is_seen_beside_a_column_that_has_nothing_to_do_with_it(
     open_page: Open, collection: str, params: dict[str, str]
 ) -> None:
     app = open_page("evidence", c=collection, l="blocks.0.mlp.up.weight", draws="39", **params)
-    assert "It is not explained by task; the lineage's groups explain it: " in answer(app).replace("`", "")
+    assert "Only relatives share directions" in answer(app)
     assert "not ancestry" not in answer(app)
     assert verdict(app, "within") == "holds"
     assert verdict(app, "within-kin") == "chance"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.ui.conftest import Open
-from uws_core.ui.panels import page
+from uws_core.ui import page
 
 REAL = page.is_open
 

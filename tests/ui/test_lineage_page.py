@@ -14,8 +14,8 @@ from streamlit.testing.v1 import AppTest
 from tests.planted import families
 from tests.ui.conftest import Open
 from uws_core.export import Draw, Provenance
+from uws_core.ui import figures
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.panels import figure as figures
 
 LAYER = "blocks.0.up.weight"
 
@@ -47,17 +47,16 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
 @pytest.mark.parametrize(
     ("collection", "params", "says"),
     [
-        ("demo:finetuned", {}, "the weights of these 40 models all belong together"),
-        ("demo:finetuned", {"likeness": "about base"}, "the changes from the base of these 40 models form 6 groups"),
-        ("demo:finetuned", {"likeness": "about mean", "layer": "sum"}, "`task` explains the groups best"),
-        ("demo:finetuned", {"layer": "each"}, "In 20 layers taken as one"),
-        ("demo:scratch", {}, "are all apart"),
-        ("demo:untrained", {}, "This layer looks as if never trained"),
-        ("demo:planted", {}, "one lineage, not 40 models"),
-        ("demo:two-lineages", {}, "2 groups of 20 and 20"),
-        ("demo:two-lineages", {}, "Every threshold from 0.00 to"),
-        ("demo:lora", {"likeness": "A factors"}, "In the A factors of `0.attn.k`"),
-        ("demo:lora", {"likeness": "A factors", "layer": "sum"}, "`initialisation` explains the groups best"),
+        ("demo:finetuned", {}, "One lineage: in `0.attn.k`, the weights of these 40 models belong together"),
+        ("demo:finetuned", {"likeness": "about base"}, "the changes from the base of these models are worth"),
+        ("demo:finetuned", {"likeness": "about mean", "layer": "sum"}, "the differences from the mean of these models"),
+        ("demo:finetuned", {"layer": "each"}, "in these layers together"),
+        ("demo:scratch", {}, "are apart"),
+        ("demo:untrained", {}, "Check first: "),
+        ("demo:planted", {}, "One lineage: "),
+        ("demo:two-lineages", {}, "2 groups of relatives: "),
+        ("demo:lora", {"likeness": "A factors"}, "in the A factors of `0.attn.k`"),
+        ("demo:lora", {"likeness": "A factors", "layer": "sum"}, "in the A factors of these layers together"),
     ],
 )
 def test_every_collection_is_answered(open_page: Open, collection: str, params: dict[str, str], says: str) -> None:
@@ -82,7 +81,7 @@ def test_a_group_and_one_of_each_become_what_is_chosen_everywhere(open_page: Ope
     app = kept(open_page, tmp_path / "three", rows)
     assert numbers(app)["Groups"] == "3"
     app.button(key="kin.each").click().run()
-    assert "these 3 models" in answer(app)
+    assert "of these 3 models are apart" in answer(app)
     assert [np.searchsorted([5, 8], int(name[1:]), "right") for name in app.query_params["m"]] == [0, 1, 2]
     app.button(key="kin.all").click().run()
     next(box for box in app.main.selectbox if box.label == "Group").set_value(2).run()
@@ -110,7 +109,7 @@ def test_what_cannot_be_compared_here_is_not_asked(open_page: Open) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_few_models_are_compared(open_page: Open, tmp_path: Path, count: int) -> None:
     app = kept(open_page, tmp_path / "few", families([count], 400, likeness=0.9, seed=2))
-    assert f"these {count} models all belong together" in answer(app)
+    assert f"these {count} models belong together" in answer(app)
     app.segmented_control[0].set_value("about mean").run()
     assert answer(app)
 
@@ -126,7 +125,7 @@ def test_few_models_are_compared(open_page: Open, tmp_path: Path, count: int) ->
 )
 def test_columns_that_explain_nothing_say_why(open_page: Open, tmp_path: Path, table: str, says: str) -> None:
     app = kept(open_page, tmp_path / "plain", families([3, 3], 400, likeness=0.9, seed=3), table)
-    assert "2 groups of 3" in answer(app)
+    assert "2 groups of relatives: " in answer(app)
     notes = "\n".join(str(frame.value.to_string()) for frame in app.dataframe)
     assert says in told(app) + notes
     assert len(app.get("plotly_chart")) == 4
@@ -150,7 +149,7 @@ def test_an_odd_model_is_named_with_its_reason(open_page: Open, tmp_path: Path) 
     rows = families([7], 400, likeness=0.9, seed=5)
     rows[6, 3] = np.nan
     app = kept(open_page, tmp_path / "broken", rows)
-    assert "non-finite" in answer(app)
+    assert "Check first: " in answer(app)
     assert "**m6**, non-finite: 1 of 400 entries are NaN or infinite" in told(app)
 
 

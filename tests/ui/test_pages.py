@@ -21,6 +21,12 @@ def answer(app: AppTest) -> str:
     return next((each.value for each in app.subheader), "")
 
 
+def chosen(app: AppTest) -> str:
+    """The line of state in the sidebar: numbers of chosen models and layers."""
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    return "\n".join(each.value for each in app.sidebar.caption)
+
+
 def told(app: AppTest) -> str:
     """Everything the page says, for what stands nowhere in particular."""
     assert not app.exception, [each.stack_trace for each in app.exception]
@@ -61,21 +67,23 @@ def test_a_choice_that_is_too_small_says_so_and_gets_out(open_page: Open) -> Non
     app = open_page("spectrum", c="demo:finetuned", m=["task=prime", "seed=0"])
     assert "needs at least two models; 1 are chosen" in told(app).replace("\\", "")
     app.button(key="way.Choose all models").click().run()
-    assert "these 40 models" in answer(app)
+    assert "these models" in answer(app)
+    assert "40 of 40 models" in chosen(app)
 
 
 def test_the_first_visit_lands_on_the_spectrum_with_its_figures(open_page: Open) -> None:
     app = open_page()
     assert app.title[0].value == "Spectrum"
-    assert "these 40 models" in answer(app)
+    assert "these models" in answer(app)
+    assert "40 of 40 models" in chosen(app)
     assert len(app.get("plotly_chart")) == 3
     assert app.query_params["c"] == "demo:finetuned"
 
 
 def test_chance_and_structure_are_told_apart(open_page: Open) -> None:
-    assert "no more than chance" in answer(open_page("spectrum", c="demo:untrained", layer="mean"))
+    assert "No more than chance" in answer(open_page("spectrum", c="demo:untrained", layer="mean"))
     planted = open_page("spectrum", c="demo:planted")
-    assert "no more than chance" not in answer(planted)
+    assert "No more than chance" not in answer(planted)
     assert {each.label: each.value for each in planted.metric}["Above noise"] == "6"
 
 
@@ -88,20 +96,20 @@ def test_every_number_explains_itself(open_page: Open, page: str) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"layer": "blocks.2.attn.q.weight"}, "In `2.attn.q`"),
-        ({"layer": "sum"}, "20 layers taken as one"),
-        ({"layer": "mean"}, "In 20 layers"),
-        ({"layer": "each"}, "In 20 layers"),
+        ({"layer": "blocks.2.attn.q.weight"}, "in `2.attn.q`"),
+        ({"layer": "sum"}, "in these layers together"),
+        ({"layer": "mean"}, "in every layer: a median of"),
+        ({"layer": "each"}, "in every layer: a median of"),
         ({"about": "base"}, "changed in their base"),
-        ({"about": "zero"}, "their mean included"),
+        ({"about": "zero"}, "weights with their mean"),
         ({"about": "prime-0"}, "apart from `prime-0`"),
-        ({"unit": "1"}, "scaled to norm 1"),
+        ({"unit": "1"}, "at equal norms"),
         ({"null": "gaussian"}, "noise of equal strengths"),
-        ({"null": "none"}, "what distinguishes these 40 models."),
+        ({"null": "none"}, "what distinguishes these models."),
         ({"share": "0.5"}, "carry 50 %"),
-        ({"m": ["task=prime", "task=parity"]}, "these 8 models"),
-        ({"l": ["blocks.1.*"]}, "In `1.attn.k`"),
-        ({"m": ["task=prime"]}, "cannot tell: 4 models give at most 3 directions"),
+        ({"m": ["task=prime", "task=parity"]}, "eyond chance"),
+        ({"l": ["blocks.1.*"]}, "in `1.attn.k`"),
+        ({"m": ["task=prime"]}, "4 models give at most 3 directions"),
     ],
 )
 def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
@@ -114,7 +122,7 @@ def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | lis
 def test_widgets_lead_and_the_address_follows(open_page: Open) -> None:
     app = open_page("spectrum")
     app.sidebar.multiselect[0].set_value(["task=prime", "task=parity"]).run()
-    assert "these 8 models" in answer(app)
+    assert "8 of 40 models" in chosen(app)
     next(box for box in app.main.selectbox if box.label == "Layer").set_value("sum").run()
     assert app.query_params["m"] == ["task=prime", "task=parity"]
     assert app.query_params["layer"] == "sum"
@@ -127,8 +135,8 @@ def test_another_collection_keeps_what_it_also_has(open_page: Open) -> None:
         "spectrum", c="demo:finetuned", layer="blocks.2.attn.q.weight", m=["task=prime", "task=parity"], about="base"
     )
     app.sidebar.selectbox[0].set_value("demo:untrained").run()
-    assert "In `2.attn.q`" in answer(app)
-    assert "these 8 models" in answer(app)
+    assert "in `2.attn.q`" in answer(app)
+    assert "8 of 40 models" in chosen(app)
     assert "about" not in app.query_params
 
 
@@ -152,10 +160,10 @@ def test_the_share_goes_along_from_page_to_page(open_page: Open) -> None:
 def test_everything_chosen_goes_along_to_another_page(open_page: Open) -> None:
     app = open_page("spectrum", c="demo:untrained", m=["task=prime", "task=parity"], layer="sum")
     app.switch_page("pages/collection.py").run()
-    assert "8 of 40 models" in answer(app)
+    assert "8 chosen models" in answer(app)
     app.switch_page("pages/spectrum.py").run()
-    assert "20 layers taken as one" in answer(app)
-    assert "these 8 models" in answer(app)
+    assert "these layers together" in answer(app)
+    assert "8 of 40 models" in chosen(app)
 
 
 def test_an_adapters_factors_are_shown_with_a_warning_and_never_pooled(open_page: Open) -> None:
@@ -164,6 +172,6 @@ def test_an_adapters_factors_are_shown_with_a_warning_and_never_pooled(open_page
     both = ["blocks.0.attn.*"]
     assert "defined only up to" not in told(open_page("spectrum", c="demo:lora", l=both, layer="mean"))
     pooled = answer(open_page("spectrum", c="demo:lora", l=both, layer="sum"))
-    assert "4 layers taken as one" in pooled
+    assert "these layers together" in pooled
     one = open_page("spectrum", c="demo:lora", l=["blocks.0.attn.q.weight*"], layer="sum")
-    assert "In `0.attn.q`" in answer(one)
+    assert "in `0.attn.q`" in answer(one)

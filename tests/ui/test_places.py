@@ -18,9 +18,8 @@ from uws_core.analysis import cost
 from uws_core.collection import collect
 from uws_core.nouns.hub import PRESETS
 from uws_core.store.saved_collections import read_saved, saved_text
-from uws_core.ui import shelf
+from uws_core.ui import grams, shelf
 from uws_core.ui.panels import places
-from uws_core.ui.serve import grams
 
 __all__ = ["standin"]
 

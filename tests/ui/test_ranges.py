@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from tests.ui.conftest import Open
 from uws_core.charts.style import PRINT, Theme
-from uws_core.ui.panels import ranges
+from uws_core.ui import ranges
 
 LAYER = "blocks.1.attn.q.weight"
 

@@ -14,7 +14,7 @@ from uws_core.passes import factors as room
 from uws_core.ui.catalogue import catalogue
 
 
-@pytest.mark.parametrize(("axis", "words"), [("in", "seen by their inputs"), ("out", "seen by their outputs")])
+@pytest.mark.parametrize(("axis", "words"), [("in", " input directions carry "), ("out", " output directions carry ")])
 @pytest.mark.parametrize("null", ["strength", "gaussian", "none"])
 def test_a_layer_is_seen_by_either_side_against_either_noise(open_page: Open, axis: str, words: str, null: str) -> None:
     app = open_page("spectrum", c="demo:finetuned", axis=axis, null=null, layer="blocks.0.mlp.up.weight")
@@ -60,7 +60,7 @@ def test_a_layer_too_large_for_all_singular_values_is_shown_without_its_band(
     monkeypatch.setattr(room, "EXACT_SIDE", 16)
     found = folder_of(tmp_path / "large", (24, 20), (24, 12))
     app = open_page("spectrum", c=found, axis="in", layer="blocks.0.up.weight")
-    assert "seen by their inputs" in answer(app)
+    assert " input directions carry " in answer(app)
     said = told(app).replace("\\", "")
     assert "equal strengths" in said
     assert "internal" not in said

@@ -19,10 +19,10 @@ from uws_core.jobs import JobManager, JobState, JobStatus
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.query import Query
 from uws_core.passes import layer_scan
-from uws_core.store.results import Store, default_store
 from uws_core.store.keyed_lock import RESULT_LOCK, KeyedLock
-from uws_core.ui.panels.work import job_line
-from uws_core.ui.serve import errands, grams
+from uws_core.store.results import Store, default_store
+from uws_core.ui import grams, tasks
+from uws_core.ui.job_panel import job_line
 
 PATIENCE = 20.0
 
@@ -39,7 +39,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: Callable[[], N
 def manager(monkeypatch: pytest.MonkeyPatch) -> Iterator[JobManager]:
     made = JobManager()
     monkeypatch.setattr(grams, "jobs", lambda: made)
-    monkeypatch.setattr(errands, "jobs", lambda: made)
+    monkeypatch.setattr(tasks, "jobs", lambda: made)
     yield made
     made.close()
 
@@ -85,9 +85,9 @@ def test_ten_sessions_that_ask_at_once_read_once(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(layer_scan, "compute_batch", counted)
     names = tuple(layer.name for layer in collection.layers[:2])
-    supplies: list[grams.Supply] = []
-    together(lambda: supplies.append(grams.supply(collection, names)), times=10)
-    assert [supply.ready for supply in supplies] == [names] * 10
+    supplies: list[grams.Availability] = []
+    together(lambda: supplies.append(grams.availability(collection, names)), times=10)
+    assert [availability.ready for availability in supplies] == [names] * 10
     assert sorted(read) == sorted(names)
 
 
@@ -99,8 +99,8 @@ def test_ten_sessions_with_one_small_errand_do_it_once() -> None:
         time.sleep(0.05)
         done.append(None)
 
-    errand = errands.Errand("done/test", "a small errand", 0.1, 0, work)
-    together(lambda: errands.attend(errand), times=10)
+    task = tasks.Task("done/test", "a small task", 0.1, 0, work)
+    together(lambda: tasks.status(task), times=10)
     assert len(done) == 1
     assert len(RESULT_LOCK) == 0
 
@@ -109,9 +109,9 @@ def test_ten_sessions_with_one_small_errand_do_it_once() -> None:
 def test_short_work_is_done_beside_a_long_scan(manager: JobManager) -> None:
     let_go = threading.Event()
     manager.submit("long", lambda report: let_go.wait(PATIENCE), title="hours")
-    errands.start(errands.Errand("done/short", "seconds", 5.0, 0, lambda report: None))
+    tasks.start(tasks.Task("done/short", "seconds", 5.0, 0, lambda report: None))
     assert manager.wait("done/short", seconds=PATIENCE).status is JobStatus.DONE
-    queued = errands.start(errands.Errand("done/long", "an hour", 3600.0, 0, lambda report: None))
+    queued = tasks.start(tasks.Task("done/long", "an hour", 3600.0, 0, lambda report: None))
     assert job_line(queued) == "waiting for 1 other"
     let_go.set()
 
@@ -125,14 +125,14 @@ def test_a_failed_errand_is_done_again(manager: JobManager) -> None:
         if len(tried) == 1:
             raise SourceError("m3 is truncated")
 
-    errand = errands.Errand("done/again", "an errand", 30.0, 0, work)
+    task = tasks.Task("done/again", "a task", 30.0, 0, work)
 
     def finished(state: JobState) -> JobStatus:
         return manager.wait(state.key, seconds=PATIENCE).status
 
-    assert finished(errands.start(errand)) is JobStatus.FAILED
-    assert finished(errands.retry(errand)) is JobStatus.DONE
-    assert errands.look(errand).done
+    assert finished(tasks.start(task)) is JobStatus.FAILED
+    assert finished(tasks.retry(task)) is JobStatus.DONE
+    assert tasks.peek(task).done
 
 
 @pytest.mark.usefixtures("own")

@@ -31,7 +31,7 @@ _MOST_FOLDERS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Opened:
     """A collection, or in words why it cannot be had."""
 
     collection: Collection | None
@@ -60,22 +60,22 @@ class Catalogue:
 
     def get(self, collection: str) -> Collection | None:
         """The collection, or None when the id is unknown or its files cannot be read now."""
-        return self.look(collection).collection
+        return self.open(collection).collection
 
-    def look(self, collection: str) -> Found:
+    def open(self, collection: str) -> Opened:
         """The collection, or why it cannot be had."""
         if collection.startswith(PREFIX):
             return _collected(collection, "", USUAL)
         place = self.place(collection)
         if place is None:
             again = "" if collection.startswith(shelf.SAVED) else "; open its folder again"
-            return Found(None, f"No collection is called {collection.removeprefix(shelf.SAVED)} here{again}")
+            return Opened(None, f"No collection is called {collection.removeprefix(shelf.SAVED)} here{again}")
         if collection.startswith(shelf.SAVED):
             return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices)
         try:
             folder = folders.allowed(str(place.path))
         except UwsError as error:
-            return Found(None, str(error))
+            return Opened(None, str(error))
         return _collected(str(folder), _stamp(str(folder)), place.choices)
 
     def place(self, collection: str) -> Place | None:
@@ -150,13 +150,13 @@ def read_again() -> None:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the models' headers")
-def _collected(where: str, stamp: str, choices: Choices) -> Found:
+def _collected(where: str, stamp: str, choices: Choices) -> Opened:
     """What lies at a place; `stamp` is part of the key, so a changed folder is read again."""
     try:
         found = collect(where) if where.startswith(PREFIX) else _opened(Path(where), _roots(), choices)
-        return Found(shelf.edited(found))
+        return Opened(shelf.edited(found))
     except UwsError as error:
-        return Found(None, str(error))
+        return Opened(None, str(error))
 
 
 def _opened(path: Path, roots: tuple[Path, ...], choices: Choices) -> Collection:

@@ -8,11 +8,10 @@ from uws_core.errors import StoreError
 from uws_core.nouns.models import Collection
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store.results import default_store
-from uws_core.ui import state, tokens
+from uws_core.ui import grams, state, tokens
 from uws_core.ui.catalogue import catalogue
+from uws_core.ui.compute import device
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve import grams
-from uws_core.ui.serve.device import device
 
 
 def show() -> None:

@@ -2,7 +2,7 @@
 
 A selection is read from the address once, when a session begins. After that the widgets lead: `change` records
 what they say and writes the address. Everything else that wants to choose (a click in a figure, a button) calls
-`steer`, which takes effect at the next run, before any widget is made.
+`set_selection`, which takes effect at the next run, before any widget is made.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import streamlit as st
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.selection import Selection
 
-# Widgets that stand for a field of the selection have keys that begin so; a steer makes them anew.
+# Widgets that stand for a field of the selection have keys that begin so; `set_selection` makes them anew.
 PICK = "pick."
 # Switches of a view that keep themselves in the address (`bind="query-params"`); nothing else is left standing there.
 VIEWS = frozenset(
@@ -50,7 +50,7 @@ ICON = Path(__file__).with_name("icon.svg")
 _ENTERED = "app.entered"
 _WAY = "app.way"
 _CHOSEN = "app.selection"
-_STEERED = "app.steered"
+_NEXT = "app.next"
 
 
 def enter() -> None:
@@ -85,11 +85,11 @@ def require(page: str) -> Selection:
 def current() -> Selection:
     """What is chosen now: from the session, or from the address when the session is new."""
     chosen = st.session_state.get(_CHOSEN)
-    steered = st.session_state.pop(_STEERED, None)
-    if steered is not None:
+    wanted = st.session_state.pop(_NEXT, None)
+    if wanted is not None:
         for key in [key for key in st.session_state if str(key).startswith(PICK)]:
             del st.session_state[key]
-        chosen = (chosen or {}) | steered
+        chosen = (chosen or {}) | wanted
     if chosen is None:
         return _keep(Selection.from_params(_params(), catalogue()))
     return _keep(Selection.clean(catalogue(), **chosen))
@@ -103,9 +103,9 @@ def change(**fields: object) -> Selection:
     return _keep(after)
 
 
-def steer(**fields: object) -> None:
+def set_selection(**fields: object) -> None:
     """Choose from outside the widgets, from the next run on: in a callback, or before `st.rerun()`."""
-    st.session_state[_STEERED] = st.session_state.get(_STEERED, {}) | fields
+    st.session_state[_NEXT] = st.session_state.get(_NEXT, {}) | fields
 
 
 def held(name: str, value: object) -> str:

@@ -12,9 +12,8 @@ import streamlit as st
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, Value
 from uws_core.sources.model_table import KEY, parse_table
-from uws_core.ui import shelf
+from uws_core.ui import page, shelf
 from uws_core.ui.catalogue import read_again
-from uws_core.ui.panels import page
 
 _NEW, _PROBLEM, _ROUND = "attributes.new", "attributes.problem", "attributes.round"
 _HEIGHT = 300

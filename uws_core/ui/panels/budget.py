@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from uws_core.ui.panels.page import plain
-from uws_core.ui.serve import budget as serve
+from uws_core.ui import compute
+from uws_core.ui.page import plain
 
 _KEY = "budget.mebibytes"
 
@@ -13,14 +13,14 @@ _KEY = "budget.mebibytes"
 def show(machine: str, free: str) -> None:
     """A field for the memory budget beside what the machine has; reading that starts later keeps to it."""
     st.subheader("Memory budget", anchor=False)
-    if said := serve.problem():
+    if said := compute.budget_problem():
         st.warning(plain(said))
     # Somebody else may have changed it since this session looked.
-    st.session_state[_KEY] = serve.mebibytes()
+    st.session_state[_KEY] = compute.budget_mebibytes()
     st.number_input(
         "Weights held at once, MiB",
         min_value=1,
-        max_value=serve.most(),
+        max_value=compute.most_mebibytes(),
         step=64,
         key=_KEY,
         on_change=_use,
@@ -31,4 +31,4 @@ def show(machine: str, free: str) -> None:
 
 
 def _use() -> None:
-    serve.use(int(st.session_state[_KEY]))
+    compute.set_budget(int(st.session_state[_KEY]))

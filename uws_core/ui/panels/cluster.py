@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from uws_core.errors import ClusterError
-from uws_core.ui.panels.page import plain
-from uws_core.ui.serve import cluster as serve
+from uws_core.ui import compute
+from uws_core.ui.page import plain
 
 _ASKED, _SAID = "cluster.asked", "cluster.said"
 
@@ -14,7 +14,7 @@ _ASKED, _SAID = "cluster.asked", "cluster.said"
 def show() -> None:
     """A field for the scheduler's address; a cluster is checked before any job goes there."""
     st.subheader("Cluster", anchor=False)
-    st.session_state.setdefault(_ASKED, serve.address() or "")
+    st.session_state.setdefault(_ASKED, compute.scheduler() or "")
     with st.form("cluster", border=False):
         asked = st.text_input(
             "Dask scheduler",
@@ -29,14 +29,14 @@ def show() -> None:
             with st.spinner("Asking the cluster"):
                 st.session_state[_SAID] = _use(asked)
     said = st.session_state.get(_SAID)
-    st.caption(plain(said or f"Jobs run {f'on {serve.address()}' if serve.address() else 'on this machine'}."))
+    st.caption(plain(said or f"Jobs run {f'on {compute.scheduler()}' if compute.scheduler() else 'on this machine'}."))
 
 
 def _use(asked: str) -> str:
     try:
-        found = serve.use(asked)
+        found = compute.use_scheduler(asked)
     except ClusterError as error:
-        return f"{error}. Jobs run {f'on {serve.address()}' if serve.address() else 'on this machine'}."
+        return f"{error}. Jobs run {f'on {compute.scheduler()}' if compute.scheduler() else 'on this machine'}."
     if found is None:
         return "Jobs run on this machine."
     return f"Jobs run on {found.address}: {found.workers} workers, {found.threads} threads."

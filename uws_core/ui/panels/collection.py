@@ -12,9 +12,9 @@ from uws_core.frames import collection as frames
 from uws_core.nouns.loader import Choices
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui import folders, state, tokens
+from uws_core.ui import folders, page, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
-from uws_core.ui.panels import choices, page
+from uws_core.ui.panels import choices
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import collection as serve
 
@@ -85,9 +85,11 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
     names = [str(name) for name in frame["layer"].gather(event.selection.rows)]
     with st.container(horizontal=True):
         label = _use(len(names), "layer")
-        st.button(label, on_click=state.steer, kwargs={"layers": tuple(names)}, disabled=not names, key="use.layers")
+        st.button(
+            label, on_click=state.set_selection, kwargs={"layers": tuple(names)}, disabled=not names, key="use.layers"
+        )
         if selection.layers:
-            st.button("Use all layers", on_click=state.steer, kwargs={"layers": ()}, key="use.all.layers")
+            st.button("Use all layers", on_click=state.set_selection, kwargs={"layers": ()}, key="use.all.layers")
     return frame
 
 
@@ -98,7 +100,7 @@ def _open(text: str, taken: Choices) -> None:
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
         return
-    state.steer(collection=name)
+    state.set_selection(collection=name)
     st.rerun()
 
 
@@ -125,12 +127,12 @@ def _use_models(selection: Selection, collection: Collection, picked: list[int],
     with st.container(horizontal=True):
         label = _use(len(picked), "model")
         some = {"members": tokens.tokens_for(collection, picked)}
-        st.button(label, on_click=state.steer, kwargs=some, disabled=not picked, key="use.models")
+        st.button(label, on_click=state.set_selection, kwargs=some, disabled=not picked, key="use.models")
         if 0 < len(shown) < len(collection):
             every = {"members": tokens.tokens_for(collection, shown)}
-            st.button(f"Use the {len(shown)} shown", on_click=state.steer, kwargs=every, key="use.shown")
+            st.button(f"Use the {len(shown)} shown", on_click=state.set_selection, kwargs=every, key="use.shown")
         if selection.members:
-            st.button("Use all models", on_click=state.steer, kwargs={"members": ()}, key="use.all.models")
+            st.button("Use all models", on_click=state.set_selection, kwargs={"members": ()}, key="use.all.models")
 
 
 def _use(count: int, noun: str) -> str:

@@ -9,9 +9,8 @@ import streamlit as st
 from uws_core.jobs import JobStatus, Report
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.sources.base import on_hub
-from uws_core.ui.panels import page
-from uws_core.ui.panels.work import job_line
-from uws_core.ui.serve.grams import jobs
+from uws_core.ui import job_panel, page
+from uws_core.ui.grams import jobs
 
 
 def box(collection: Collection) -> None:
@@ -23,7 +22,7 @@ def box(collection: Collection) -> None:
     key = f"download/{sha256(' '.join(map(str, far)).encode()).hexdigest()[:32]}"
     job = jobs().get(key)
     if job is not None and job.status.active:
-        st.fragment(_progress, run_every=1.0)(key)
+        job_panel.progress(key, text=lambda job: job.message or job_panel.job_line(job))
         return
     with st.popover("Download whole models", icon=":material/download:", key="download"):
         st.caption(
@@ -33,17 +32,8 @@ def box(collection: Collection) -> None:
         if job is not None and job.status is JobStatus.FAILED:
             page.problem(job.error)
         if job is not None and job.status is JobStatus.DONE:
-            st.caption("They are here.")
+            st.caption("Download complete.")
         st.button("Download", key="download.start", on_click=_start, args=(key, far))
-
-
-def _progress(key: str) -> None:
-    job = jobs().get(key)
-    if job is None or not job.status.active:
-        st.rerun()
-    with st.container(border=True):
-        st.progress(job.fraction, text=f"{job.title}: {job.message or job_line(job)}")
-        st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
 
 
 def _start(key: str, far: tuple[ModelRef, ...]) -> None:
@@ -53,7 +43,3 @@ def _start(key: str, far: tuple[ModelRef, ...]) -> None:
         hub.download(far, report=report)
 
     jobs().submit(key, work, title=f"Downloading {len(far)} models")
-
-
-def _stop(key: str) -> None:
-    jobs().cancel(key)

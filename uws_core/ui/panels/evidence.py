@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -16,8 +17,8 @@ from uws_core.answers import evidence as answers
 from uws_core.charts import evidence as charts
 from uws_core.charts import evidence_layers as layer_charts
 from uws_core.charts import overview as overview_charts
-from uws_core.charts.overview import Measure
 from uws_core.charts.chance_range import chance_range_url
+from uws_core.charts.overview import Measure
 from uws_core.charts.style import Theme
 from uws_core.errors import NotEnoughModels
 from uws_core.export import Provenance
@@ -26,10 +27,8 @@ from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence, Finding, Verdict
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import EvidenceQuery
-from uws_core.ui import state
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
-from uws_core.ui.panels.page import Number
+from uws_core.ui import figures, page, state
+from uws_core.ui.page import Number
 from uws_core.ui.pick import evidence as pick
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import evidence as serve
@@ -198,9 +197,8 @@ def source(name: str, caption: str, selection: Selection, collection: Collection
         collection=collection,
         layers=query.layers,
         left_out=serve.left_out(query),
-        columns=frames.HELP,
     )
-    return figures.viewed(origin, pick.views())
+    return replace(figures.viewed(origin, pick.views()), columns=frames.HELP)
 
 
 def place(query: EvidenceQuery, collection: Collection) -> str:
@@ -245,7 +243,7 @@ def _choose_cell() -> None:
     names = [point.get("customdata") for point in picked.get("selection", {}).get("points", [])]
     name = names[0][0] if names and isinstance(names[0], list) and names[0] else names[0] if names else None
     if isinstance(name, str):
-        state.steer(layer=name)
+        state.set_selection(layer=name)
 
 
 def _draws(finding: Finding, theme: Theme) -> go.Figure:

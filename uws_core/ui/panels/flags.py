@@ -7,7 +7,7 @@ import streamlit as st
 from uws_core.nouns.flags import Flag
 from uws_core.nouns.models import Collection
 from uws_core.sources.base import on_hub
-from uws_core.ui.panels import page
+from uws_core.ui import page
 from uws_core.ui.serve import flags as serve
 from uws_core.ui.serve.flags import Checked
 

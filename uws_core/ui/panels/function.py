@@ -16,10 +16,7 @@ from uws_core.frames import reconstruction as frames
 from uws_core.frames.reconstruction import HELP
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
-from uws_core.ui.panels import errand as errand_panel
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
-from uws_core.ui.serve import errands
+from uws_core.ui import figures, job_panel, page, tasks
 from uws_core.ui.serve import function as serve
 
 
@@ -32,8 +29,8 @@ def panel(query: RebuildQuery, collection: Collection, source: Provenance) -> No
         f"Every network rebuilt in {len(query.layers)} layers at once and tried on the 450 test pictures of its task. "
         "From Python, any collection can be scored with a function of your own."
     )
-    errand = serve.errand(query, collection)
-    done = errand_panel.panel(errand, errands.look(errand))
+    task = serve.task(query, collection)
+    done = job_panel.task_panel(task, tasks.peek(task))
     frame = frames.scores(serve.points(query))
     if frame.is_empty():
         return

@@ -12,11 +12,10 @@ from uws_core.jobs import JobStatus
 from uws_core.nouns.hub import PRESETS, HubListing, HubModel
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.listing import not_listed
-from uws_core.ui import state
-from uws_core.ui.panels import choices, page
-from uws_core.ui.panels.work import job_line
+from uws_core.ui import job_panel, page, state
+from uws_core.ui.grams import jobs
+from uws_core.ui.panels import choices
 from uws_core.ui.serve import places
-from uws_core.ui.serve.grams import jobs
 from uws_core.ui.serve.places import Opening
 
 _QUERY, _ASKED, _PRESET, _LIST = "hub.query", "hub.asked", "hub.preset", "hub.list"
@@ -138,27 +137,14 @@ def _underway() -> None:
     if job is None:
         return
     if job.status.active:
-        st.fragment(_progress, run_every=1.0)(job.key)
+        job_panel.progress(job.key, text=lambda job: job.message or job_panel.job_line(job))
         return
     del st.session_state[_UNDERWAY]
     if job.status is JobStatus.DONE:
         st.session_state.pop(_ASKED, None)
-        state.steer(collection=job.key.removeprefix("open/"))
+        state.set_selection(collection=job.key.removeprefix("open/"))
         st.rerun()
     st.session_state[_STOPPED] = job.error or "Stopped before all models were open; nothing was kept."
-
-
-def _progress(key: str) -> None:
-    job = jobs().get(key)
-    if job is None or not job.status.active:
-        st.rerun()
-    with st.container(border=True):
-        st.progress(job.fraction, text=f"{job.title}: {job.message or job_line(job)}")
-        st.button("Stop", on_click=_stop, args=(key,), key=f"stop.{key}")
-
-
-def _stop(key: str) -> None:
-    jobs().cancel(key)
 
 
 def _search() -> None:

@@ -16,9 +16,7 @@ from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
 from uws_core.nouns.models import Collection, Value
-from uws_core.ui import state, tokens
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
+from uws_core.ui import figures, page, state, tokens
 from uws_core.ui.pick import lineage as pick
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve.lineage import Seen
@@ -54,7 +52,7 @@ def groups(seen: Seen, selection: Selection, collection: Collection) -> None:
             key="kin.each",
         )
         if selection.members:
-            st.button("Use all models", on_click=state.steer, kwargs={"members": ()}, key="kin.all")
+            st.button("Use all models", on_click=state.set_selection, kwargs={"members": ()}, key="kin.all")
     st.dataframe(
         frame,
         hide_index=True,
@@ -149,7 +147,9 @@ def _choose_point(key: str) -> None:
 
 
 def _use(label: str, members: tuple[str, ...], *, why: str, key: str) -> None:
-    st.button(label, on_click=state.steer, kwargs={"members": members}, disabled=bool(why), help=why or None, key=key)
+    st.button(
+        label, on_click=state.set_selection, kwargs={"members": members}, disabled=bool(why), help=why or None, key=key
+    )
 
 
 def _why_not(seen: Seen, group: int) -> str:

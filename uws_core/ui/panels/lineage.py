@@ -20,9 +20,9 @@ from uws_core.frames import lineage as frames
 from uws_core.nouns.lineage import KINDS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui.panels import figure as figures
+from uws_core.ui import figures
+from uws_core.ui.page import Number
 from uws_core.ui.panels import kin
-from uws_core.ui.panels.page import Number
 from uws_core.ui.pick import lineage as pick
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve.lineage import Seen
@@ -114,11 +114,10 @@ def source(
         collection=collection,
         layers=query.layers,
         left_out=seen.left_out,
-        columns=frames.HELP,
     )
     joint = "&" if "?" in found.address else "?"
     address = f"{found.address}{joint}{urlencode(views)}" if views else found.address
-    return replace(found, settings={**found.settings, **views}, address=address)
+    return replace(found, settings={**found.settings, **views}, address=address, columns=frames.HELP)
 
 
 def place(query: Query, collection: Collection) -> str:

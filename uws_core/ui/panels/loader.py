@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import streamlit as st
 
 from uws_core.errors import UwsError
 from uws_core.frames import loader as frames
 from uws_core.nouns.loader import Fate, LoaderReport
 from uws_core.nouns.models import Collection
-from uws_core.ui.panels import choices, page
-from uws_core.ui.panels import figure as figures
+from uws_core.ui import figures, page
+from uws_core.ui.panels import choices
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import loader as serve
 
@@ -81,6 +83,5 @@ def _tables(label: str, found: LoaderReport, selection: Selection, collection: C
             selection=selection,
             collection=collection,
             layers=(),
-            columns=frames.HELP,
         )
-        figures.table_buttons(frame, source, key=f"loader.{name}")
+        figures.table_buttons(frame, replace(source, columns=frames.HELP), key=f"loader.{name}")

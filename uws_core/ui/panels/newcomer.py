@@ -13,10 +13,8 @@ from uws_core.frames import reconstruction as frames
 from uws_core.frames.reconstruction import HELP
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.nouns.views import RebuildQuery
-from uws_core.ui.panels import errand as errand_panel
-from uws_core.ui.panels import page
+from uws_core.ui import job_panel, page
 from uws_core.ui.panels import reconstruction as panels
-from uws_core.ui.serve import errands
 from uws_core.ui.serve import newcomer as serve
 
 
@@ -47,8 +45,8 @@ def _show(
 ) -> None:
     if str(ref.commit) in {one.commit for one in collection.refs}:
         st.caption(":material/info: This very model is in the collection; its subspace has seen it.")
-    task = serve.errand(query, collection, str(ref))
-    if not errand_panel.panel(task, errands.attend(task)):
+    task = serve.task(query, collection, str(ref))
+    if not job_panel.task_panel(task):
         return
     found = serve.projected(query, str(ref), label)
     most, n = found.together.ceiling, found.together.trained_on

@@ -14,8 +14,8 @@ from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.store.saved_collections import SUFFIX, common_folder, is_local, saved_text
-from uws_core.ui import shelf, state
-from uws_core.ui.panels import choices, hub, page
+from uws_core.ui import page, shelf, state
+from uws_core.ui.panels import choices, hub
 from uws_core.ui.panels import collection as panels
 from uws_core.ui.selection import Selection
 from uws_core.ui.serve import places
@@ -102,7 +102,7 @@ def _built_in() -> None:
     )
     rows = event.selection.rows
     chosen = {"collection": PREFIX + demos[rows[0]].name} if rows else {}
-    st.button("Open", key="built.in.open", on_click=state.steer, kwargs=chosen, disabled=not rows)
+    st.button("Open", key="built.in.open", on_click=state.set_selection, kwargs=chosen, disabled=not rows)
 
 
 def _upload() -> None:
@@ -147,7 +147,7 @@ def _opened_or_gone(chosen: str, one: shelf.Kept) -> None:
     text, refs = places.handed_on(one.path)
     _where(refs)
     with st.container(horizontal=True):
-        st.button("Open", key="saved.open", on_click=state.steer, kwargs={"collection": chosen}, type="primary")
+        st.button("Open", key="saved.open", on_click=state.set_selection, kwargs={"collection": chosen}, type="primary")
         st.download_button(
             f"Download {SUFFIX}",
             text,
@@ -176,7 +176,7 @@ def _where(refs: Sequence[ModelRef]) -> None:
 
 def _keep(part: Collection, query: str) -> None:
     try:
-        state.steer(collection=shelf.keep(part, query=query))
+        state.set_selection(collection=shelf.keep(part, query=query))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
     st.rerun()
@@ -196,9 +196,9 @@ def _take_uploads() -> None:
         name = str(st.session_state.get(_UPLOAD_NAME, "")).strip() or "uploaded models"
         taken = choices.taken("upload")
         if tables:
-            state.steer(collection=places.open_file(*files[0], pickled=taken.pickled))
+            state.set_selection(collection=places.open_file(*files[0], pickled=taken.pickled))
         else:
-            state.steer(collection=places.open_uploads(files, name, taken))
+            state.set_selection(collection=places.open_uploads(files, name, taken))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
 

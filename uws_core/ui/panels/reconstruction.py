@@ -22,12 +22,9 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.storage import Storage
 from uws_core.nouns.views import RebuildQuery
-from uws_core.ui.panels import errand as errand_panel
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
-from uws_core.ui.panels.page import Number
+from uws_core.ui import figures, job_panel, page, tasks
+from uws_core.ui.page import Number
 from uws_core.ui.pick import reconstruction as pick
-from uws_core.ui.serve import errands
 from uws_core.ui.serve import reconstruction as serve
 from uws_core.ui.serve.reconstruction import Rebuilt
 
@@ -183,8 +180,8 @@ def _axes(query: RebuildQuery, collection: Collection) -> list[str]:
     for axis in Axis:
         if axis.value == query.axis:
             continue
-        errand = serve.errand(serve.on_axis(query, axis.value), collection)
-        if errand is None or errand_panel.panel(errand, errands.attend(errand, asked=False)):
+        task = serve.task(serve.on_axis(query, axis.value), collection)
+        if task is None or job_panel.task_panel(task, tasks.status(task, begin=False)):
             ready.append(axis.value)
     return [axis.value for axis in Axis if axis.value in ready]
 

@@ -12,8 +12,8 @@ from uws_core.nouns.models import Collection
 from uws_core.nouns.views import EvidenceQuery
 from uws_core.reporting.evidence_cache import DRAWS, USUAL_DRAWS
 from uws_core.ui import state, tokens
-from uws_core.ui.pick.spectrum import share
 from uws_core.ui.selection import POOLS, Selection
+from uws_core.ui.spectrum.controls import share
 
 EACH, WHOLE = "each", "sum"
 CLAIM = "claim"

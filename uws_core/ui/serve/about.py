@@ -13,9 +13,8 @@ from uws_core.jobs import JobState
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
-from uws_core.ui import folders
-from uws_core.ui.serve import grams
-from uws_core.ui.serve.device import loaded_torch
+from uws_core.ui import folders, grams
+from uws_core.ui.compute import loaded_torch
 
 
 def versions() -> pl.DataFrame:

@@ -15,8 +15,8 @@ from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum
 from uws_core.sources.opening import open_source
-from uws_core.ui.serve import grams
-from uws_core.ui.serve import spectrum as spectra
+from uws_core.ui import grams
+from uws_core.ui.spectrum import data
 
 # Sparklines beyond this many layers would make the table slower to scroll than to read.
 MOST_SPARKLINES = 400
@@ -30,7 +30,7 @@ def layers(collection: Collection, query: Query) -> pl.DataFrame:
     known: dict[str, LayerSpectrum] = {}
     for name in [name for name in query.layers if name not in missing][:MOST_SPARKLINES]:
         try:
-            known[name] = spectra.item(replace(query, layers=(name,), pool="sum", null="none", share=0.9))
+            known[name] = data.item(replace(query, layers=(name,), pool="sum", null="none", share=0.9))
         except UwsError:
             continue
     sizes = layer_bytes(collection, query.members, query.layers)

@@ -12,7 +12,6 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
-from uws_core.store.codec import MATH_VERSION
 from uws_core.errors import CollectionError, StoreError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
@@ -24,9 +23,10 @@ from uws_core.reporting import evidence_cache
 from uws_core.reporting.build import report
 from uws_core.reporting.evidence_cache import EvidenceSettings
 from uws_core.reporting.report_data import LAYERS_SECONDS
+from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
+from uws_core.ui import grams, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, grams
 
 # Growth with n takes its own subsets: beyond this many models it is left to the report.
 MOST_GROWING = 150
@@ -58,19 +58,19 @@ def asked(query: EvidenceQuery, collection: Collection) -> EvidenceSettings:
     )
 
 
-def errand(query: EvidenceQuery, collection: Collection) -> errands.Errand:
+def task(query: EvidenceQuery, collection: Collection) -> tasks.Task:
     """The judging of the query's layers, as one or one by one; no weight is read."""
     told, n = asked(query, collection), len(query.members)
     parts = [(name,) for name in query.layers] if query.each else [query.layers]
     many = f"{len(parts)} layers" if len(parts) > 1 else "the claims"
 
     def work(report: Report) -> None:
-        part = errands.in_parts(report, len(parts))
+        part = tasks.in_parts(report, len(parts))
         for place, names in enumerate(parts):
             evidence_cache.cached_evidence(collection, names, told, report=part(place))
 
-    return errands.Errand(
-        key=errands.key_of("evidence", collection.fingerprint, query, told),
+    return tasks.Task(
+        key=tasks.key_of("evidence", collection.fingerprint, query, told),
         title=f"Judging {many} for {n} models",
         seconds=evidence_cache.seconds(n, len(parts), told.draws),
         bytes=0,
@@ -100,7 +100,9 @@ def network(query: EvidenceQuery) -> Network:
     """
     collection = _collection(query)
     told = asked(query, collection)
-    found = tuple((collection.by_name[name], evidence_cache.cached_evidence(collection, [name], told)) for name in query.layers)
+    found = tuple(
+        (collection.by_name[name], evidence_cache.cached_evidence(collection, [name], told)) for name in query.layers
+    )
     return Network(found, over_layers([each for _, each in found]), told.draws)
 
 
@@ -183,7 +185,9 @@ def report_bytes(query: EvidenceQuery, collection: Collection) -> bytes:
 def _whole(collection: str, fingerprint: str, members: tuple[int, ...]) -> int | None:
     """How many weights a whole checkpoint has; None while nobody knows."""
     found = catalogue().get(collection)
-    return None if found is None or found.fingerprint != fingerprint else evidence_cache.whole_checkpoint(found, members)
+    return (
+        None if found is None or found.fingerprint != fingerprint else evidence_cache.whole_checkpoint(found, members)
+    )
 
 
 def _report_key(query: EvidenceQuery, collection: Collection) -> str:

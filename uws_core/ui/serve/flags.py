@@ -11,7 +11,7 @@ from uws_core.analysis.flags import flags, look
 from uws_core.errors import UwsError
 from uws_core.nouns.flags import Flag, LayerLook
 from uws_core.nouns.models import Collection
-from uws_core.ui.serve import grams
+from uws_core.ui import grams
 
 # As many layers as a table shows with their spectra; the others are no other kind of layer.
 MOST_LAYERS = 400

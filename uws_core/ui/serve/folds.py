@@ -16,10 +16,10 @@ from uws_core.nouns.factors import Factors
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import RebuildQuery
-from uws_core.passes.options import ComputeOptions
+from uws_core.passes.options import ComputeOptions, no_report
 from uws_core.store.codec import MATH_VERSION, from_bytes, to_bytes
 from uws_core.store.results import default_store
-from uws_core.ui.serve import budget, errands
+from uws_core.ui import compute, tasks
 
 # Directions of each model that are kept anyway; here only their singular values are used.
 KEPT = 32
@@ -64,10 +64,10 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     name = query.layers[0]
     if query.reference != "mean":
         about, members = query.reference, query.members
-        return run.cached_factors(collection, name, kept=KEPT, about=about, members=members, report=report)
+        return run.cached_factors(collection, name, kept=KEPT, about=about, members=members, report=report or no_report)
     # Relative to the mean of the others, every group has a centre of its own.
     asked = (collection.fingerprint, name, query.members, told(query, collection))
-    key = f"own/{MATH_VERSION}/{errands.key_of('own', *asked)}"
+    key = f"own/{MATH_VERSION}/{tasks.key_of('own', *asked)}"
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
@@ -75,9 +75,13 @@ def own(query: RebuildQuery, collection: Collection, report: Report | None = Non
     # torch is loaded only where weights are read.
     from uws_core.passes.per_model_svd import per_model_svds
 
-    held, room = groups(query, collection), budget.compute_options().budget
+    held, room = groups(query, collection), compute.options().budget
     found = per_model_svds(
-        collection, name, groups=held, members=query.members, options=ComputeOptions(budget=room, report=report)
+        collection,
+        name,
+        groups=held,
+        members=query.members,
+        options=ComputeOptions(budget=room, report=report or no_report),
     )
     default_store().put(key, to_bytes(found))
     return found

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from uws_core.store.codec import MATH_VERSION, scores_bytes, scores_from
 from uws_core.errors import StoreError
 from uws_core.jobs import Report
 from uws_core.nouns.function import FunctionPoint
@@ -15,9 +14,10 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
+from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
+from uws_core.ui import grams, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands, grams
 from uws_core.ui.serve.folds import groups, told
 from uws_core.ui.serve.reconstruction import kept_on
 from uws_core.zoo.demo import DEMOS, PREFIX
@@ -33,11 +33,11 @@ def possible(collection_id: str) -> bool:
     return demo is not None and demo.scored and demo.name != "lora"
 
 
-def errand(query: RebuildQuery, collection: Collection) -> errands.Errand:
+def task(query: RebuildQuery, collection: Collection) -> tasks.Task:
     """Rebuilding and scoring every chosen network at about eight ks."""
     n, points = len(query.members), 2 + 2 * len(_kept(query, collection))
-    return errands.Errand(
-        key=errands.key_of("scores", *_asked(query, collection)),
+    return tasks.Task(
+        key=tasks.key_of("scores", *_asked(query, collection)),
         title=f"Rebuilding and scoring {n} networks",
         seconds=n * points * _SECONDS_PER_SCORE,
         # Small networks: what takes the time is trying them, so progress counts networks.
@@ -53,7 +53,10 @@ def points(query: RebuildQuery) -> tuple[FunctionPoint, ...]:
     if collection is None or raw is None:
         return ()
     with suppress(StoreError, ValueError, IndexError):
-        return tuple(replace(point, model=collection.labels[int(point.model)]) for point in scores_from(raw))
+        return tuple(
+            replace(point, model=collection.labels[int(point.model)])
+            for point in sequence_from_bytes(FunctionPoint, raw)
+        )
     return ()
 
 
@@ -98,7 +101,7 @@ def _score(query: RebuildQuery, collection: Collection, report: Report) -> None:
     rows = {label: str(row) for row, label in enumerate(collection.labels)}
 
     def noted(fraction: float, message: str) -> None:
-        default_store().put(_key(query, collection), scores_bytes(found))
+        default_store().put(_key(query, collection), to_bytes(found))
         report(fraction, message)
 
     for point in function_errors(collection, evaluate, question, grams=every, report=noted):
@@ -121,4 +124,4 @@ def _asked(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
 
 
 def _key(query: RebuildQuery, collection: Collection) -> str:
-    return f"scores/{MATH_VERSION}/{errands.key_of('points', *_asked(query, collection))}"
+    return f"scores/{MATH_VERSION}/{tasks.key_of('points', *_asked(query, collection))}"

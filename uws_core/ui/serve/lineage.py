@@ -17,8 +17,8 @@ from uws_core.nouns.gram import EntryStats, Gram
 from uws_core.nouns.lineage import Explained, Lineage, ModelMap, Overlap
 from uws_core.nouns.models import LeftOut, Value
 from uws_core.nouns.query import Query
+from uws_core.ui import grams
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import grams
 
 Columns = Mapping[str, tuple[Value, ...]]
 

@@ -23,9 +23,8 @@ from uws_core.nouns.views import RebuildQuery
 from uws_core.passes.options import ComputeOptions
 from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
-from uws_core.ui import folders
+from uws_core.ui import compute, folders, grams, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import budget, errands, grams
 from uws_core.ui.serve.reconstruction import kept_on
 
 # Uploaded models are kept for as long as the machine keeps temporary files, the latest few.
@@ -77,7 +76,7 @@ def from_upload(content: bytes) -> ModelRef:
         raise
 
 
-def errand(query: RebuildQuery, collection: Collection, model: str) -> errands.Errand:
+def task(query: RebuildQuery, collection: Collection, model: str) -> tasks.Task:
     """Reading the chosen models beside the new one, in the query's layers; what is done is kept layer by layer."""
     n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
     # On the models axis all are read for their inner products, on a side for their Gram and mean; own SVD: the mean.
@@ -86,10 +85,10 @@ def errand(query: RebuildQuery, collection: Collection, model: str) -> errands.E
     steps = sum(10.0 * min(key.shape) ** 3 for key in keys) if query.own else 0.0
     if query.axis != Axis.MODELS:
         steps += sum(2.0 * n * key.entries * side + 20.0 * side**3 for key, side in zip(keys, sides, strict=True))
-    return errands.Errand(
-        key=errands.key_of("newcomer", _asked(query), model),
+    return tasks.Task(
+        key=tasks.key_of("newcomer", _asked(query), model),
         title=f"Comparing one model with {n} in {len(keys)} layers" if len(keys) > 1 else f"Comparing a model with {n}",
-        seconds=errands.read_seconds(collection, query.layers, times=times) + steps / errands.STEPS_PER_SECOND,
+        seconds=tasks.read_seconds(collection, query.layers, times=times) + steps / tasks.STEPS_PER_SECOND,
         bytes=int(times * 4 * n * sum(key.entries for key in keys)),
         work=lambda report: _prepare(query, collection, model, report),
     )
@@ -142,7 +141,7 @@ def _comparable(query: RebuildQuery, collection: Collection, model: str) -> tupl
 def _one(name: str, query: RebuildQuery, collection: Collection, model: str) -> HeldOut:
     """The errors in one layer, from the store or by a pass."""
     kept = kept_on(query, collection)
-    key = f"newcomer/{MATH_VERSION}/{errands.key_of('layer', replace(_asked(query), layers=(name,)), kept, model)}"
+    key = f"newcomer/{MATH_VERSION}/{tasks.key_of('layer', replace(_asked(query), layers=(name,)), kept, model)}"
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError, ValueError):
@@ -159,7 +158,7 @@ def _computed(name: str, query: RebuildQuery, collection: Collection, ref: Model
     from uws_core.passes.side_heldout import SideQuestion, side_project
 
     label, members, reference = str(ref), query.members, query.reference
-    room, own = budget.compute_options().budget, None
+    room, own = compute.options().budget, None
     if query.own:
         own = unseen_model_svd(
             collection,

@@ -19,7 +19,7 @@ from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.store.saved_collections import portable, read_saved
 from uws_core.ui import folders, shelf
 from uws_core.ui.catalogue import read_again
-from uws_core.ui.serve.grams import jobs
+from uws_core.ui.grams import jobs
 from uws_core.ui.uploads import planned
 
 # What the Hub says changes by the day; a search that is repeated within minutes is the same one.

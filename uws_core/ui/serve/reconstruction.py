@@ -21,10 +21,12 @@ from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import RebuildQuery
+from uws_core.passes.options import no_report
 from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
+from uws_core.ui import compute, grams, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import budget, errands, folds, grams
+from uws_core.ui.serve import folds
 from uws_core.ui.serve.folds import names, told
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
@@ -62,13 +64,13 @@ class Rebuilt:
         return k, ()
 
 
-def errand(query: RebuildQuery, collection: Collection) -> errands.Errand | None:
+def task(query: RebuildQuery, collection: Collection) -> tasks.Task | None:
     """What has to be read beyond the Grams: for the side axes, and for the models' own SVD; None when nothing has."""
     if query.axis == Axis.MODELS and not query.own:
         return None
     seconds, bytes_read = _price(query, collection)
-    return errands.Errand(
-        key=errands.key_of("rebuild", replace(query, collection=""), told(query, collection)),
+    return tasks.Task(
+        key=tasks.key_of("rebuild", replace(query, collection=""), told(query, collection)),
         title=f"Rebuilding {_layers_text(query)} of {len(query.members)} models",
         seconds=seconds,
         bytes=bytes_read,
@@ -174,7 +176,7 @@ def _layer_errors(
             own=own,
         )
     asked = (replace(query, collection=""), kept, told(query, collection))
-    key = f"heldout/{MATH_VERSION}/{errands.key_of('layer', *asked)}"
+    key = f"heldout/{MATH_VERSION}/{tasks.key_of('layer', *asked)}"
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
@@ -196,10 +198,10 @@ def _side_errors(
         reference=query.reference,
         own=own,
         total=run.cached_side_gram(collection, query.layers[0], axis=query.axis, members=query.members),
-        budget=budget.compute_options().budget,
+        budget=compute.options().budget,
     )
     held = folds.groups(query, collection)
-    return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report)
+    return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report or no_report)
 
 
 def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[StorageChoice]:
@@ -220,7 +222,7 @@ def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: i
 
 def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> None:
     """Everything that reads weights, into the store, layer by layer."""
-    part, kept = errands.in_parts(report, len(query.layers)), kept_on(query, collection)
+    part, kept = tasks.in_parts(report, len(query.layers)), kept_on(query, collection)
     for index, name in enumerate(query.layers):
         one = replace(query, layers=(name,))
         if query.own:
@@ -233,7 +235,7 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
 
 
 def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
-    """About how many seconds and bytes the errand takes."""
+    """About how many seconds and bytes the task takes."""
     n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
     groups = len(set(told(query, collection)))
     times, steps = 0.0, 0.0
@@ -245,7 +247,7 @@ def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
         steps += sum(
             4.0 * n * key.entries * side + 10.0 * groups * side**3 for key, side in zip(keys, sides, strict=True)
         )
-    seconds = errands.read_seconds(collection, query.layers, times=times) + steps / errands.STEPS_PER_SECOND
+    seconds = tasks.read_seconds(collection, query.layers, times=times) + steps / tasks.STEPS_PER_SECOND
     return seconds, int(times * 4 * n * sum(key.entries for key in keys))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import streamlit as st
@@ -19,9 +18,9 @@ from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum
+from uws_core.ui import tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands
-from uws_core.ui.serve.errands import Errand
+from uws_core.ui.tasks import Task
 
 # A draw of a side axis costs a decomposition of every model, so there are few.
 DRAWS = 20
@@ -30,21 +29,21 @@ DRAWS = 20
 KEPT_SPECTRA = ("profile", "strength")
 
 
-def errand(query: Query, collection: Collection) -> Errand:
+def task(query: Query, collection: Collection) -> Task:
     """What the side axes read and multiply before a query can be answered: the side Grams, and what noise needs."""
     n, shapes = len(query.members), [collection.by_name[name].shape for name in query.layers]
     steps = sum(n * m * p * (p if query.axis == Axis.IN else m) for m, p in shapes)
     small = sum(n * min(shape) ** 3 * (10 + 2 * DRAWS) for shape in shapes) if query.null in KEPT_SPECTRA else 0
-    seconds = errands.read_seconds(collection, query.layers, times=2) + (steps + small) / errands.STEPS_PER_SECOND
+    seconds = tasks.read_seconds(collection, query.layers, times=2) + (steps + small) / tasks.STEPS_PER_SECOND
     plain = replace(query, share=0.9, k=16, group="", pool="each")
 
     def work(report: Report) -> None:
-        part = errands.in_parts(report, len(query.layers))
+        part = tasks.in_parts(report, len(query.layers))
         for index, name in enumerate(query.layers):
             _prepare(replace(plain, layers=(name,)), collection, part(index))
 
-    return Errand(
-        key=errands.key_of("sides", plain),
+    return Task(
+        key=tasks.key_of("sides", plain),
         title=f"Reading {len(query.layers)} layers of {n} models by their {query.axis}puts",
         seconds=seconds,
         bytes=2 * 4 * n * sum(m * p for m, p in shapes),
@@ -75,15 +74,6 @@ def item(query: Query) -> LayerSpectrum:
             without = LeftOut(f"noise in {gram.layer.short}", str(error))
             seen = replace(seen, left_out=(*seen.left_out, without))
     return LayerSpectrum(layer=gram.layer, spectrum=seen, band=band, layers=1, left_out=gram.left_out)
-
-
-def notes(items: Sequence[LayerSpectrum]) -> tuple[str, ...]:
-    """Why a side axis is shown without its noise, and what to choose instead; nothing where noise is there."""
-    missing = [one for item in items for one in item.spectrum.left_out if one.what.startswith("noise in ")]
-    if not missing:
-        return ()
-    more = f" The same holds in {len(missing) - 1} more layers." if len(missing) > 1 else ""
-    return (f"There is no {missing[0].what}: {missing[0].reason}.{more}",)
 
 
 def _prepare(query: Query, collection: Collection, report: Report) -> None:

@@ -1,6 +1,6 @@
 """Work that reads weights for one page: done at once when it is small, else a job that the page shows.
 
-What an errand makes goes to the store under keys of its own; a mark in the store says that it has been done, so a
+What a task makes goes to the store under keys of its own; a mark in the store says that it has been done, so a
 reload, a second browser or a restart does not ask again. Should the store have dropped a part since, the page makes
 it again.
 """
@@ -20,7 +20,7 @@ from uws_core.nouns.models import Collection
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import default_store
-from uws_core.ui.serve.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
+from uws_core.ui.grams import ASK_SECONDS, INLINE_SECONDS, NETWORK, jobs, sent
 
 # What a modest machine reads and multiplies in a second.
 BYTES_PER_SECOND = 400e6
@@ -30,7 +30,7 @@ _SECONDS_PER_READ = 1.5e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class Task:
     """Some work with its price: `key` is the same for everybody who asks for the same, `seconds` and `bytes` about."""
 
     key: str
@@ -41,53 +41,53 @@ class Errand:
 
 
 @dataclass(frozen=True, slots=True)
-class Attended:
-    """Where an errand stands: done, or its job if there is one, or why it failed when it was tried at once."""
+class TaskStatus:
+    """Where a task stands: done, or its job if there is one, or why it failed when it was tried at once."""
 
     done: bool
     job: JobState | None = None
     problem: str = ""
 
 
-def attend(errand: Errand, *, asked: bool = True) -> Attended:
-    """Do a small errand now, start a middling one as a job if it was `asked` for, and leave a large one for `start`."""
-    if _marked(errand.key):
-        return Attended(True)
-    if errand.seconds <= INLINE_SECONDS:
-        with st.spinner(errand.title):
+def status(task: Task, *, begin: bool = True) -> TaskStatus:
+    """Do a small task now, start a middling one as a job if it may `begin`, and leave a large one for `start`."""
+    if _marked(task.key):
+        return TaskStatus(True)
+    if task.seconds <= INLINE_SECONDS:
+        with st.spinner(task.title):
             try:
-                with RESULT_LOCK.hold(errand.key):
+                with RESULT_LOCK.hold(task.key):
                     # Another session may have done it while this one waited.
-                    if not _marked(errand.key):
-                        _do(errand, _silent)
+                    if not _marked(task.key):
+                        _do(task, _silent)
             except UwsError as error:
-                return Attended(False, problem=str(error))
-        return Attended(True)
-    job = jobs().get(errand.key)
-    if job is None and asked and errand.seconds <= ASK_SECONDS:
-        job = start(errand)
-    return Attended(False, job)
+                return TaskStatus(False, problem=str(error))
+        return TaskStatus(True)
+    job = jobs().get(task.key)
+    if job is None and begin and task.seconds <= ASK_SECONDS:
+        job = start(task)
+    return TaskStatus(False, job)
 
 
-def look(errand: Errand) -> Attended:
-    """Where an errand stands, without doing anything about it."""
-    return Attended(True) if _marked(errand.key) else Attended(False, jobs().get(errand.key))
+def peek(task: Task) -> TaskStatus:
+    """Where a task stands, without doing anything about it."""
+    return TaskStatus(True) if _marked(task.key) else TaskStatus(False, jobs().get(task.key))
 
 
-def start(errand: Errand) -> JobState:
-    """The job that does an errand: a new one, or the one under way."""
-    short = errand.seconds <= ASK_SECONDS
-    return jobs().submit(errand.key, partial(_do, errand), title=errand.title, bytes_total=errand.bytes, short=short)
+def start(task: Task) -> JobState:
+    """The job that does a task: a new one, or the one under way."""
+    short = task.seconds <= ASK_SECONDS
+    return jobs().submit(task.key, partial(_do, task), title=task.title, bytes_total=task.bytes, short=short)
 
 
-def retry(errand: Errand) -> JobState:
-    """The job that does a failed errand again; what was finished of it is in the store."""
-    return jobs().retry(errand.key) if jobs().get(errand.key) else start(errand)
+def retry(task: Task) -> JobState:
+    """The job that does a failed task again; what was finished of it is in the store."""
+    return jobs().retry(task.key) if jobs().get(task.key) else start(task)
 
 
-def key_of(kind: str, *asked: object) -> str:
-    """A key for what was asked; `asked` are plain texts and numbers, or frozen dataclasses of those."""
-    return f"done/{MATH_VERSION}/{kind}/{sha256(repr(asked).encode()).hexdigest()[:32]}"
+def key_of(kind: str, *parts: object) -> str:
+    """A key for a result; `parts` say what it is of: plain texts and numbers, or frozen dataclasses of those."""
+    return f"done/{MATH_VERSION}/{kind}/{sha256(repr(parts).encode()).hexdigest()[:32]}"
 
 
 def read_seconds(collection: Collection, layers: Sequence[str], *, times: float = 1.0) -> float:
@@ -108,10 +108,10 @@ def in_parts(report: Report, parts: int) -> Callable[[int], Report]:
     return part
 
 
-def _do(errand: Errand, report: Report) -> None:
-    errand.work(report)
+def _do(task: Task, report: Report) -> None:
+    task.work(report)
     try:
-        default_store().put(errand.key, b"done")
+        default_store().put(task.key, b"done")
     except StoreError:
         # Without a store everything works, only again each time.
         return

@@ -23,13 +23,10 @@ from uws_core.nouns.angles import Angles, AngleTable, Order
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import AnglesQuery
-from uws_core.ui import state
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
-from uws_core.ui.panels.page import Number
-from uws_core.ui.pick import angles as pick
-from uws_core.ui.serve import angles as serve
-from uws_core.ui.serve.angles import Seen
+from uws_core.ui import figures, page, state
+from uws_core.ui.angles import controls, data
+from uws_core.ui.angles.data import AnglesResult
+from uws_core.ui.page import Number
 
 DEFINITIONS: Mapping[str, str] = {
     "Principal angles": "theta_i = arccos of the singular values of Q_S^T Q_T for orthonormal bases of the two: "
@@ -64,13 +61,13 @@ def place(query: AnglesQuery, collection: Collection) -> str:
     return f"`{collection.by_name[query.layers[0]].short}`"
 
 
-def numbers(seen: Seen) -> list[Number]:
+def numbers(result: AnglesResult) -> list[Number]:
     """The numbers beside the answer, each with its formula and what chance gives."""
-    table, level = seen.table, seen.level
+    table, level = result.table, result.level
     chance = "" if np.isnan(level.overlap) else f"chance: {level.overlap:.2g}"
     if table is None:
-        overlaps = [one.overlap for one in seen.splits]
-        middle = float(np.median([one.mean_degrees for one in seen.splits]))
+        overlaps = [one.overlap for one in result.splits]
+        middle = float(np.median([one.mean_degrees for one in result.splits]))
         return [
             Number("Overlap", f"{np.median(overlaps):.2g}", HELP["overlap"], chance),
             Number("Mean angle", f"{middle:.0f}°", HELP["mean_degrees"], f"chance: {level.mean_degrees:.0f}°"),
@@ -79,7 +76,7 @@ def numbers(seen: Seen) -> list[Number]:
     apart = np.triu_indices(table.g, 1)
     if not apart[0].size or np.isnan(table.overlap[apart]).all():
         return []
-    found = [
+    numbers = [
         Number("Overlap", f"{np.nanmedian(table.overlap[apart]):.2g}", HELP["overlap"], chance),
         Number(
             "Mean angle",
@@ -89,25 +86,25 @@ def numbers(seen: Seen) -> list[Number]:
         ),
         Number("Pairs", f"{int((~np.isnan(table.overlap[apart])).sum())}", "Pairs that can be compared."),
     ]
-    if seen.band is not None:
-        between = seen.band.between
+    if result.band is not None:
+        between = result.band.between
         shuffled = f"shuffled: {between.low:.2g} to {between.high:.2g}"
-        found.append(Number("p", f"{seen.band.p_between:.2g}", "Two-sided, against shuffled labels.", shuffled))
-    return found
+        numbers.append(Number("p", f"{result.band.p_between:.2g}", "Two-sided, against shuffled labels.", shuffled))
+    return numbers
 
 
 def pairs_figure(
-    seen: Seen, query: AnglesQuery, collection: Collection, source: Provenance, *, chosen: tuple[int, int]
+    result: AnglesResult, query: AnglesQuery, collection: Collection, source: Provenance, *, chosen: tuple[int, int]
 ) -> None:
     """Every pair as a cell, in the order that is asked for; a click looks at the pair."""
-    table, measure = _table(seen), MEASURES[pick.measure()]
+    table, measure = _table(result), MEASURES[controls.measure()]
     groups = _groups(query, collection)
-    order = _order(seen, groups)
-    chance = getattr(seen.level, measure.name)
+    order = _order(result, groups)
+    chance = getattr(result.level, measure.name)
     figures.figure(
         f"{query.view.capitalize()} by {query.view}: {measure.title}",
-        partial(_heatmap, table, order, replace(measure, fit=pick.fitted()), chance, chosen, groups),
-        seen.frame(),
+        partial(_heatmap, table, order, replace(measure, fit=controls.fitted()), chance, chosen, groups),
+        result.frame(),
         source,
         alt=f"Heatmap of the {measure.title} of every pair. {source.caption}",
         key=FIGURE,
@@ -120,17 +117,17 @@ def pairs_figure(
         st.caption("Click a cell to look at its pair.")
 
 
-def halves_figure(seen: Seen, source: Provenance) -> None:
+def halves_figure(result: AnglesResult, source: Provenance) -> None:
     """The angles of every random split."""
     figures.figure(
         "Angles between random halves",
-        partial(_halves, seen.frame()),
-        seen.frame(),
+        partial(_halves, result.frame()),
+        result.frame(),
         source,
         alt=f"Principal angles between random halves. {source.caption}",
         key="halves",
     )
-    st.caption(floor_text(max(one.floor for one in seen.splits), worst=True))
+    st.caption(floor_text(max(one.floor for one in result.splits), worst=True))
 
 
 def floor_text(radians: float, *, worst: bool = False) -> str:
@@ -150,7 +147,7 @@ def nearest(table: AngleTable) -> tuple[int, int]:
 def pair(query: AnglesQuery, names: tuple[str, str], source: Provenance) -> None:
     """One pair in full, or why these two have no angles between them."""
     try:
-        angles, band = serve.pair(query, *names)
+        angles, band = data.pair(query, *names)
     except UwsError as error:
         st.caption(f"{page.plain(str(error))}.")
         return
@@ -163,23 +160,23 @@ def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Pro
         st.caption("One of the two has no direction of its own here.")
         return
     frame = frames.pair(angles, band)
-    said = f"{names[0]} and {names[1]}: mean angle {angles.mean_degrees:.3g}°, overlap {angles.overlap:.2g}, "
-    said += f"chance {angles.chance:.2g}."
-    told = replace(source, name=f"angles {names[0]} {names[1]}", caption=said)
-    st.caption(f"{said} {floor_text(angles.floor)}")
+    summary = f"{names[0]} and {names[1]}: mean angle {angles.mean_degrees:.3g}°, overlap {angles.overlap:.2g}, "
+    summary += f"chance {angles.chance:.2g}."
+    pair_source = replace(source, name=f"angles {names[0]} {names[1]}", caption=summary)
+    st.caption(f"{summary} {floor_text(angles.floor)}")
     figures.figure(
         "Angles of the pair",
         partial(_pair, frame, float(np.degrees(angles.floor))),
         frame,
-        told,
-        alt=f"Principal angles of the pair in degrees, against random subspaces. {said}",
+        pair_source,
+        alt=f"Principal angles of the pair in degrees, against random subspaces. {summary}",
         key="pair",
     )
     figures.figure(
         "Direction by direction",
         partial(_cosines, frames.cosines(angles), names),
         frames.cosines(angles),
-        told,
+        pair_source,
         alt=f"Squared cosines of every direction of {names[0]} with every direction of {names[1]}",
         key="cosines",
     )
@@ -187,9 +184,9 @@ def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Pro
         st.caption(f"{note}.")
 
 
-def rows_table(seen: Seen, query: AnglesQuery, collection: Collection, chosen: tuple[int, int]) -> None:
+def rows_table(result: AnglesResult, query: AnglesQuery, collection: Collection, chosen: tuple[int, int]) -> None:
     """Every row with its nearest; choosing two looks at their pair."""
-    table = _table(seen)
+    table = _table(result)
     attributes = {}
     if query.view == "models":
         rows = list(query.members)
@@ -212,41 +209,45 @@ def rows_table(seen: Seen, query: AnglesQuery, collection: Collection, chosen: t
         )
 
 
-def pairs_table(seen: Seen) -> None:
+def pairs_table(result: AnglesResult) -> None:
     """The pairs that overlap most."""
-    frame = seen.frame()
-    if seen.table is not None:
+    frame = result.frame()
+    if result.table is not None:
         frame = frame.sort("overlap", descending=True, nulls_last=True).head(MOST_ROWS)
-    page.table(frame, HELP, label="Pairs, nearest first" if seen.table is not None else "Angles")
+    page.table(frame, HELP, label="Pairs, nearest first" if result.table is not None else "Angles")
 
 
 def views(query: AnglesQuery, names: tuple[str, str] | None) -> dict[str, str | list[str]]:
     """What the page's own switches say, for the address of an export."""
-    said: dict[str, str | list[str]] = {"view": query.view, "measure": pick.measure(), "order": pick.order()}
-    said["colours"] = "fitted" if pick.fitted() else "fixed"
+    switches: dict[str, str | list[str]] = {
+        "view": query.view,
+        "measure": controls.measure(),
+        "order": controls.order(),
+    }
+    switches["colours"] = "fitted" if controls.fitted() else "fixed"
     if names is not None:
-        said["pair"] = list(names)
-    return said
+        switches["pair"] = list(names)
+    return switches
 
 
-def _table(seen: Seen) -> AngleTable:
-    if seen.table is None:
+def _table(result: AnglesResult) -> AngleTable:
+    if result.table is None:
         raise ValueError("Random halves have no table of pairs")
-    return seen.table
+    return result.table
 
 
 def _groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...] | None:
     name = state.current().group
-    return serve.groups_of(collection, name, query.members) if query.view == "models" else None
+    return data.groups_of(collection, name, query.members) if query.view == "models" else None
 
 
-def _order(seen: Seen, groups: Sequence[str] | None) -> Order:
+def _order(result: AnglesResult, groups: Sequence[str] | None) -> Order:
     """The order asked for; without a group the order of the list."""
-    table = _table(seen)
-    if pick.order() == "likeness" and seen.order is not None:
-        return seen.order
+    table = _table(result)
+    if controls.order() == "likeness" and result.order is not None:
+        return result.order
     rows = list(range(table.g))
-    if pick.order() == "group" and groups is not None:
+    if controls.order() == "group" and groups is not None:
         known = list(dict.fromkeys(groups))
         rows = sorted(rows, key=lambda row: known.index(groups[row]))
     return Order(np.array(rows, dtype=np.intp), np.empty((0, 4)), np.empty((0, 4)))
@@ -256,16 +257,16 @@ def _choose(labels: Sequence[str], leaves: Sequence[int]) -> None:
     """The clicked cell's pair is looked at; a selection that went away with its figure changes nothing."""
     picked = st.session_state.get(f"figure.{FIGURE}") or {}
     points = picked.get("selection", {}).get("points", [])
-    found = table_charts.clicked(points[0], np.array(leaves)) if points else None
-    if found is not None:
-        pick.look_at(*(labels[row] for row in found))
+    rows = table_charts.clicked(points[0], np.array(leaves)) if points else None
+    if rows is not None:
+        controls.look_at(*(labels[row] for row in rows))
 
 
 def _rows(labels: Sequence[str], view: str) -> None:
     picked = st.session_state.get(f"angles.table.{view}") or {}
     rows = picked.get("selection", {}).get("rows", [])
     if len(rows) == 2 and all(0 <= row < len(labels) for row in rows):
-        pick.look_at(*(labels[row] for row in rows))
+        controls.look_at(*(labels[row] for row in rows))
 
 
 def _heatmap(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -20,7 +20,8 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum, Rank
-from uws_core.ui.serve import grams, sides
+from uws_core.ui import grams
+from uws_core.ui.spectrum import sides
 
 # One multiply-add of a drawn n x n matrix's decomposition; 200 draws at n = 40 take 25 ms.
 _SECONDS_PER_STEP = 2e-9
@@ -29,7 +30,7 @@ MOST_NOISE_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SpectrumResult:
     """What the spectrum page shows of a query.
 
     `frame` is what the curves are drawn from, with one row a direction; `lines` has one such frame a layer where
@@ -58,6 +59,15 @@ class Seen:
         """Whether single precision hides something here that double precision would tell."""
         return any(item.spectrum.blurred and item.spectrum.single for item in self.items)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why a side axis is shown without its noise, and what to choose instead; nothing where noise is there."""
+        missing = [out for item in self.items for out in item.spectrum.left_out if out.what.startswith("noise in ")]
+        if not missing:
+            return ()
+        more = f" The same holds in {len(missing) - 1} more layers." if len(missing) > 1 else ""
+        return (f"There is no {missing[0].what}: {missing[0].reason}.{more}",)
+
     def rank(self, share: float) -> Rank:
         """The fewest directions that carry `share`: of the one spectrum, or of the mean over layers."""
         if len(self.items) == 1:
@@ -70,40 +80,36 @@ class Seen:
         return answers.answer(self.items, share=share)
 
 
-def seen(query: Query) -> Seen:
+def result_of(query: Query) -> SpectrumResult:
     """What these layers of these models show.
 
     Raises:
         NotEnoughModels: fewer than two usable models, or no layer in which they differ.
         LayerError: none of the layers can be seen about this centre.
     """
-    found, left_out = items(query)
-    left_out += by_model(out for one in found for out in (*one.left_out, *one.spectrum.left_out))
-    if len(found) == 1:
-        only = found[0]
-        return Seen(found, frames.scree(only.spectrum, only.band), only.band, left_out=left_out)
+    results, left_out = items(query)
+    left_out += by_model(out for item in results for out in (*item.left_out, *item.spectrum.left_out))
+    if len(results) == 1:
+        only = results[0]
+        return SpectrumResult(results, frames.scree(only.spectrum, only.band), only.band, left_out=left_out)
     if query.pool == "mean":
-        band = _pooled_band(found)
-        return Seen(found, frames.pooled(pooled(item.spectrum for item in found), band), band, left_out=left_out)
-    lines = {item.layer.short: frames.scree(item.spectrum, item.band) for item in found}
+        band = _pooled_band(results)
+        return SpectrumResult(
+            results, frames.pooled(pooled(item.spectrum for item in results), band), band, left_out=left_out
+        )
+    lines = {item.layer.short: frames.scree(item.spectrum, item.band) for item in results}
     named = [line.select(pl.lit(name).alias("layer"), pl.all()) for name, line in lines.items()]
-    return Seen(found, pl.concat(named), None, lines, left_out)
-
-
-def ready(query: Query, layers: Sequence[str]) -> Query:
-    """The query with only those of its layers that can be shown now."""
-    kept = set(layers)
-    return replace(query, layers=tuple(name for name in query.layers if name in kept))
+    return SpectrumResult(results, pl.concat(named), None, lines, left_out)
 
 
 def overview(query: Query, *, noise: bool) -> pl.DataFrame:
     """One row a layer of the query: rank at its share, effective rank, and with `noise` where chance stands."""
-    asked = replace(query, pool="each", share=0.9, axis=Axis.MODELS.value, null=query.null if noise else "none")
+    every_layer = replace(query, pool="each", share=0.9, axis=Axis.MODELS.value, null=query.null if noise else "none")
     try:
-        found, _ = items(asked)
+        results, _ = items(every_layer)
     except UwsError:
-        found = ()
-    return frames.overview(found, share=query.share)
+        results = ()
+    return frames.overview(results, share=query.share)
 
 
 def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]:
@@ -115,16 +121,16 @@ def items(query: Query) -> tuple[tuple[LayerSpectrum, ...], tuple[LeftOut, ...]]
     plain = replace(query, share=0.9, k=16, group="")
     if query.pool == "sum" or len(query.layers) == 1:
         return (item(replace(plain, pool="sum")),), ()
-    found: list[LayerSpectrum] = []
+    results: list[LayerSpectrum] = []
     problems: list[tuple[str, UwsError]] = []
     for name in query.layers:
         try:
-            found.append(item(replace(plain, layers=(name,), pool="sum")))
+            results.append(item(replace(plain, layers=(name,), pool="sum")))
         except UwsError as error:
             problems.append((name, error))
-    if not found:
+    if not results:
         raise problems[0][1]
-    return tuple(found), tuple(LeftOut(name, str(error)) for name, error in problems)
+    return tuple(results), tuple(LeftOut(name, str(error)) for name, error in problems)
 
 
 # Twenty questions a page: hashed as one text each, not field by field.
@@ -141,9 +147,9 @@ def item(query: Query) -> LayerSpectrum:
     every = tuple(grams.of(query))
     gram = every[0] if len(every) == 1 else run.whole_network(every)
     about, unit = query.about, query.unit
-    one = spectrum(gram, members=query.members, about=about, unit=unit)
+    layer_spectrum = spectrum(gram, members=query.members, about=about, unit=unit)
     band = None
-    if query.null != "none" and one.total > 0:
+    if query.null != "none" and layer_spectrum.total > 0:
         band = nulls.null_band(
             gram,
             kind=query.null,
@@ -154,7 +160,7 @@ def item(query: Query) -> LayerSpectrum:
             unit=unit,
         )
     left_out = grams.of_members(every, query.members)
-    return LayerSpectrum(layer=gram.layer, spectrum=one, band=band, layers=len(every), left_out=left_out)
+    return LayerSpectrum(layer=gram.layer, spectrum=layer_spectrum, band=band, layers=len(every), left_out=left_out)
 
 
 def noise_seconds(query: Query) -> float:
@@ -163,6 +169,6 @@ def noise_seconds(query: Query) -> float:
     return count * query.draws * len(query.members) ** 3 * _SECONDS_PER_STEP
 
 
-def _pooled_band(found: tuple[LayerSpectrum, ...]) -> NullBand | None:
-    bands = [item.band for item in found if item.band is not None and item.spectrum.resolved]
+def _pooled_band(results: tuple[LayerSpectrum, ...]) -> NullBand | None:
+    bands = [item.band for item in results if item.band is not None and item.spectrum.resolved]
     return nulls.pooled_band(bands) if bands else None

@@ -23,9 +23,8 @@ from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.views import AnglesQuery
-from uws_core.ui import tokens
-from uws_core.ui.serve import angle_reads as reads
-from uws_core.ui.serve import grams
+from uws_core.ui import grams, tokens
+from uws_core.ui.angles import reads
 
 SPLITS = 20
 # Above it shuffled labels take longer than anybody waits for a band.
@@ -33,7 +32,7 @@ MOST_SHUFFLED_STEPS = 5e9
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class AnglesResult:
     """What the page shows of a query: a table of pairs, or random splits in two, with chance beside them."""
 
     table: AngleTable | None
@@ -50,7 +49,7 @@ class Seen:
         """What must be known of the numbers."""
         if self.table is not None:
             return (*self.table.notes, *([self.unshuffled] if self.unshuffled else []))
-        return tuple(dict.fromkeys(note for one in self.splits[:1] for note in one.notes))
+        return tuple(dict.fromkeys(note for split in self.splits[:1] for note in split.notes))
 
     def frame(self) -> pl.DataFrame:
         """Every number of the figure."""
@@ -62,12 +61,13 @@ class Seen:
         """The sentence that answers the page's question."""
         if self.table is None:
             return answers.answer_halves(self.splits, place=place, side=query.axis, level=self.level, by=query.group)
-        told = {"place": place, "side": query.axis, "by": query.group}
-        return answers.answer(self.table, level=self.level, band=self.band, **told)
+        return answers.answer(
+            self.table, level=self.level, band=self.band, place=place, side=query.axis, by=query.group
+        )
 
 
 @st.cache_data(max_entries=48, max_size="256mb", show_spinner=False)
-def seen(query: AnglesQuery) -> Seen:
+def result_of(query: AnglesQuery) -> AnglesResult:
     """What these models, groups, halves or layers show.
 
     Raises:
@@ -79,7 +79,7 @@ def seen(query: AnglesQuery) -> Seen:
     table, band, left_out = _table(query, collection)
     order = by_likeness(table.mean_degrees)
     unshuffled = _unshuffled(query) if query.view == "groups" and band is None else ""
-    return Seen(table, order, chance_level(table), band, left_out=left_out, unshuffled=unshuffled)
+    return AnglesResult(table, order, chance_level(table), band, left_out=left_out, unshuffled=unshuffled)
 
 
 @st.cache_data(max_entries=256, max_size="64mb", show_spinner=False)
@@ -95,14 +95,14 @@ def pair(query: AnglesQuery, left: str, right: str) -> tuple[Angles, NullBand]:
         raise LayerError(f"{left} and {right} are not both among what is compared here")
     # The last row, whatever the models are called.
     last = query.view == "base" and right == BASE
-    found = _pair(query, collection, names.index(left), len(names) - 1 if last else names.index(right))
-    return found, chance_band(found)
+    angles = _pair(query, collection, names.index(left), len(names) - 1 if last else names.index(right))
+    return angles, chance_band(angles)
 
 
 def _table(query: AnglesQuery, collection: Collection) -> tuple[AngleTable, TableBand | None, tuple[LeftOut, ...]]:
     if query.view == "models":
-        own = reads.factors(query, collection)
-        return model_angles(own, side=query.axis, kept=query.k), None, own.left_out
+        factors = reads.factors(query, collection)
+        return model_angles(factors, side=query.axis, kept=query.k), None, factors.left_out
     if query.view == "layers":
         sides = reads.sides(query, collection)
         return side_table(sides, kept=query.k), None, _left_out(sides)
@@ -136,7 +136,7 @@ def _unshuffled(query: AnglesQuery) -> str:
     return f"Shuffled labels are not drawn: {why}. Chance here is random directions; {instead}"
 
 
-def _halves(query: AnglesQuery, collection: Collection) -> Seen:
+def _halves(query: AnglesQuery, collection: Collection) -> AnglesResult:
     if query.axis == Axis.MODELS:
         gram, groups = _gram(query), collection.table[query.group] if query.group else None
         splits = half_angles(
@@ -155,7 +155,7 @@ def _halves(query: AnglesQuery, collection: Collection) -> Seen:
         splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
     k, other = splits[0].cosines.shape
     level = level_of(k, other, splits[0].dimension)
-    return Seen(None, None, level, None, splits, chance_band(splits[0]), left_out)
+    return AnglesResult(None, None, level, None, splits, chance_band(splits[0]), left_out)
 
 
 def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> Angles:
@@ -169,7 +169,7 @@ def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> 
 
 
 def _left_out(every: Sequence[Gram]) -> tuple[LeftOut, ...]:
-    return by_model(one for gram in every for one in gram.left_out)
+    return by_model(item for gram in every for item in gram.left_out)
 
 
 def _names(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,8 @@ from uws_core.nouns.query import Query
 from uws_core.sources.base import on_hub
 from uws_core.store.codec import gram_key
 from uws_core.store.results import default_store, store_limit_problem
+from uws_core.ui import compute
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import budget
-from uws_core.ui.serve import cluster as scheduler
 
 if TYPE_CHECKING:
     from uws_core.passes.stored_sizes import StoredBytes
@@ -34,17 +33,17 @@ ASK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Supply:
+class Availability:
     """Which layers can be shown now, which are missing, and the job that makes them, if one was asked for.
 
-    `problem` is what went wrong, `lack` why the store cannot keep all of them together.
+    `problem` is what went wrong, `no_room` why the store cannot keep all of them together.
     """
 
     ready: tuple[str, ...]
     missing: tuple[str, ...]
     job: JobState | None = None
     problem: str = ""
-    lack: str = ""
+    no_room: str = ""
 
 
 @st.cache_resource(show_spinner=False, on_release=JobManager.close)
@@ -60,7 +59,7 @@ def cost(
 
     Bytes, ranks and types are those that the headers tell; what the Hub must send comes over a modest connection.
     """
-    options = budget.compute_options(precision)
+    options = compute.options(precision)
     return scan_cost(
         _readings(collection, layers, precision), n=len(collection), budget=options.budget, throughput=throughput
     )
@@ -84,21 +83,21 @@ def measured_cost(collection: Collection, layers: Sequence[str], precision: str 
     return cost(collection, layers, throughput=measured_throughput(), precision=precision)
 
 
-def supply(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Supply:
+def availability(collection: Collection, layers: Sequence[str], precision: str = "auto") -> Availability:
     """What can be shown of these layers now; a small rest is computed here, a larger one becomes a job.
 
     Beyond `ASK_SECONDS`, or after somebody stopped the job, it waits for `start_scan`.
     """
     rest = missing(collection, layers, precision)
-    problem, lack = "", room(collection, layers, precision) if rest else ""
-    if rest and not lack and _seconds(collection, rest, precision) <= INLINE_SECONDS:
+    problem, no_room = "", room(collection, layers, precision) if rest else ""
+    if rest and not no_room and _seconds(collection, rest, precision) <= INLINE_SECONDS:
         problem = _compute(collection, rest, precision)
         rest = missing(collection, rest, precision)
     job = jobs().get(job_key(collection, layers, precision)) if rest else None
-    if rest and not problem and not lack and job is None and _seconds(collection, rest, precision) <= ASK_SECONDS:
+    if rest and not problem and not no_room and job is None and _seconds(collection, rest, precision) <= ASK_SECONDS:
         job = start_scan(collection, layers, precision)
     gone = set(rest)
-    return Supply(tuple(name for name in layers if name not in gone), rest, job, problem, lack)
+    return Availability(tuple(name for name in layers if name not in gone), rest, job, problem, no_room)
 
 
 def room(collection: Collection, layers: Sequence[str], precision: str = "auto") -> str:
@@ -107,10 +106,10 @@ def room(collection: Collection, layers: Sequence[str], precision: str = "auto")
     There may be no room for all results, so that computing them would never end, or none for one slab of any layer.
     """
     what = f"{len(layers)} layers of {len(collection)} models"
-    lack = store_limit_problem(result_bytes(len(layers), n=len(collection)), what=what)
-    rest = () if lack else missing(collection, layers, precision)
+    no_room = store_limit_problem(result_bytes(len(layers), n=len(collection)), what=what)
+    rest = () if no_room else missing(collection, layers, precision)
     price = cost(collection, rest, precision=precision) if rest else None
-    return refusal(price) if price is not None and not price.layers else lack
+    return refusal(price) if price is not None and not price.layers else no_room
 
 
 def refusal(price: Cost) -> str:
@@ -123,7 +122,7 @@ def start_scan(collection: Collection, layers: Sequence[str], precision: str = "
     names = tuple(layers)
     rest = missing(collection, names, precision)
     title = f"Reading {len(rest)} layers of {len(collection)} models in {collection.name}"
-    where, options = scheduler.address(), budget.compute_options(precision)
+    where, options = compute.scheduler(), compute.options(precision)
 
     def work(report: Report) -> None:
         problems: dict[str, UwsError] = {}
@@ -156,7 +155,7 @@ def missing(collection: Collection, layers: Sequence[str], precision: str = "aut
 
 
 def of(query: Query) -> Iterator[Gram]:
-    """The Grams of a query's layers, in the order of the collection; ask for layers that `supply` called ready.
+    """The Grams of a query's layers, in the order of the collection; ask for layers that `availability` called ready.
 
     Raises:
         CollectionError: the collection changed or went away meanwhile.
@@ -165,10 +164,16 @@ def of(query: Query) -> Iterator[Gram]:
     if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
     # The store may have dropped one since; a small pass brings it back.
-    options = budget.compute_options(query.precision)
+    options = compute.options(query.precision)
     # One at a time: all of a large collection's are more than memory holds.
     ordered = run.chosen_layers(collection, query.layers)
     return (gram for layer in ordered for gram in run.scan(collection, [layer], options=options))
+
+
+def of_ready(query: Query, ready: Sequence[str]) -> Query:
+    """The query with only those of its layers that are ready to be shown."""
+    names = set(ready)
+    return replace(query, layers=tuple(name for name in query.layers if name in names))
 
 
 @st.cache_data(max_entries=256, max_size="16mb", show_spinner=False)
@@ -194,7 +199,7 @@ def _compute(collection: Collection, layers: Sequence[str], precision: str) -> s
         for _ in run.scan(
             collection,
             layers,
-            options=budget.compute_options(precision),
+            options=compute.options(precision),
             failed=lambda _, error: problems.append(str(error)),
         ):
             pass

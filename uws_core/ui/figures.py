@@ -17,14 +17,14 @@ from uws_core import export
 from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Theme
 from uws_core.export import Draw, Provenance
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.ui.panels import page, ranges
+from uws_core.ui import page, ranges
 from uws_core.ui.selection import Selection
 
 _MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 
 
-def look() -> Theme:
-    """The look for the reader's ground, as far as the browser has told it."""
+def theme() -> Theme:
+    """The light or the dark theme, as far as the browser has said which it shows."""
     return DARK if st.context.theme.type == "dark" else LIGHT
 
 
@@ -37,7 +37,6 @@ def origin(
     collection: Collection,
     layers: Sequence[str],
     left_out: Sequence[LeftOut] = (),
-    columns: Mapping[str, str] | None = None,
 ) -> Provenance:
     """Where a figure of this page comes from."""
     params = selection.to_params()
@@ -50,7 +49,6 @@ def origin(
         layers=tuple(layers),
         settings={key: value if isinstance(value, str) else ", ".join(value) for key, value in params.items()},
         left_out=(*collection.left_out, *left_out),
-        columns=columns or {},
         address=f"/{page}?{urlencode(params, doseq=True)}",
     )
 
@@ -79,13 +77,13 @@ def figure(
 ) -> None:
     """A figure under its title, with the export popover at the right of it.
 
-    `draw` builds the figure for any look; `frame` is the data behind it; `on_select` runs when a mark is clicked.
+    `draw` builds the figure for any theme; `frame` is the data behind it; `on_select` runs when a mark is clicked.
     """
-    drawn = draw(look())
+    drawn = draw(theme())
     ranged = ranges.measured(drawn)
     if ranged and (ends := ranges.asked(key)):
         draw, source = ranges.applied(draw, ends), viewed(source, {ranges.WORD: ranges.words(key, ends)})
-        drawn = draw(look())
+        drawn = draw(theme())
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.markdown(f"**{title}**", width="content")
         corner = st.popover(

@@ -12,8 +12,8 @@ from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import AnglesQuery
+from uws_core.ui import tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import errands
 
 # Directions of each model that are kept in the store: more than these are asked for by few and computed then.
 KEPT = 32
@@ -23,14 +23,14 @@ SIDE_SPLITS = 4
 OF_MODELS = ("models", "base")
 
 
-def errand(query: AnglesQuery, collection: Collection) -> errands.Errand | None:
+def task(query: AnglesQuery, collection: Collection) -> tasks.Task | None:
     """What has to be read before the query can be answered, beyond the Grams; None on the models axis."""
     if query.axis == Axis.MODELS:
         return None
-    asked = replace(query, k=_kept(query.k), draws=0, seed=0, collection="")
+    stored = replace(query, k=_kept(query.k), draws=0, seed=0, collection="")
     seconds, bytes_read = _price(query, collection)
-    return errands.Errand(
-        key=errands.key_of("angles", asked),
+    return tasks.Task(
+        key=tasks.key_of("angles", stored),
         title=f"Reading the directions of {len(query.members)} models in {_layers_text(query)}",
         seconds=seconds,
         bytes=bytes_read,
@@ -41,13 +41,13 @@ def errand(query: AnglesQuery, collection: Collection) -> errands.Errand | None:
 def sides(query: AnglesQuery, collection: Collection, report: Report | None = None) -> tuple[Gram, ...]:
     """The side Grams of the layers, of the groups in the one layer, or of its halves, one after the other."""
     if query.view == "layers":
-        asks = [(name, query.members) for name in query.layers]
+        reads = [(name, query.members) for name in query.layers]
     else:
-        asks = [(query.layers[0], rows) for rows in _subsets(query, collection)]
-    part = errands.in_parts(report or (lambda fraction, message: None), len(asks))
+        reads = [(query.layers[0], rows) for rows in _subsets(query, collection)]
+    part = tasks.in_parts(report or (lambda fraction, message: None), len(reads))
     return tuple(
         run.cached_side_gram(collection, name, axis=query.axis, about=query.about, members=rows, report=part(place))
-        for place, (name, rows) in enumerate(asks)
+        for place, (name, rows) in enumerate(reads)
     )
 
 
@@ -79,13 +79,13 @@ def groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
     Raises:
         NotEnoughModels: no attribute is chosen, or it has one value only.
     """
-    found = tuple(str(label) for label in rows_by_group(query, collection))
-    if len(found) < 2:
+    names = tuple(str(label) for label in rows_by_group(query, collection))
+    if len(names) < 2:
         raise NotEnoughModels(
             f"Groups need an attribute with at least two values among the chosen models; {query.group or 'none'} has "
-            f"{len(found)}. Choose another one under Group by in the sidebar, or compare random halves"
+            f"{len(names)}. Choose another one under Group by in the sidebar, or compare random halves"
         )
-    return found
+    return names
 
 
 def rows_by_group(query: AnglesQuery, collection: Collection) -> dict[object, list[int]]:
@@ -104,7 +104,7 @@ def _prepare(query: AnglesQuery, collection: Collection, report: Report) -> None
 
 
 def _price(query: AnglesQuery, collection: Collection) -> tuple[float, int]:
-    """About how many seconds and bytes the errand takes."""
+    """About how many seconds and bytes the task takes."""
     keys = [collection.by_name[name] for name in query.layers]
     n = len(query.members)
     share = n / max(len(collection), 1)
@@ -113,7 +113,7 @@ def _price(query: AnglesQuery, collection: Collection) -> tuple[float, int]:
     if query.view in OF_MODELS:
         steps += sum(n * 30.0 * min(key.shape) ** 3 for key in keys)
     times, steps = (times * SIDE_SPLITS, steps * SIDE_SPLITS) if query.view == "halves" else (times, steps)
-    seconds = errands.read_seconds(collection, query.layers, times=times * share) + steps / errands.STEPS_PER_SECOND
+    seconds = tasks.read_seconds(collection, query.layers, times=times * share) + steps / tasks.STEPS_PER_SECOND
     return seconds, int(times * 4 * n * sum(key.entries for key in keys))
 
 
@@ -132,7 +132,7 @@ def collection_of(query: AnglesQuery) -> Collection:
     Raises:
         CollectionError: it changed meanwhile.
     """
-    found = catalogue().get(query.collection)
-    if found is None or found.fingerprint != query.fingerprint:
+    collection = catalogue().get(query.collection)
+    if collection is None or collection.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")
-    return found
+    return collection

@@ -1,7 +1,9 @@
-"""The angles page's view of the base: every model's own directions against it, and one model in full."""
+"""The angles page with the base: each model's own directions against those the base is strongest in."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,21 +11,20 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
+from uws_core.analysis.base_angles import base_angles, base_levels
+from uws_core.answers import base_angles as answers
 from uws_core.charts import angles as charts
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
+from uws_core.frames import angles as frames
 from uws_core.frames.angles import HELP
+from uws_core.nouns.angles import Angles, ChanceLevel
 from uws_core.nouns.factors import BASE
-from uws_core.nouns.models import Collection
+from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.views import AnglesQuery
-from uws_core.ui import state
-from uws_core.ui.panels import angles as panels
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels import page
-from uws_core.ui.panels.page import Number
-from uws_core.ui.pick import angles as pick
-from uws_core.ui.serve import angles as serve
-from uws_core.ui.serve.base_angles import SeenBase
+from uws_core.ui import figures, page, state
+from uws_core.ui.angles import controls, data, reads, view
+from uws_core.ui.page import Number
 
 _FIGURE = "angles.base"
 _TABLE = "angles.table.base"
@@ -31,13 +32,49 @@ DEFINITIONS = {
     "The base's directions": "The leading singular vectors of the base's own weights in this layer, about zero: what "
     "it does most strongly. Chance is k / D for k of its directions in D dimensions; the grey band holds 95 % of "
     "random ones. (Hu et al. 2021, section 7.3; Shuttleworth et al. 2024)",
-    **panels.DEFINITIONS,
+    **view.DEFINITIONS,
 }
 
 
-def numbers(seen: SeenBase) -> list[Number]:
+@dataclass(frozen=True, slots=True)
+class BaseResult:
+    """Each model's angles to the base in the order of the list, with what chance gives for them."""
+
+    labels: tuple[str, ...]
+    every: tuple[Angles, ...]
+    levels: tuple[ChanceLevel, ...]
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What must be known of the numbers."""
+        notes = dict.fromkeys(note for one in self.every for note in one.notes)
+        return (*list(notes)[:1], *([f"{len(notes) - 1} more models have fewer too"] if len(notes) > 1 else []))
+
+    def frame(self, attributes: Mapping[str, Sequence[object]] | None = None) -> pl.DataFrame:
+        """Every number of the figure, a row a model."""
+        return frames.to_base(self.labels, self.every, self.levels, attributes)
+
+    def answer(self, query: AnglesQuery, place: str) -> str:
+        """The sentence that answers the page's question."""
+        return answers.answer(self.every, self.levels, place=place, side=query.axis, about=query.about)
+
+
+@st.cache_data(max_entries=48, max_size="128mb", show_spinner=False)
+def base_result(query: AnglesQuery) -> BaseResult:
+    """How these models' own directions lie to the base's.
+
+    Raises:
+        UwsError: the collection has no base with this layer, or a centre is not known.
+    """
+    factors = reads.factors(query, reads.collection_of(query))
+    every = base_angles(factors, side=query.axis, kept=query.k)
+    return BaseResult(factors.labels[:-1], every, base_levels(every), factors.left_out)
+
+
+def numbers(result: BaseResult) -> list[Number]:
     """The numbers beside the answer, each with what chance gives."""
-    frame = seen.frame().drop_nulls("overlap")
+    frame = result.frame().drop_nulls("overlap")
     if frame.is_empty():
         return []
     middle = {name: float(np.median(frame[name].to_numpy())) for name in frame.columns if name != "name"}
@@ -68,14 +105,14 @@ def about_note(query: AnglesQuery) -> str:
     )
 
 
-def nearest(seen: SeenBase) -> int:
+def nearest(result: BaseResult) -> int:
     """The model that overlaps most with the base."""
-    return int(np.argmax([one.overlap if one.k else -1.0 for one in seen.every]))
+    return int(np.argmax([one.overlap if one.k else -1.0 for one in result.every]))
 
 
-def figure(seen: SeenBase, query: AnglesQuery, collection: Collection, source: Provenance) -> None:
+def figure(result: BaseResult, query: AnglesQuery, collection: Collection, source: Provenance) -> None:
     """A dot a model, in the order that is asked for; a click looks at the model."""
-    frame, measure = ordered(seen, query, collection), panels.MEASURES[pick.measure()]
+    frame, measure = ordered(result, query, collection), view.MEASURES[controls.measure()]
     figures.figure(
         f"Every model with the base: {measure.title}",
         partial(_dots, frame, measure.name, measure.title),
@@ -85,17 +122,17 @@ def figure(seen: SeenBase, query: AnglesQuery, collection: Collection, source: P
         key=_FIGURE,
         on_select=_choose,
     )
-    st.caption(panels.floor_text(max(one.floor for one in seen.every), worst=True))
+    st.caption(view.floor_text(max(one.floor for one in result.every), worst=True))
     st.caption("Click a dot to look at its model.")
 
 
-def ordered(seen: SeenBase, query: AnglesQuery, collection: Collection) -> pl.DataFrame:
+def ordered(result: BaseResult, query: AnglesQuery, collection: Collection) -> pl.DataFrame:
     """The frame in the order that is asked for: by likeness the nearest to the base first."""
-    groups = serve.groups_of(collection, state.current().group, query.members)
-    frame = seen.frame(None if groups is None else {"group": groups})
-    if pick.order() == "likeness":
+    groups = data.groups_of(collection, state.current().group, query.members)
+    frame = result.frame(None if groups is None else {"group": groups})
+    if controls.order() == "likeness":
         return frame.sort("overlap", descending=True, nulls_last=True, maintain_order=True)
-    if pick.order() == "group" and groups is not None:
+    if controls.order() == "group" and groups is not None:
         return frame.sort("group", maintain_order=True)
     return frame
 
@@ -125,14 +162,14 @@ def _choose() -> None:
     if isinstance(name, list):
         name = name[0] if name else None
     if isinstance(name, str):
-        pick.look_at(name, BASE)
+        controls.look_at(name, BASE)
 
 
 def _row(names: tuple[str, ...]) -> None:
     picked = st.session_state.get(_TABLE) or {}
     rows = picked.get("selection", {}).get("rows", [])
     if rows and 0 <= rows[0] < len(names):
-        pick.look_at(names[rows[0]], BASE)
+        controls.look_at(names[rows[0]], BASE)
 
 
 def _dots(frame: pl.DataFrame, measure: str, title: str, theme: Theme) -> go.Figure:

@@ -64,12 +64,12 @@ def numbers(items: Sequence[Number]) -> None:
                     st.caption(item.note)
 
 
-def problem(text: str, *, way_out: str = "", steer: Mapping[str, object] | None = None) -> None:
-    """What went wrong and a button that gets out of it; `steer` is what the button chooses."""
+def problem(text: str, *, way_out: str = "", set_selection: Mapping[str, object] | None = None) -> None:
+    """What went wrong and a button that gets out of it; `set_selection` is what the button chooses."""
     with st.container(border=True):
         st.markdown(f":material/info: {plain(text)}")
-        if way_out and steer is not None:
-            st.button(way_out, on_click=_steer, kwargs=dict(steer), key=f"way.{way_out}")
+        if way_out and set_selection is not None:
+            st.button(way_out, on_click=state.set_selection, kwargs=dict(set_selection), key=f"way.{way_out}")
 
 
 @contextmanager
@@ -144,10 +144,6 @@ def definitions(items: Mapping[str, str]) -> None:
     with folded("Definitions", icon="function", key="definitions") as unfolded:
         for name, text in items.items() if unfolded else ():
             st.markdown(f"**{name}** {text}")
-
-
-def _steer(**fields: object) -> None:
-    state.steer(**fields)
 
 
 def plain(text: str) -> str:

@@ -11,8 +11,8 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import AnglesQuery
 from uws_core.ui import state
-from uws_core.ui.pick.spectrum import centre
 from uws_core.ui.selection import POOLS, Selection
+from uws_core.ui.spectrum.controls import centre
 
 # These words stand in the address as they stand on the page.
 VIEWS = ("models", "groups", "halves", "layers", "base")

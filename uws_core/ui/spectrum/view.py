@@ -18,13 +18,11 @@ from uws_core.export import Provenance
 from uws_core.frames.spectrum import HELP
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui import state
-from uws_core.ui.panels import figure as figures
-from uws_core.ui.panels.page import Number
-from uws_core.ui.pick import spectrum as pick
+from uws_core.ui import figures, state
+from uws_core.ui.page import Number
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve import spectrum as serve
-from uws_core.ui.serve.spectrum import Seen
+from uws_core.ui.spectrum import controls, data
+from uws_core.ui.spectrum.data import SpectrumResult
 
 DEFINITIONS: Mapping[str, str] = {
     "Points and centre": "Every model's layer is one point with d = m p coordinates; the centre is subtracted before "
@@ -58,39 +56,41 @@ MEASURES: Mapping[str, overview_charts.Measure] = {
 OVERVIEW_KEY = "overview"
 
 
-def numbers(seen: Seen, query: Query) -> list[Number]:
+def numbers(result: SpectrumResult, query: Query) -> list[Number]:
     """The numbers beside the answer, each with its formula and what noise gives."""
     share = query.share
-    beyond = None if seen.band is None else seen.band.concentration(share)
-    noise = "" if seen.band is None else f"noise: {seen.band.rank(share).middle:.0f}"
-    single = seen.items[0].spectrum if len(seen.items) == 1 else None
-    found = [Number(f"Rank at {100 * share:g} %", str(seen.rank(share)), HELP["rank"], noise)] if not seen.lines else []
+    beyond = None if result.band is None else result.band.concentration(share)
+    noise = "" if result.band is None else f"noise: {result.band.rank(share).middle:.0f}"
+    single = result.items[0].spectrum if len(result.items) == 1 else None
+    numbers = (
+        [Number(f"Rank at {100 * share:g} %", str(result.rank(share)), HELP["rank"], noise)] if not result.lines else []
+    )
     if single is not None:
         effective = f"{single.effective_rank:.1f}" if not single.blurred else "-"
-        found.append(Number("Effective rank", effective, HELP["effective_rank"]))
-    if not seen.lines:
-        first = float(seen.frame["share"][0]) if seen.frame.height else 0.0
+        numbers.append(Number("Effective rank", effective, HELP["effective_rank"]))
+    if not result.lines:
+        first = float(result.frame["share"][0]) if result.frame.height else 0.0
         shown = "-" if single is not None and single.blurred else percent(first)
-        found.append(Number("First direction", shown, HELP["first_share"]))
-    if seen.band is not None and beyond is not None:
-        found.append(Number("Above noise", str(seen.band.above), HELP["above"], f"of {seen.ceiling} directions"))
+        numbers.append(Number("First direction", shown, HELP["first_share"]))
+    if result.band is not None and beyond is not None:
+        numbers.append(Number("Above noise", str(result.band.above), HELP["above"], f"of {result.ceiling} directions"))
         z = f"{beyond.z:.1f}" if isfinite(beyond.z) else "-" if isnan(beyond.z) else "beyond any draw"
         p = "rounding" if isnan(beyond.p) else f"p = {beyond.p:.2g}"
-        found.append(Number("z", z, "Share of the leading directions against noise: " + HELP["z"], p))
+        numbers.append(Number("z", z, "Share of the leading directions against noise: " + HELP["z"], p))
     else:
-        found.append(Number("Ceiling", str(seen.ceiling), HELP["ceiling"], f"{len(query.members)} models"))
-    return found
+        numbers.append(Number("Ceiling", str(result.ceiling), HELP["ceiling"], f"{len(query.members)} models"))
+    return numbers
 
 
-def curves(seen: Seen, query: Query, source: Provenance, *, log: bool) -> None:
+def curves(result: SpectrumResult, query: Query, source: Provenance) -> None:
     """Scree and running sum side by side, under each other on a narrow screen."""
     left, right = st.columns(2, gap="medium")
     caption = f"{query.axis} axis, about {_centre(query)}{', unit norm' if query.unit else ''}"
     with left:
         figures.figure(
             "Share of each direction",
-            partial(_scree, seen, log, f"direction ({caption})"),
-            seen.frame,
+            partial(_scree, result, controls.log_scale(), f"direction ({caption})"),
+            result.frame,
             source,
             alt=f"Scree plot: share of the variance by direction. {source.caption}",
             key="scree",
@@ -98,12 +98,20 @@ def curves(seen: Seen, query: Query, source: Provenance, *, log: bool) -> None:
     with right:
         figures.figure(
             "Share carried together",
-            partial(_cumulative, seen, query.share, f"directions kept ({caption})"),
-            seen.frame,
+            partial(_cumulative, result, query.share, f"directions kept ({caption})"),
+            result.frame,
             source,
             alt=f"Cumulative share of the variance by number of directions. {source.caption}",
             key="cumulative",
         )
+
+
+def overview_measure() -> str:
+    """The measure that colours the overview, from its switch."""
+    measure = st.segmented_control(
+        "Colour", list(MEASURES), default="rank", required=True, key="colour", bind="query-params"
+    )
+    return measure or "rank"
 
 
 def overview(frame: pl.DataFrame, source: Provenance, *, measure: str, chosen: str) -> None:
@@ -121,64 +129,58 @@ def overview(frame: pl.DataFrame, source: Provenance, *, measure: str, chosen: s
 
 
 def source(
-    name: str, caption: str, selection: Selection, collection: Collection, query: Query, seen: Seen
+    caption: str, selection: Selection, collection: Collection, query: Query, result: SpectrumResult
 ) -> Provenance:
     """Where the figures of this page come from."""
-    return figures.origin(
-        name,
+    origin = figures.origin(
+        f"spectrum {collection.name} {_place(query, collection)}",
         caption,
         page="spectrum",
         selection=selection,
         collection=collection,
         layers=query.layers,
-        left_out=seen.left_out,
-        columns=HELP,
+        left_out=result.left_out,
     )
-
-
-def place(query: Query, collection: Collection) -> str:
-    """What is shown, for titles and file names."""
-    if len(query.layers) == 1:
-        return collection.by_name[query.layers[0]].short
-    n = len(query.layers)
-    return {"sum": f"{n} layers as one", "mean": f"mean over {n} layers"}.get(query.pool, f"{n} layers")
+    return replace(origin, columns=HELP)
 
 
 def noise_or_less(query: Query) -> tuple[Query, tuple[str, ...]]:
     """The query, or without noise and with the reason when drawing it would take too long."""
-    seconds = serve.noise_seconds(query)
-    if query.null == "none" or seconds <= serve.MOST_NOISE_SECONDS:
+    seconds = data.noise_seconds(query)
+    if query.null == "none" or seconds <= data.MOST_NOISE_SECONDS:
         return query, ()
     size = f"{len(query.layers)} layers of {len(query.members)} models"
     return replace(query, null="none"), (f"Noise for {size} takes about {seconds:.0f} s; choose one layer to see it.",)
 
 
-def in_double(seen: Seen) -> None:
+def in_double(result: SpectrumResult) -> None:
     """A button that computes what single precision cannot tell in double."""
-    if seen.blurred:
-        st.button("Compute in double precision", on_click=pick.choose_double, key="double")
+    if result.blurred:
+        st.button("Compute in double precision", on_click=controls.choose_double, key="double")
 
 
-def _scree(seen: Seen, log: bool, axis_name: str, theme: Theme) -> go.Figure:
-    if seen.lines:
-        return charts.several(seen.lines, modules=_modules(seen), log=log, axis_name=axis_name, theme=theme)
-    edge = seen.band.edge if seen.band is not None else float("nan")
+def _scree(result: SpectrumResult, log: bool, axis_name: str, theme: Theme) -> go.Figure:
+    if result.lines:
+        return charts.several(result.lines, modules=_modules(result), log=log, axis_name=axis_name, theme=theme)
+    edge = result.band.edge if result.band is not None else float("nan")
     return charts.scree(
-        seen.frame, floor=seen.floor, ceiling=seen.ceiling, edge=edge, log=log, axis_name=axis_name, theme=theme
+        result.frame, floor=result.floor, ceiling=result.ceiling, edge=edge, log=log, axis_name=axis_name, theme=theme
     )
 
 
-def _cumulative(seen: Seen, share: float, axis_name: str, theme: Theme) -> go.Figure:
-    if seen.lines:
-        modules = _modules(seen)
-        return charts.several(seen.lines, modules=modules, running=True, share=share, axis_name=axis_name, theme=theme)
-    noise_rank = None if seen.band is None else seen.band.rank(share).middle
+def _cumulative(result: SpectrumResult, share: float, axis_name: str, theme: Theme) -> go.Figure:
+    if result.lines:
+        modules = _modules(result)
+        return charts.several(
+            result.lines, modules=modules, running=True, share=share, axis_name=axis_name, theme=theme
+        )
+    noise_rank = None if result.band is None else result.band.rank(share).middle
     return charts.cumulative(
-        seen.frame,
+        result.frame,
         share=share,
-        rank=seen.rank(share),
+        rank=result.rank(share),
         noise_rank=noise_rank,
-        ceiling=seen.ceiling,
+        ceiling=result.ceiling,
         axis_name=axis_name,
         theme=theme,
     )
@@ -195,13 +197,21 @@ def _choose_cell() -> None:
     names = [point.get("customdata") for point in points]
     name = names[0][0] if names and isinstance(names[0], list) and names[0] else names[0] if names else None
     if isinstance(name, str):
-        state.steer(layer=name)
+        state.set_selection(layer=name)
 
 
-def _modules(seen: Seen) -> dict[str, str]:
-    return {item.layer.short: item.layer.module for item in seen.items}
+def _modules(result: SpectrumResult) -> dict[str, str]:
+    return {item.layer.short: item.layer.module for item in result.items}
 
 
 def _centre(query: Query) -> str:
     words = {"mean": "the mean", "zero": "zero", "base": "the base"}
     return words.get(query.about, query.about)
+
+
+def _place(query: Query, collection: Collection) -> str:
+    """What is shown, for titles and file names."""
+    if len(query.layers) == 1:
+        return collection.by_name[query.layers[0]].short
+    n = len(query.layers)
+    return {"sum": f"{n} layers as one", "mean": f"mean over {n} layers"}.get(query.pool, f"{n} layers")

@@ -1,0 +1,1 @@
+"""The angles page: its controls, its data, and what it shows."""

@@ -1,0 +1,1 @@
+"""The spectrum page: its controls, its data, and what it shows."""
