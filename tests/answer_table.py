@@ -29,8 +29,8 @@ from uws_core.zoo.demo import DEMOS, PREFIX
 K = 8
 DRAWS = 19
 SHUFFLES = 99
-# Evidence takes a second a layer.
-MOST_JUDGED = 4
+# Draws of chance take seconds a layer.
+MOST_LAYERS = 3
 HEAD = """# Answer lines
 
 Every page starts with one sentence: the verdict first, then at most three numbers and one comparison. These are the
@@ -57,10 +57,10 @@ def rows(name: str, store: Store) -> Iterator[Row]:
     together = f"{len(keys)} layers taken as one"
     everyone, layers = range(len(models)), [key.name for key in models.layers]
     yield Row("collection", collection.answer(models, members=everyone, layers=layers))
-    items = [LayerSpectrum(gram.layer, uws.spectrum(gram), uws.null_band(gram)) for gram in grams]
+    items = [LayerSpectrum(gram.layer, uws.spectrum(gram), uws.null_band(gram)) for gram in grams[:MOST_LAYERS]]
     pooled = LayerSpectrum(whole.layer, uws.spectrum(whole), uws.null_band(whole), len(keys))
     yield Row("spectrum, one layer", spectrum.answer(items[:1]))
-    yield Row("spectrum, all layers", spectrum.answer(items))
+    yield Row("spectrum, several layers", spectrum.answer(items))
     yield Row("spectrum, layers as one", spectrum.answer([pooled]))
     yield from _angles(models, first, place)
     by = _groups(models)
@@ -94,7 +94,7 @@ def _angles(models: Collection, gram: Gram, place: str) -> Iterator[Row]:
 def _evidence(grams: list[Gram], whole: Gram, models: Collection, place: str) -> Iterator[Row]:
     by = _groups(models)
     options = {"groups": models.table[by] if by else None, "grouped_by": by, "draws": DRAWS}
-    layers = [evidence(gram, **options) for gram in grams[:MOST_JUDGED]]
+    layers = [evidence(gram, **options) for gram in grams[:MOST_LAYERS]]
     yield Row("evidence, one layer", evidence_answers.answer(layers[0], place=place))
     together = f"{len(grams)} layers taken as one"
     yield Row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,9 +26,20 @@ def item(rows: np.ndarray, *, kind: str = "strength", **options: object) -> Laye
 
 def test_structure_is_told_with_its_chance_level() -> None:
     assert re.fullmatch(
+        r"4 directions shared beyond chance: in `2\.attn\.q`, 4 directions carry 85 % of what distinguishes these "
+        r"models\.",
+        answer([item(SHARED)], share=0.85),
+    )
+
+
+def test_a_band_without_a_count_is_judged_by_its_share() -> None:
+    structure = item(SHARED)
+    assert structure.band is not None
+    line = answer([replace(structure, band=replace(structure.band, shared=None))], share=0.85)
+    assert re.fullmatch(
         r"Beyond chance: in `2\.attn\.q`, 4 directions carry 85 % of what distinguishes these models; "
         r"noise of the same strengths needs 2\d\.",
-        answer([item(SHARED)], share=0.85),
+        line,
     )
 
 
@@ -54,7 +66,7 @@ def test_identical_models_and_no_layer_are_told() -> None:
         ({"about": "base"}, "what these models changed in their base"),
         ({"about": "model-3"}, "what sets these models apart from `model-3`"),
         ({"unit": True}, "what distinguishes these models at equal norms"),
-        ({"kind": "gaussian"}, "noise of equal strengths needs"),
+        ({"kind": "gaussian", "unit": False}, "4 directions shared beyond chance: "),
     ],
 )
 def test_the_sentence_names_centre_scaling_and_null(options: dict[str, object], words: str) -> None:
@@ -90,5 +102,5 @@ def test_a_layer_without_differences_is_counted_beside_the_others() -> None:
 def test_a_sum_of_layers_is_named_as_one() -> None:
     one = item(SHARED)
     assert answer([LayerSpectrum(one.layer, one.spectrum, one.band, layers=18)]).startswith(
-        "Beyond chance: in these layers together, "
+        "4 directions shared beyond chance: in these layers together, "
     )

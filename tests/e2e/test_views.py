@@ -103,8 +103,8 @@ def test_a_click_on_a_dot_looks_at_its_model_beside_the_base(server: Server, pag
 
 def test_every_view_of_angles_draws_its_figure(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:untrained", k="4"))
-    expect(answer(page)).to_contain_text("no more than chance")
-    for view, says in (("halves", "random half"), ("layers", "of these 20 layers"), ("models", "of these 40 models")):
+    expect(answer(page)).to_contain_text("No more than chance")
+    for view, says in (("halves", "random halves"), ("layers", "of two layers"), ("models", "of two models")):
         page.get_by_role("radio", name=view, exact=True).click()
         expect(answer(page)).to_contain_text(says)
         expect(figure(page).locator(".main-svg").first).to_be_visible()

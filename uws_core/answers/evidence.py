@@ -6,13 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from math import isfinite, isinf, isnan
 
-from uws_core.answers.wording import warning, where
+from uws_core.answers.wording import counted, warning, where
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
 from uws_core.nouns.lineage import KINDS
 
 # Claims about the structure that is left without relatives.
 BEYOND = ("unseen-groups", "within", "one-each")
+# The verdict of `analysis.shared_findings` where only noise of equal scales is beaten.
+_SCALES = "beyond equal noise, not beyond the common scale of rows"
 _ORDER = (Verdict.HOLDS, Verdict.WEAK, Verdict.CHANCE, Verdict.UNKNOWN)
 
 
@@ -22,13 +24,19 @@ def answer(evidence: Evidence, *, place: str) -> str:
     first, here = evidence["concentrated"], where(place)
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell in {here}: {first.reason}."
-    head, doubt = _verdict(verdicts, evidence.grouped_by)
+    directions = evidence["components"]
+    count = int(directions.value) if directions.verdict in (Verdict.HOLDS, Verdict.WEAK) else 0
+    if not count and first.verdict is Verdict.CHANCE and _SCALES in f"{first.reason} {directions.reason}":
+        head, doubt = _SCALES[:1].upper() + _SCALES[1:], ""
+    else:
+        head, doubt = _verdict(verdicts, evidence.grouped_by, count=count)
     if verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE):
         # The numbers of such models mean little.
         return f"{head} in {here}{doubt}. {warning(_kinds(evidence['sound']))}"
-    few = f"the first {evidence.kept} directions carry" if evidence.kept > 1 else "the first direction carries"
+    if count and first.verdict is Verdict.CHANCE:
+        return f"{head}{doubt}: in {here}, too weak to concentrate the variance beyond noise."
     value, chance = number(first.value, first.claim), number(first.middle, first.claim)
-    return f"{head}{doubt}: in {here}, {few} {value} of the variance, of noise {chance}."
+    return f"{head}{doubt}: in {here}, the leading directions carry {value} of the variance, of noise {chance}."
 
 
 def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped_by: str = "") -> str:
@@ -88,16 +96,17 @@ def score(z: float | None) -> str:
     return f"{z:.0f}" if abs(z) >= 10 else f"{z:.1f}"
 
 
-def _verdict(verdicts: Mapping[str, Verdict], grouped_by: str) -> tuple[str, str]:
+def _verdict(verdicts: Mapping[str, Verdict], grouped_by: str, *, count: int = 0) -> tuple[str, str]:
     """Shared structure and ancestry as a clause, and a doubt where ancestry is unknown.
 
     Where a column makes the groups and the lineage has others, those that leave less structure decide: a column that
     is unrelated to the weights leaves all of it.
     """
-    first = verdicts["concentrated"]
+    first = min(verdicts["concentrated"], verdicts["components"], key=_ORDER.index)
     if first is Verdict.CHANCE:
         return "Nothing is shared beyond chance", ""
-    little = "share directions barely beyond chance" if first is Verdict.WEAK else "share directions beyond chance"
+    shared = f"share {counted(count, 'direction') if count else 'directions'}"
+    little = f"{shared} barely beyond chance" if first is Verdict.WEAK else f"{shared} beyond chance"
     left = [part for part in (_best(verdicts, tuple(KIN[claim] for claim in BEYOND)), _best(verdicts, BEYOND)) if part]
     if not left:
         return f"These models {little}", ", ancestry unknown"

@@ -13,7 +13,11 @@ from uws_core.nouns.spectrum import LayerSpectrum, Spectrum
 # With four directions or fewer, 90 % of any variance takes three or four of them.
 FEWEST_DIRECTIONS = 5
 LEVEL = 0.05
-_NOISE = {"strength": "noise of the same strengths", "gaussian": "noise of equal strengths"}
+_NOISE = {
+    "profile": "noise of the same profile",
+    "strength": "noise of the same strengths",
+    "gaussian": "noise of equal strengths",
+}
 
 
 def answer(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> str:
@@ -50,8 +54,13 @@ def _one(item: LayerSpectrum, share: float) -> str:
     if rank.censored:
         return f"One cannot tell: in {place}, {fact}, and the others are below rounding."
     noise, needs = _noise(band.kind), _round(band.rank(share).middle)
+    shared = band.shared if band.shared is not None and band.shared.known else None
+    if shared is not None and shared.count:
+        return f"{counted(shared.count, 'direction')} shared beyond chance: in {place}, {fact}."
     if band.concentration(share).p > LEVEL:
         return f"No more than chance: in {place}, {fact}; {noise} needs {needs}."
+    if shared is not None:
+        return f"Beyond chance, but in no single direction: in {place}, {fact}; {noise} needs {needs}."
     if needs <= rank.k:
         return f"Barely beyond chance: in {place}, {fact}; {noise} also needs {needs}."
     return f"Beyond chance: in {place}, {fact}; {noise} needs {needs}."
