@@ -115,7 +115,7 @@ class TestFloat8:
             (torch.float8_e4m3fn, "a.weight_scale_inv", (2, 3)),
             (torch.float8_e4m3fn, "a.weight_scale", (1, 3, 2)),
             (torch.float8_e4m3fn, "a.weight_scale", (7, 5, 1)),
-            (torch.int8, "a.weight_scale", (5, 2)),
+            (torch.int8, "a.weight_scale", (5, 3)),
             (torch.uint8, "a.scale", (5, 2)),
         ],
     )
@@ -123,7 +123,7 @@ class TestFloat8:
         tensors = {"a.weight": some(5, 4).to(kind), name: torch.ones(shape), "b.weight": some(2, 2)}
         source = open_source(at(tmp_path, tensors))
         assert [layer.name for layer in source.layers()] == ["b.weight"]
-        assert {note.what: "a scale of a.weight" in note.reason for note in source.left_out}[name]
+        assert {note.what: "a.weight" in note.reason for note in source.left_out}[name]
         assert {note.what for note in source.left_out} == {"a.weight", name}
 
     def test_of_two_scales_neither_is_guessed(self, tmp_path: Path):

@@ -102,6 +102,8 @@ def parse_header(text: bytes, *, file_size: int) -> Header:
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(f"the header is not JSON: {str(error)[:200]}") from error
     metadata = entries.pop("__metadata__", {})
+    # MLX writes null where it was given no notes.
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise UnreadableFile("the header's __metadata__ is not a table of texts")
     at = data_start = PREFIX + len(text)

@@ -134,7 +134,7 @@ class Checkpoint:
         return self._tensors.read(stored, whole.shape, rows, into=into)
 
     def reader(self, layer: str) -> RowReader | None:
-        """What reads rows of a layer many times; None for packed weights and those of eight bits, which have a scale."""
+        """What reads rows of a layer many times; None for packed and eight-bit weights, which have a scale."""
         _, whole = self._located(layer)
         stored = self._stored[whole.name]
         if stored in self._packed.weights:

@@ -83,7 +83,7 @@ class PackedParts:
 
 
 def find_packed(tensors: Tensors) -> PackedParts:
-    """What is packed in a checkpoint. Price: nothing where no tensor is of a packed type; else a small read a module."""
+    """What is packed in a checkpoint. Price: a small read for each module that stores its shape, else none."""
     found = PackedParts()
     if not any(span.dtype in PACKED_TYPES or _leaf(name) in _BY_NAME for name, span in tensors.spans.items()):
         return found
@@ -267,7 +267,8 @@ def _hqq(module: _Module) -> Iterator[PackedWeight]:
         raise Refused("by HQQ without its shape")
     if packed.dtype != "U8" or len(packed.shape) != 2:
         raise Refused(f"by HQQ as {packed.dtype}, of which 1, 2, 4 and 8 bits in bytes are unpacked")
-    if len(scale.shape) != 2 or scale.shape[1] != 1 or zero.shape != scale.shape or not {scale.dtype, zero.dtype} <= FLOATS:
+    by_row = len(scale.shape) == 2 and scale.shape[1] == 1 and zero.shape == scale.shape
+    if not by_row or not {scale.dtype, zero.dtype} <= FLOATS:
         raise Refused("by HQQ with groups down the columns (axis=0) or quantised scales")
     shape = _stored_pair(module, "shape")
     bits, rest = divmod(8 * packed.shape[0], scale.shape[0])
@@ -286,7 +287,9 @@ def _fp4(module: _Module) -> Iterator[PackedWeight]:
         if len(span.shape) != 2 or len(scale.shape) != 2:
             raise Refused("as four-bit floats in other axes than rows and columns")
         shape = (span.shape[0], 2 * span.shape[1])
-        if scale.dtype == "F8_E4M3" and scale.shape == (shape[0], shape[1] / 16):
+        if module.has("weight_zero_point"):
+            raise Refused("as four-bit floats with a zero point")
+        if scale.dtype == "F8_E4M3" and scale.shape == (shape[0], shape[1] // 16):
             role, other = ("divisor", "weight_global_scale") if dividing else ("global", "weight_scale_2")
             if not module.has(other):
                 raise Refused(f"as NVFP4 without its {other}")
@@ -294,7 +297,7 @@ def _fp4(module: _Module) -> Iterator[PackedWeight]:
             if prod(module.leaves[other].shape) != 1:
                 raise Refused(f"as NVFP4 whose {other} is not one number")
             yield PackedWeight(module.layer(), shape, parts, "NVFP4", fp4_rows, 4)
-        elif dividing and scale.dtype in ("U8", "F8_E8M0") and scale.shape == (shape[0], shape[1] / 32):
+        elif dividing and scale.dtype in ("U8", "F8_E8M0") and scale.shape == (shape[0], shape[1] // 32):
             yield PackedWeight(
                 module.layer(), shape, module.parts(weight=leaf, scale="weight_scale"), "MXFP4", fp4_rows, 4
             )

@@ -178,7 +178,7 @@ def _zeros(weight: PackedWeight, tensors: Tensors, start: int, stop: int) -> Flo
     """The zero points of some rows; compressed-tensors packs them down the rows."""
     name, (m, p) = weight.parts["zero"], weight.shape
     span = tensors.span(name)
-    if _rows(span.shape) == m or prod(span.shape) == 1:
+    if span.dtype != "I32" or tensors.span(weight.main).dtype != "I32":
         return _spread(weight, tensors, "zero", start, stop)
     words = _whole(tensors, name).astype("<i4")
     columns = np.ascontiguousarray(words.T).view(np.uint8)
