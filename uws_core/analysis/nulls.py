@@ -13,7 +13,7 @@ import numpy as np
 
 from uws_core.analysis import laws
 from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
-from uws_core.analysis.shared_directions import LEAST_BLOCKS, flipped, shared_directions
+from uws_core.analysis.shared_directions import LEAST_BLOCKS, about_common_points, flipped, shared_directions
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
@@ -168,7 +168,10 @@ def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Float
         return []
     rows, anchor = gram.chosen(members), gram.pivot(about)
     drawn = rows if anchor is None or anchor in rows else np.append(rows, anchor)
-    combinations = gram.combinations("mean" if anchor is not None else about, members=drawn)
+    center = "mean" if anchor is not None else about
+    combinations = gram.combinations(center, members=drawn)
+    if center == "mean":
+        combinations = about_common_points(gram.about("mean", members=drawn)) @ combinations
     views = [gram.blocks.about(combinations, columns=columns) for columns in (False, True)]
     return [blocks for blocks in views if len(blocks) >= LEAST_BLOCKS]
 

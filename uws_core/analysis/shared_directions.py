@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import gamma
 
-from uws_core.analysis.noise import batches, wishart
+from uws_core.analysis.noise import Indices, batches, wishart
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, Gram, Members
@@ -93,7 +93,7 @@ def noise_strengths(inner: Floats) -> Floats:
     """Returns each model's squared noise strength (s,) about the unknown common point, from inner products (s, s).
 
     The distances to the weighted mean satisfy `t_i = D_i^2 (1 - 2 w_i) + sum_j w_j^2 D_j^2`; weights are proportional
-    to 1 / D^2, none above max(2/s, 1/4), so that one quiet model does not become the common point by itself.
+    to 1 / D^2, none above max(2/s, 1/4) or 0.45, so that one quiet model does not become the common point by itself.
     """
     s = len(inner)
     weights = np.full(s, 1 / s)
@@ -105,8 +105,32 @@ def noise_strengths(inner: Floats) -> Floats:
         common = float((weights**2 * away / rest).sum() / (1 + (weights**2 / rest).sum()))
         strengths = (away - common) / rest
         strengths = np.maximum(strengths, 1e-3 * max(float(strengths.mean()), 1e-300))
-        weights = _capped(1 / strengths, max(2 / s, 0.25))
+        weights = _capped(1 / strengths, _most_weight(s))
     return np.asarray(strengths)
+
+
+def about_common_points(inner: Floats, groups: Indices | None = None) -> Floats:
+    """Returns the matrix (s, s) that takes each group's common point from its models: rows sum to 0 within a group.
+
+    The common point is the mean weighted by precision: the plain mean carries a strong model's noise into all others,
+    where flipped signs would not agree with it. `inner` (s, s) is about any point that is the same for a group.
+    """
+    s = len(inner)
+    labels = np.zeros(s, dtype=np.intp) if groups is None else groups
+    turn = np.eye(s)
+    for label in range(int(labels.max(initial=-1)) + 1):
+        rows = np.flatnonzero(labels == label)
+        weights = np.full(rows.size, 1 / rows.size)
+        if rows.size > 2:
+            strengths2 = noise_strengths(inner[np.ix_(rows, rows)])
+            weights = _capped(1 / strengths2, _most_weight(rows.size))
+        turn[np.ix_(rows, rows)] -= weights[None, :]
+    return np.asarray(turn)
+
+
+def _most_weight(s: int) -> float:
+    """The largest weight of one model; at one half the distances to the mean no longer tell its strength."""
+    return float(min(max(2 / s, 0.25), 0.45))
 
 
 def _capped(weights: Floats, most: float) -> Floats:

@@ -13,7 +13,7 @@ from uws_core.analysis.judging import count, denied, excess, judged, percent, un
 from uws_core.analysis.measures import Cuts, Measured, measure_each, top
 from uws_core.analysis.noise import Indices, as_strong, batches, centred, strong, wishart
 from uws_core.analysis.nulls import null_band
-from uws_core.analysis.shared_directions import flipped, shared_directions
+from uws_core.analysis.shared_directions import about_common_points, flipped, shared_directions
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import ScalarNull, scalar_of, top_share
 from uws_core.nouns.evidence import LEVEL, Determined, Finding, Verdict
@@ -80,7 +80,8 @@ class Ask:
         """
         chosen = np.arange(self.s) if rows is None else rows
         if self.blocks is not None:
-            inside = centred(self.blocks[:, chosen][:, :, chosen], groups)
+            turn = about_common_points(self.inner[np.ix_(chosen, chosen)], groups)
+            inside = turn @ self.blocks[:, chosen][:, :, chosen] @ turn.T
             return centred(flipped(inside, rng, size), groups)
         inside = centred(self.inner[np.ix_(chosen, chosen)][None], groups)[0]
         squares = np.maximum(np.diag(inside), 0.0)
@@ -278,9 +279,10 @@ def _beyond_mean(about: Finding, directions: Finding) -> Finding:
 
 
 def _determined(one: Measured, ceiling: int) -> Determined:
-    kept = np.arange(1, ceiling + 1)
+    # All directions that the models have are no subspace among others: what follows them is zero for any models.
+    most = max(min(ceiling - 1, one.bounds.size), 1)
     gaps = one.shares[:-1] - one.shares[1:]
-    return Determined(kept[: one.bounds.size], gaps[: one.bounds.size][:ceiling], one.bounds[:ceiling])
+    return Determined(np.arange(1, most + 1), gaps[:most], one.bounds[:most])
 
 
 def _blocks_about(ask: Ask, center: str) -> Floats:
