@@ -26,8 +26,8 @@ def item(rows: np.ndarray, *, kind: str = "strength", **options: object) -> Laye
 
 def test_structure_is_told_with_its_chance_level() -> None:
     assert re.fullmatch(
-        r"4 directions shared beyond chance: in `2\.attn\.q`, 4 directions carry 85 % of what distinguishes these "
-        r"models\.",
+        r"4 directions shared beyond noise of the same strengths: in `2\.attn\.q`, 4 directions carry 85 % of what "
+        r"distinguishes these models\.",
         answer([item(SHARED)], share=0.85),
     )
 
@@ -66,7 +66,7 @@ def test_identical_models_and_no_layer_are_told() -> None:
         ({"about": "base"}, "what these models changed in their base"),
         ({"about": "model-3"}, "what sets these models apart from `model-3`"),
         ({"unit": True}, "what distinguishes these models at equal norms"),
-        ({"kind": "gaussian", "unit": False}, "4 directions shared beyond chance: "),
+        ({"kind": "gaussian"}, "4 directions shared beyond noise of equal strengths: "),
     ],
 )
 def test_the_sentence_names_centre_scaling_and_null(options: dict[str, object], words: str) -> None:
@@ -102,5 +102,5 @@ def test_a_layer_without_differences_is_counted_beside_the_others() -> None:
 def test_a_sum_of_layers_is_named_as_one() -> None:
     one = item(SHARED)
     assert answer([LayerSpectrum(one.layer, one.spectrum, one.band, layers=18)]).startswith(
-        "4 directions shared beyond chance: in these layers together, "
+        "4 directions shared beyond noise of the same strengths: in these layers together, "
     )

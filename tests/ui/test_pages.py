@@ -98,8 +98,8 @@ def test_every_number_explains_itself(open_page: Open, page: str) -> None:
     [
         ({"layer": "blocks.2.attn.q.weight"}, "in `2.attn.q`"),
         ({"layer": "sum"}, "in these layers together"),
-        ({"layer": "mean"}, "in every layer: a median of"),
-        ({"layer": "each"}, "in every layer: a median of"),
+        ({"layer": "mean"}, "Beyond chance in 18 of 20 layers: "),
+        ({"layer": "each"}, "Beyond chance in 18 of 20 layers: "),
         ({"about": "base"}, "changed in their base"),
         ({"about": "zero"}, "weights with their mean"),
         ({"about": "prime-0"}, "apart from `prime-0`"),

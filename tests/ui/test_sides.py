@@ -37,7 +37,7 @@ def test_layers_do_not_add_up_on_a_side(open_page: Open) -> None:
 def test_all_three_axes_of_a_layer(open_page: Open) -> None:
     app = open_page("spectrum", c="demo:planted", layer="blocks.0.attn.q.weight")
     next(one for one in app.toggle if "three axes" in one.label).set_value(True).run()
-    assert "directions of models" in told(app)
+    assert "leaves an error of" in told(app)
     assert "times fewer" in told(app)
     # The browser writes the switch into the address; who gets the link sees the same.
     again = open_page("spectrum", c="demo:planted", layer="blocks.0.attn.q.weight", hosvd="true")

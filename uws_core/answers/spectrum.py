@@ -56,7 +56,9 @@ def _one(item: LayerSpectrum, share: float) -> str:
     noise, needs = _noise(band.kind), _round(band.rank(share).middle)
     shared = band.shared if band.shared is not None and band.shared.known else None
     if shared is not None and shared.count:
-        return f"{counted(shared.count, 'direction')} shared beyond chance: in {place}, {fact}."
+        # Noise that does not keep the profile of the weights is no full account of chance.
+        null = "chance" if band.kind == "profile" else noise
+        return f"{counted(shared.count, 'direction')} shared beyond {null}: in {place}, {fact}."
     if band.concentration(share).p > LEVEL:
         return f"No more than chance: in {place}, {fact}; {noise} needs {needs}."
     if shared is not None:
