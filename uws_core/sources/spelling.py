@@ -45,16 +45,14 @@ def spelled_alike(models: Mapping[str, Layers]) -> tuple[dict[str, Layers], tupl
 def _renamed(layout: Layers, usual: Layers) -> dict[str, str]:
     """Own name to usual name of the layers that are spelled otherwise; nothing where too few are found."""
     own = {layer.name: layer.shape for layer in layout}
-    names: dict[str, str] = {}
-    known = 0
-    for layer in usual:
-        if layer.name in own:
-            known += own[layer.name] == layer.shape
-            continue
-        name = nearest(layer.name, own)
-        if name is not None and name not in names and own[name] == layer.shape:
-            names[name] = layer.name
-    # A name that the usual layout has too stays what it is.
-    taken = {layer.name for layer in usual}
-    names = {name: other for name, other in names.items() if name not in taken}
+    taken = {layer.name: layer.shape for layer in usual}
+    claims: dict[str, list[str]] = {}
+    for name, shape in taken.items():
+        # A name that the usual layout has too stays what it is.
+        spelled = None if name in own else nearest(name, own)
+        if spelled is not None and spelled not in taken and own[spelled] == shape:
+            claims.setdefault(spelled, []).append(name)
+    # One tower of a model with two may be either.
+    names = {name: others[0] for name, others in claims.items() if len(others) == 1}
+    known = sum(own.get(name) == shape for name, shape in taken.items())
     return names if known + len(names) >= _SHARE * len(usual) else {}
