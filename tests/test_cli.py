@@ -118,7 +118,7 @@ def test_scan_as_json_says_what_the_library_says(folder: Path, capsys: pytest.Ca
         assert row["rank"] == seen.rank_for(0.6).k
         assert row["effective_rank"] == pytest.approx(seen.effective_rank, rel=1e-6)
         assert row["above"] == 0, "independent noise"
-        noise = uws.null_band(uws.gram(collection, name), kind="strength")
+        noise = uws.null_band(uws.gram(collection, name))
         assert row["z"] == pytest.approx(noise.concentration(0.6).z, rel=1e-3)
         assert (row["axis"], row["models"], row["ceiling"]) == ("models", 5, 4)
 
@@ -277,7 +277,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert running.returncode == 130, err
-    assert "goes on from there" in err
+    assert "continues from there" in err
     names = {first["layer"], *(row["layer"] for row in json_lines(out))}
     collection = uws.collect(place)
     assert names <= run.stored_grams(collection, store=Store(os.environ["UWS_CACHE"])).keys() < set(collection.by_name)

@@ -113,7 +113,7 @@ def share(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= 1:
-        raise ArgumentTypeError(f"a share lies above 0 and at most at 1, such as 0.9 or 90%; collection {text!r}")
+        raise ArgumentTypeError(f"a share lies above 0 and at most at 1, such as 0.9 or 90%; found {text!r}")
     return value
 
 

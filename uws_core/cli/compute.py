@@ -39,7 +39,7 @@ def add_compute_options(parser: ArgumentParser) -> None:
 def device(text: str) -> str:
     """Returns a device name, for argparse."""
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text):
-        raise ArgumentTypeError(f"a device is auto, cpu, cuda or cuda:1; collection {text!r}")
+        raise ArgumentTypeError(f"a device is auto, cpu, cuda or cuda:1; found {text!r}")
     return text
 
 

@@ -53,7 +53,7 @@ def export(options: Namespace) -> int:
     path = Path(options.to).expanduser()
     form = path.suffix.lstrip(".").lower()
     if form not in _SUFFIXES:
-        raise ExportError(f"{path.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; collection {form!r}")
+        raise ExportError(f"{path.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; found {form!r}")
     if options.sum and options.axis != Axis.MODELS:
         raise ExportError("--sum adds layers on the models axis only; leave one of --sum and --axis out")
     obstacle = exporting.print_obstacle() if form in exporting.FORMS else ""
@@ -79,7 +79,7 @@ def export(options: Namespace) -> int:
 def _draws(text: str) -> int:
     """A number of draws, for argparse."""
     if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise ArgumentTypeError(f"draws are a whole number from 0 to 999999; collection {text!r}")
+        raise ArgumentTypeError(f"draws are a whole number from 0 to 999999; found {text!r}")
     return int(text)
 
 

@@ -114,7 +114,7 @@ def _days(text: str) -> float:
     except ValueError:
         days = nan
     if not 0 < days < inf:
-        raise ArgumentTypeError(f"days are a number above 0, such as 30 or 0.5; collection {text!r}")
+        raise ArgumentTypeError(f"days are a number above 0, such as 30 or 0.5; found {text!r}")
     return days
 
 
