@@ -47,7 +47,9 @@ def test_what_the_store_cannot_keep_is_not_called_stored(
     assert len(told.out.splitlines()) == LAYERS, "results are told all the same"
     if axis == "models":
         assert code == 1
-        assert "blocks.0.q.weight and 3 more layers: One result" in told.err
+        # Layers of one shape fail alike and share a line; a result's size depends on the number of blocks.
+        assert "blocks.0.q.weight" in told.err
+        assert "One result of" in told.err
         assert "layers that failed: 4, done and stored: 0" in told.err
     else:
         assert code == 3
