@@ -32,7 +32,7 @@ from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Value
 from uws_core.reporting.build import report
 from uws_core.store.results import Store
-from uws_core.ui.serve.evidence import MOST_GROWING
+from uws_core.ui.evidence.data import MOST_GROWING
 
 pytestmark = pytest.mark.bench
 

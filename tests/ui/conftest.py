@@ -13,7 +13,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
 from tests.planted import spiked
-from uws_core.ui import shelf
+from uws_core.ui import saved_collections
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
@@ -78,7 +78,7 @@ def models(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: Callable[[], None]) -> Path:
-    """A shelf of this test's own, and a server that remembers nothing."""
-    monkeypatch.setattr(shelf, "folder", lambda: tmp_path / "shelf")
+    """A folder of saved collections of this test's own, and a server that remembers nothing."""
+    monkeypatch.setattr(saved_collections, "folder", lambda: tmp_path / "saved")
     restart()
-    return tmp_path / "shelf"
+    return tmp_path / "saved"

@@ -9,7 +9,7 @@ import pytest
 
 from tests.ui.conftest import Open
 from uws_core.collection import collect
-from uws_core.ui.panels import attributes
+from uws_core.ui.collection import attributes
 
 
 def test_a_table_of_texts_and_back(models: Path) -> None:

@@ -14,7 +14,7 @@ from tests.ui.test_pages import told
 from uws_core.nouns.views import RebuildQuery
 from uws_core.passes.options import ComputeOptions
 from uws_core.ui import compute, grams
-from uws_core.ui.serve import folds
+from uws_core.ui.reconstruction import folds
 
 MIB = 2**20
 

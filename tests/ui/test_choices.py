@@ -17,7 +17,7 @@ from tests.ui.test_own_folder import open_folder
 from tests.ui.test_pages import answer, told
 from tests.ui.test_places import finish, search
 from tests.written import model, pair, written
-from uws_core.ui import shelf
+from uws_core.ui import saved_collections
 from uws_core.ui.catalogue import catalogue
 
 __all__ = ["standin"]
@@ -97,14 +97,14 @@ def test_pickled_files_are_opened_only_by_choice_and_the_page_warns(
     assert "Pickled files are read here" in told(app)
     link = str(app.query_params["c"])
     # A collection saved from it keeps the choice; the same file from elsewhere does not bring it along.
-    saved = shelf.keep(catalogue().get(link))  # type: ignore[arg-type]
+    saved = saved_collections.keep(catalogue().get(link))  # type: ignore[arg-type]
     restart()
     assert "3 models of one architecture" in answer(open_page("collection", c=saved))
-    path = shelf.path_of(saved) or Path()
-    sent = shelf.keep_text("sent", path.read_text())
+    path = saved_collections.path_of(saved) or Path()
+    sent = saved_collections.keep_text("sent", path.read_text())
     assert "no model that can be read" in (catalogue().open(sent).problem)
     path.write_text(path.read_text() + "# changed\n")
-    assert not shelf.trusted(path)
+    assert not saved_collections.trusted(path)
 
 
 @pytest.mark.usefixtures("own_shelf")
@@ -121,7 +121,7 @@ def test_an_uploaded_pickle_is_refused_unless_chosen(open_page: Open) -> None:
     app.file_uploader(key="upload.files").set_value(files).run()
     app.button(key="upload.open").click().run()
     assert "m0.bin is a pickled file" in told(app).replace("\\", "")
-    assert shelf.listed() == ()
+    assert saved_collections.listed() == ()
     choose(app, "upload", pickled=True)
     app.file_uploader(key="upload.files").set_value(files).run()
     app.button(key="upload.open").click().run()

@@ -1,4 +1,4 @@
-"""Collections from the Hub, from an upload, and from the shelf, on the collection page without a browser."""
+"""Collections from the Hub, from an upload, and from saved collections, on the collection page without a browser."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from uws_core.analysis import cost
 from uws_core.collection import collect
 from uws_core.nouns.hub import PRESETS
 from uws_core.store.saved_collections import read_saved, saved_text
-from uws_core.ui import grams, shelf
-from uws_core.ui.panels import places
+from uws_core.ui import grams, saved_collections
+from uws_core.ui.collection import places
 
 __all__ = ["standin"]
 
@@ -94,7 +94,7 @@ def test_what_was_opened_from_the_hub_is_there_after_a_restart(
     restart()
     app = open_page("collection", c=link)
     assert "2 models of one architecture" in answer(app)
-    kept = read_saved(shelf.path_of(link) or Path())
+    kept = read_saved(saved_collections.path_of(link) or Path())
     assert kept.models["task1"].commit == commit
     assert kept.query == "lab/task1 lab/task2 lab/gone"
 
@@ -122,7 +122,7 @@ def test_models_that_cannot_be_compared_say_why_and_nothing_is_kept(open_page: O
     words = told(finish(app)).replace("\\", "")
     assert "one model (task1) and nothing to compare it with" in words
     assert "lab/task0: gated" in words
-    assert shelf.listed() == ()
+    assert saved_collections.listed() == ()
 
 
 @pytest.mark.usefixtures("own_shelf")
@@ -133,7 +133,7 @@ def test_a_machine_without_a_network_says_so(open_page: Open, monkeypatch: pytes
     assert "40 models of one architecture" in answer(app)
 
 
-# --- the shelf
+# --- saved collections
 
 
 @pytest.mark.usefixtures("own_shelf")
@@ -149,7 +149,7 @@ def test_a_collection_is_saved_opened_and_removed(open_page: Open, models: Path)
     link = str(app.query_params["c"])
     assert app.selectbox(key=f"saved.kept.{link}").value == link
     app.button(key="saved.remove").click().run()
-    assert shelf.listed() == ()
+    assert saved_collections.listed() == ()
     assert "40 models of one architecture" in answer(app)
     assert "Nothing is saved yet" in told(app)
 
@@ -216,7 +216,7 @@ def test_an_upload_that_is_none_says_why_and_nothing_is_kept(
     app.file_uploader(key="upload.files").set_value([(*one, "application/octet-stream") for one in uploaded]).run()
     app.button(key="upload.open").click().run()
     assert says in told(app).replace("\\", "")
-    assert shelf.listed() == ()
+    assert saved_collections.listed() == ()
     assert "40 models of one architecture" in answer(app)
 
 
@@ -228,7 +228,7 @@ def test_a_collection_file_from_another_machine_opens(open_page: Open, lab: HubS
     app.file_uploader(key="upload.files").set_value([("friend.uws.toml", text, "application/toml")]).run()
     app.button(key="upload.open").click().run()
     assert "3 models of one architecture" in answer(app)
-    assert collect(shelf.path_of(str(app.query_params["c"])) or "").fingerprint == made.fingerprint
+    assert collect(saved_collections.path_of(str(app.query_params["c"])) or "").fingerprint == made.fingerprint
 
 
 # --- what a layer costs

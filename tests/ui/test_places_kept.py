@@ -14,7 +14,7 @@ from tests.ui.test_pages import answer, told
 from tests.ui.test_places import finish, search
 from uws_core.collection import collect
 from uws_core.store.saved_collections import common_folder, read_saved, saved_text
-from uws_core.ui import shelf
+from uws_core.ui import saved_collections
 
 __all__ = ["standin"]
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("own_shelf")
 
 
 def kept(app: AppTest) -> Path:
-    return shelf.path_of(str(app.query_params["c"])) or Path()
+    return saved_collections.path_of(str(app.query_params["c"])) or Path()
 
 
 def test_what_a_query_could_not_list_stays_with_the_collection(open_page: Open, standin: HubStandIn) -> None:
@@ -66,4 +66,4 @@ def test_a_file_that_was_not_put_beside_its_models_says_so(open_page: Open, mode
     app.file_uploader(key="upload.files").set_value([("x.uws.toml", text, "application/toml")]).run()
     app.button(key="upload.open").click().run()
     assert "names its models by their place beside it" in told(app).replace("\\", "")
-    assert shelf.listed() == ()
+    assert saved_collections.listed() == ()

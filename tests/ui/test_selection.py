@@ -221,13 +221,13 @@ def test_several_layers_become_what_they_can(params: dict[str, list[str]], pools
 def test_factors_of_adapters_are_drawn_side_by_side_and_never_pooled() -> None:
     names = [f"{name}{part}" for name in ("a.weight", "b.weight") for part in ("", ":A", ":B")]
     adapters = replace(ONE, name="lora", layers=tuple(LayerKey(name, (4, 4)) for name in names))
-    shelf = Shelf(held=(adapters,))
-    usual = Selection.from_params({}, shelf)
+    stand_in = Shelf(held=(adapters,))
+    usual = Selection.from_params({}, stand_in)
     assert usual.layers_in(adapters) == ("a.weight", "b.weight")
-    every = Selection.from_params({"l": ["*"], "layer": ["sum"]}, shelf)
+    every = Selection.from_params({"l": ["*"], "layer": ["sum"]}, stand_in)
     assert every.layers_in(adapters) == tuple(names)
     assert every.shown_in(adapters) == ("a.weight", "b.weight")
     assert replace(every, layer="each").shown_in(adapters) == tuple(names)
-    alone = Selection.from_params({"l": ["a.weight*"], "layer": ["mean"]}, shelf)
+    alone = Selection.from_params({"l": ["a.weight*"], "layer": ["mean"]}, stand_in)
     assert alone.pools_in(adapters) == ("each",)
     assert alone.layer == "a.weight"

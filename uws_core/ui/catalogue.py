@@ -1,4 +1,4 @@
-"""The collections that can be chosen: built in, in folders somebody opened here, or saved on the shelf.
+"""The collections that can be chosen: built in, in folders somebody opened here, or saved here.
 
 A folder is chosen by an id, never by a path in an address; which path an id stands for, and how it was chosen to be
 read, is kept in the store, so that a link works after a restart, and the path is checked against the roots every time
@@ -21,7 +21,7 @@ from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
 from uws_core.store.results import default_store
-from uws_core.ui import folders, shelf
+from uws_core.ui import folders, saved_collections
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 FOLDER = "folder:"
@@ -56,7 +56,7 @@ class Catalogue:
     def ids(self) -> tuple[str, ...]:
         """The ids, built-in collections first; a new visitor starts with the first."""
         with self._lock:
-            return (*(PREFIX + name for name in DEMOS), *self._folders, *(one.id for one in shelf.listed()))
+            return (*(PREFIX + name for name in DEMOS), *self._folders, *(one.id for one in saved_collections.listed()))
 
     def get(self, collection: str) -> Collection | None:
         """The collection, or None when the id is unknown or its files cannot be read now."""
@@ -68,9 +68,10 @@ class Catalogue:
             return _collected(collection, "", USUAL)
         place = self.place(collection)
         if place is None:
-            again = "" if collection.startswith(shelf.SAVED) else "; open its folder again"
-            return Opened(None, f"No collection is called {collection.removeprefix(shelf.SAVED)} here{again}")
-        if collection.startswith(shelf.SAVED):
+            hint = "" if collection.startswith(saved_collections.SAVED) else "; open its folder again"
+            name = collection.removeprefix(saved_collections.SAVED)
+            return Opened(None, f"No collection is called {name} here{hint}")
+        if collection.startswith(saved_collections.SAVED):
             return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices)
         try:
             folder = folders.allowed(str(place.path))
@@ -80,15 +81,15 @@ class Catalogue:
 
     def place(self, collection: str) -> Place | None:
         """The folder or the collection file behind an id, and how it is read; None for a built-in collection."""
-        if collection.startswith(shelf.SAVED):
-            path = shelf.path_of(collection)
-            return None if path is None else Place(path, Choices(pickled=shelf.trusted(path)))
+        if collection.startswith(saved_collections.SAVED):
+            path = saved_collections.path_of(collection)
+            return None if path is None else Place(path, Choices(pickled=saved_collections.trusted(path)))
         with self._lock:
             return self._folders.get(collection)
 
     def path(self, collection: str) -> Path | None:
         """The folder behind an id, or None for a collection that is built in or saved."""
-        place = None if collection.startswith(shelf.SAVED) else self.place(collection)
+        place = None if collection.startswith(saved_collections.SAVED) else self.place(collection)
         return None if place is None else place.path
 
     def add(self, text: str, choices: Choices = USUAL) -> str:
@@ -112,8 +113,8 @@ class Catalogue:
 
     def title(self, collection: str) -> str:
         """What a person reads for an id."""
-        if collection.startswith(shelf.SAVED):
-            return next((one.title for one in shelf.listed() if one.id == collection), collection)
+        if collection.startswith(saved_collections.SAVED):
+            return next((one.title for one in saved_collections.listed() if one.id == collection), collection)
         demo = DEMOS.get(collection.removeprefix(PREFIX)) if collection.startswith(PREFIX) else None
         if demo is not None:
             return demo.title
@@ -154,7 +155,7 @@ def _collected(where: str, stamp: str, choices: Choices) -> Opened:
     """What lies at a place; `stamp` is part of the key, so a changed folder is read again."""
     try:
         found = collect(where) if where.startswith(PREFIX) else _opened(Path(where), _roots(), choices)
-        return Opened(shelf.edited(found))
+        return Opened(saved_collections.edited(found))
     except UwsError as error:
         return Opened(None, str(error))
 
@@ -170,7 +171,7 @@ def _opened(path: Path, roots: tuple[Path, ...], choices: Choices) -> Collection
 
 
 def _roots() -> tuple[Path, ...]:
-    return (*folders.roots(), shelf.folder())
+    return (*folders.roots(), saved_collections.folder())
 
 
 # A walk over a thousand models takes 10 ms and a click asks several times; a change is noticed soon enough.

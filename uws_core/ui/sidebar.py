@@ -17,18 +17,18 @@ from uws_core.ui.selection import Selection
 def show() -> None:
     """The controls of the sidebar; what they say goes into the selection and the address."""
     selection = state.current()
-    shelf = catalogue()
+    collections = catalogue()
     with st.sidebar:
         chosen = st.selectbox(
             "Collection",
-            shelf.ids(),
+            collections.ids(),
             key=state.held("collection", selection.collection),
-            format_func=shelf.title,
+            format_func=collections.title,
             help="Models of one architecture. Open a folder of your own on the collection page.",
         )
         if chosen != selection.collection:
             selection = state.change(collection=chosen)
-        collection = shelf.get(selection.collection)
+        collection = collections.get(selection.collection)
         if collection is not None:
             selection = _models_and_layers(selection, collection)
             st.caption(state_line(selection, collection))

@@ -14,11 +14,9 @@ from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.store.saved_collections import SUFFIX, common_folder, is_local, saved_text
-from uws_core.ui import page, shelf, state
-from uws_core.ui.panels import choices, hub
-from uws_core.ui.panels import collection as panels
+from uws_core.ui import page, saved_collections, state
+from uws_core.ui.collection import controls, hub, opening, view
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve import places
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 _TABS: Final = ("Built-in", "Folder", "Hub", "Upload", "Saved")
@@ -41,7 +39,7 @@ def show(selection: Selection) -> None:
     with built_in:
         _built_in()
     with folder:
-        panels.path_box(selection)
+        view.path_box(selection)
     with on_hub:
         hub.show()
     with upload:
@@ -59,7 +57,7 @@ def save_box(selection: Selection, collection: Collection) -> None:
         st.caption(f"Names and commits of the {len(members)} chosen models with their attributes; no weights.")
         name = st.text_input("Name", value=collection.name[:80], key=f"{_SAVE_NAME}.{collection.fingerprint}")
         part = subset(collection, members, name.strip() or "models")
-        query, folder = places.query_of(selection.collection), common_folder(part.refs)
+        query, folder = opening.query_of(selection.collection), common_folder(part.refs)
         _where(part.refs)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button("Save", key="save.keep"):
@@ -67,7 +65,7 @@ def save_box(selection: Selection, collection: Collection) -> None:
         st.download_button(
             f"Download {SUFFIX}",
             saved_text(part, beside=folder, query=query),
-            file_name=f"{shelf.id_for(part.name).removeprefix(shelf.SAVED)}{SUFFIX}",
+            file_name=f"{saved_collections.id_for(part.name).removeprefix(saved_collections.SAVED)}{SUFFIX}",
             mime="application/toml",
             key="save.download",
             help="Opens on another machine: on its Upload tab, or with uws_core.collect.",
@@ -117,12 +115,12 @@ def _upload() -> None:
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input("Name of the collection", value="uploaded models", key=_UPLOAD_NAME, width=280)
-        choices.options("upload")
+        controls.options("upload")
         st.button("Open", key="upload.open", on_click=_take_uploads, disabled=not files, type="primary")
 
 
 def _saved(selection: Selection) -> None:
-    kept = {one.id: one for one in shelf.listed()}
+    kept = {one.id: one for one in saved_collections.listed()}
     if not kept:
         st.caption(
             "Nothing is saved yet. What you open from the Hub or upload is; so is what you save below the models."
@@ -142,9 +140,9 @@ def _saved(selection: Selection) -> None:
     _opened_or_gone(chosen, kept[chosen])
 
 
-def _opened_or_gone(chosen: str, one: shelf.Kept) -> None:
+def _opened_or_gone(chosen: str, one: saved_collections.Kept) -> None:
     """The ways to open a kept collection, to take its file elsewhere, and to remove it."""
-    text, refs = places.handed_on(one.path)
+    text, refs = opening.handed_on(one.path)
     _where(refs)
     with st.container(horizontal=True):
         st.button("Open", key="saved.open", on_click=state.set_selection, kwargs={"collection": chosen}, type="primary")
@@ -156,7 +154,7 @@ def _opened_or_gone(chosen: str, one: shelf.Kept) -> None:
             key="saved.download",
         )
         with st.popover("Remove", icon=":material/delete:"):
-            st.caption("Takes the file away, and with it uploaded weights that no other collection names.")
+            st.caption("Deletes this collection and any uploads used only by it.")
             st.button("Remove it", key="saved.remove", on_click=_remove, args=(chosen,))
 
 
@@ -176,14 +174,14 @@ def _where(refs: Sequence[ModelRef]) -> None:
 
 def _keep(part: Collection, query: str) -> None:
     try:
-        state.set_selection(collection=shelf.keep(part, query=query))
+        state.set_selection(collection=saved_collections.keep(part, query=query))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
     st.rerun()
 
 
 def _remove(name: str) -> None:
-    shelf.remove(name)
+    saved_collections.remove(name)
 
 
 def _take_uploads() -> None:
@@ -194,11 +192,11 @@ def _take_uploads() -> None:
         if tables and len(files) > 1:
             raise UwsError(f"{len(files)} files, among them a collection file: upload that one by itself")
         name = str(st.session_state.get(_UPLOAD_NAME, "")).strip() or "uploaded models"
-        taken = choices.taken("upload")
+        taken = controls.taken("upload")
         if tables:
-            state.set_selection(collection=places.open_file(*files[0], pickled=taken.pickled))
+            state.set_selection(collection=opening.open_file(*files[0], pickled=taken.pickled))
         else:
-            state.set_selection(collection=places.open_uploads(files, name, taken))
+            state.set_selection(collection=opening.open_uploads(files, name, taken))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from urllib.parse import urlencode
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,11 +20,10 @@ from uws_core.nouns.lineage import KINDS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import figures
+from uws_core.ui.lineage import controls, relatives
+from uws_core.ui.lineage.data import LineageResult
 from uws_core.ui.page import Number
-from uws_core.ui.panels import kin
-from uws_core.ui.pick import lineage as pick
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve.lineage import Seen
 
 DEFINITIONS: Mapping[str, str] = {
     "Cosine": "Inner product / product of norms, about zero (raw), the base, or the mean of the chosen models. "
@@ -49,9 +47,9 @@ DEFINITIONS: Mapping[str, str] = {
 }
 
 
-def numbers(seen: Seen) -> list[Number]:
+def numbers(result: LineageResult) -> list[Number]:
     """The numbers beside the answer, each with its formula."""
-    family = seen.family
+    family = result.family
     return [
         Number("Groups", str(family.sizes.size), DEFINITIONS["Group"], f"of {family.s} models"),
         Number("Threshold", f"{family.threshold:.2f}", frames.HELP["threshold"], f"chance: {family.chance:.2f}"),
@@ -61,63 +59,69 @@ def numbers(seen: Seen) -> list[Number]:
     ]
 
 
-def likeness(seen: Seen, selection: Selection, source: Provenance) -> None:
+def likeness(result: LineageResult, selection: Selection, source: Provenance) -> None:
     """The cosine of every pair under its tree; a strip shows the sidebar's group, or else the groups found."""
-    shown = selection.group or kin.FOUND
-    strip = kin.columns(seen)[shown] if shown in kin.columns(seen) and (selection.group or seen.divided) else None
+    shown = selection.group or relatives.FOUND
+    strip = (
+        relatives.columns(result)[shown]
+        if shown in relatives.columns(result) and (selection.group or result.divided)
+        else None
+    )
     named = f", strip: {shown}" if strip is not None else ""
     figures.figure(
         f"Cosine of every pair{named}",
         partial(
-            _likeness, seen, None if strip is None else ["unknown" if v is None else str(v) for v in strip], pick.fit()
+            _cosine_heatmap,
+            result,
+            None if strip is None else ["unknown" if v is None else str(v) for v in strip],
+            controls.fit(),
         ),
-        frames.cosines(seen.family),
-        kin.named(source, "cosines"),
+        frames.cosines(result.family),
+        relatives.named(source, "cosines"),
         alt=f"Heatmap of cosines with a tree, like beside like. {source.caption}",
         key="likeness",
     )
 
 
-def stability(seen: Seen, source: Provenance) -> None:
+def stability(result: LineageResult, source: Provenance) -> None:
     """How the groups change with the threshold."""
-    frame = frames.stability(seen.family)
-    draw = partial(_stability, frame, seen.family.threshold, seen.family.chance)
+    frame = frames.stability(result.family)
+    draw = partial(_stability, frame, result.family.threshold, result.family.chance)
     alt = f"Number of groups against the threshold. {source.caption}"
-    figures.figure("Groups at every threshold", draw, frame, kin.named(source, "stability"), alt=alt, key="stability")
-
-
-def strengths(seen: Seen, query: Query, source: Provenance) -> None:
-    """How far each model is from the centre."""
-    frame = frames.models(seen.family, seen.stats)
-    words = {"zero": "norm", "base": "distance from the base", "mean": "distance from the mean"}
-    low, high = np.quantile(seen.family.norms, [0.1, 0.9])
     figures.figure(
-        "Strength of each model" + (f", p90/p10 = {high / low:.2f}" if low > 0 else ""),
-        partial(_strengths, frame, words[query.about]),
+        "Groups at every threshold", draw, frame, relatives.named(source, "stability"), alt=alt, key="stability"
+    )
+
+
+def norms(result: LineageResult, query: Query, source: Provenance) -> None:
+    """How far each model is from the centre."""
+    frame = frames.models(result.family, result.stats)
+    words = {"zero": "norm", "base": "distance from the base", "mean": "distance from the mean"}
+    low, high = np.quantile(result.family.norms, [0.1, 0.9])
+    figures.figure(
+        "Norm of each model" + (f", p90/p10 = {high / low:.2f}" if low > 0 else ""),
+        partial(_norms, frame, words[query.about]),
         frame,
-        kin.named(source, "strengths"),
+        relatives.named(source, "strengths"),
         alt="Norms of the models, ascending",
         key="strengths",
     )
 
 
 def source(
-    name: str, caption: str, selection: Selection, collection: Collection, query: Query, seen: Seen
+    name: str, caption: str, selection: Selection, collection: Collection, query: Query, result: LineageResult
 ) -> Provenance:
     """Where the figures of this page come from."""
-    views = pick.views()
-    found = figures.origin(
+    source = figures.origin(
         name,
         caption,
         page="lineage",
         selection=selection,
         collection=collection,
         layers=query.layers,
-        left_out=seen.left_out,
+        left_out=result.left_out,
     )
-    joint = "&" if "?" in found.address else "?"
-    address = f"{found.address}{joint}{urlencode(views)}" if views else found.address
-    return replace(found, settings={**found.settings, **views}, address=address, columns=frames.HELP)
+    return replace(figures.viewed(source, dict(controls.views())), columns=frames.HELP)
 
 
 def place(query: Query, collection: Collection) -> str:
@@ -127,13 +131,13 @@ def place(query: Query, collection: Collection) -> str:
     return f"the A factors of {where}" if keys[0].factor == "A" else where
 
 
-def _likeness(seen: Seen, strip: list[str] | None, fit: bool, theme: Theme) -> go.Figure:
-    return charts.cosine_heatmap(seen.family, groups=strip, fit=fit, theme=theme)
+def _cosine_heatmap(result: LineageResult, strip: list[str] | None, fit: bool, theme: Theme) -> go.Figure:
+    return charts.cosine_heatmap(result.family, groups=strip, fit=fit, theme=theme)
 
 
 def _stability(frame: pl.DataFrame, threshold: float, chance: float, theme: Theme) -> go.Figure:
     return charts.stability(frame, threshold=threshold, chance=chance, theme=theme)
 
 
-def _strengths(frame: pl.DataFrame, axis_name: str, theme: Theme) -> go.Figure:
+def _norms(frame: pl.DataFrame, axis_name: str, theme: Theme) -> go.Figure:
     return norm_charts.norms(frame, axis_name=axis_name, theme=theme)

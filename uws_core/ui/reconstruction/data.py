@@ -26,8 +26,8 @@ from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui import compute, grams, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.serve import folds
-from uws_core.ui.serve.folds import names, told
+from uws_core.ui.reconstruction import folds
+from uws_core.ui.reconstruction.folds import names, told
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
 MOST_KS = 48
@@ -201,7 +201,9 @@ def _side_errors(
         budget=compute.options().budget,
     )
     held = folds.groups(query, collection)
-    return side_held_out(collection, query.layers[0], question, groups=held, members=query.members, report=report or no_report)
+    return side_held_out(
+        collection, query.layers[0], question, groups=held, members=query.members, report=report or no_report
+    )
 
 
 def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[StorageChoice]:

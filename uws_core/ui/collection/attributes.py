@@ -12,7 +12,7 @@ import streamlit as st
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, Value
 from uws_core.sources.model_table import KEY, parse_table
-from uws_core.ui import page, shelf
+from uws_core.ui import page, saved_collections
 from uws_core.ui.catalogue import read_again
 
 _NEW, _PROBLEM, _ROUND = "attributes.new", "attributes.problem", "attributes.round"
@@ -46,7 +46,7 @@ def editor(collection: Collection) -> None:
             # No callback: its arguments would be those of the run before, without the cell that was just left.
             if st.button("Keep", key="attributes.keep", type="primary"):
                 _keep(collection, table)
-            if shelf.has_edits(collection):
+            if saved_collections.has_edits(collection):
                 st.button("Back to the models' own", key="attributes.undo", on_click=_undo, args=(collection,))
             changed = cells_changed(before, table)
             if changed:
@@ -92,7 +92,7 @@ def from_texts(frame: pl.DataFrame) -> dict[str, tuple[Value, ...]]:
 
 def _keep(collection: Collection, frame: pl.DataFrame) -> None:
     try:
-        shelf.keep_edits(replace(collection, table=from_texts(frame)))
+        saved_collections.keep_edits(replace(collection, table=from_texts(frame)))
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
     else:
@@ -101,7 +101,7 @@ def _keep(collection: Collection, frame: pl.DataFrame) -> None:
 
 
 def _undo(collection: Collection) -> None:
-    shelf.forget_edits(collection)
+    saved_collections.forget_edits(collection)
     _again()
 
 

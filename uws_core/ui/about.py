@@ -1,4 +1,4 @@
-"""What the about page says of this machine and this server."""
+"""The about page: versions, device, memory, store, jobs, limits, and the fields for memory and cluster."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import os
 from pathlib import Path
 
 import polars as pl
+import streamlit as st
 
 from uws_core import export
-from uws_core.errors import StoreError, UwsError
+from uws_core.errors import ClusterError, StoreError, UwsError
 from uws_core.jobs import JobState
 from uws_core.nouns.sizes import bytes_text
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
-from uws_core.ui import folders, grams
+from uws_core.ui import compute, folders, grams
 from uws_core.ui.compute import loaded_torch
+from uws_core.ui.page import plain
+
+_ADDRESS, _CLUSTER_STATUS = "cluster.asked", "cluster.said"
+_BUDGET = "budget.mebibytes"
 
 
 def versions() -> pl.DataFrame:
     """One row a package that makes the numbers, and the version of the mathematics."""
-    found = {"mathematics": str(MATH_VERSION), **export.versions()}
-    return pl.DataFrame({"name": list(found), "version": list(found.values())})
+    versions = {"mathematics": str(MATH_VERSION), **export.versions()}
+    return pl.DataFrame({"name": list(versions), "version": list(versions.values())})
 
 
 def machine() -> dict[str, str]:
@@ -46,29 +51,29 @@ def storage() -> dict[str, str]:
         stats = store.stats()
     except StoreError as error:
         return {"Store": str(error)}
-    told = {
+    facts = {
         "Folder": str(stats.path),
         "Results": f"{stats.entries}, {bytes_text(stats.bytes)} of at most {bytes_text(stats.limit)}",
     }
-    return told | ({"Repaired": store.notice} if store.notice else {})
+    return facts | ({"Repaired": store.notice} if store.notice else {})
 
 
 def hub() -> dict[str, str]:
     """Which Hub is read, as whom, and what of it is kept; the token itself is never shown."""
     from uws_core.sources.hub import hub as source
 
-    told = {
+    facts = {
         "Address": source.client().endpoint,
         "Token": "set in HF_TOKEN; whoever opens this app reads with it" if source.client().token_or_no else "none",
     }
     try:
         slices = source.range_cache()
     except UwsError as error:
-        return told | {"Kept bytes": str(error)}
+        return facts | {"Kept bytes": str(error)}
     if slices is None:
-        return told | {"Kept bytes": f"none, as {source.KEEP_VARIABLE} says"}
+        return facts | {"Kept bytes": f"none, as {source.KEEP_VARIABLE} says"}
     kept = f"{bytes_text(slices.bytes_kept())} of at most {bytes_text(slices.limit)} in {slices.folder}"
-    return told | {"Kept bytes": kept}
+    return facts | {"Kept bytes": kept}
 
 
 def limits() -> dict[str, str]:
@@ -86,6 +91,49 @@ def jobs() -> pl.DataFrame:
     rows = [_row(job) for job in grams.jobs().jobs()]
     schema = {"job": pl.String, "status": pl.String, "done": pl.Float64, "seconds": pl.Float64, "error": pl.String}
     return pl.DataFrame(rows, schema=schema)
+
+
+def cluster_field() -> None:
+    """A field for the scheduler's address; a cluster is checked before any job goes there."""
+    st.subheader("Cluster", anchor=False)
+    st.session_state.setdefault(_ADDRESS, compute.scheduler() or "")
+    with st.form("cluster", border=False):
+        address = st.text_input(
+            "Dask scheduler",
+            key=_ADDRESS,
+            placeholder="tcp://host:8786; empty for this machine",
+            help="Jobs that start from now on run there, for everybody on this server. Workers need this project and "
+            "must see the models under the same paths. Schedulers on other machines are those that UWS_SCHEDULER names "
+            "when the server starts.",
+            max_chars=200,
+        )
+        if st.form_submit_button("Use"):
+            with st.spinner("Asking the cluster"):
+                st.session_state[_CLUSTER_STATUS] = _use_cluster(address)
+    status = st.session_state.get(_CLUSTER_STATUS)
+    st.caption(plain(status or f"Jobs run {_where_jobs_run()}."))
+
+
+def budget_field(machine: str, free: str) -> None:
+    """A field for the memory budget beside what the machine has; reading that starts later keeps to it."""
+    st.subheader("Memory budget", anchor=False)
+    if trouble := compute.budget_problem():
+        st.warning(plain(trouble))
+    # Somebody else may have changed it since this session looked.
+    st.session_state[_BUDGET] = compute.budget_mebibytes()
+    st.number_input(
+        "Weights held at once, MiB",
+        min_value=1,
+        max_value=compute.most_mebibytes(),
+        step=64,
+        key=_BUDGET,
+        on_change=_use_budget,
+        help="One row of a layer of all models must fit twice. Reading that starts from now on keeps to it, for "
+        "everybody on this server; UWS_BUDGET sets it when the server starts.",
+    )
+    st.caption(
+        plain(f"This machine has {machine} of memory, {free} of it free. A larger budget does not make scans faster.")
+    )
 
 
 def _row(job: JobState) -> dict[str, object]:
@@ -112,3 +160,21 @@ def _memory(field: str) -> str:
         return "unknown on this system"
     found = dict(line.split(":", 1) for line in table.read_text(encoding="ascii").splitlines() if ":" in line)
     return bytes_text(int(found[field].split()[0]) * 1024) if field in found else "unknown on this system"
+
+
+def _use_cluster(address: str) -> str:
+    try:
+        cluster = compute.use_scheduler(address)
+    except ClusterError as error:
+        return f"{error}. Jobs run {_where_jobs_run()}."
+    if cluster is None:
+        return "Jobs run on this machine."
+    return f"Jobs run on {cluster.address}: {cluster.workers} workers, {cluster.threads} threads."
+
+
+def _where_jobs_run() -> str:
+    return f"on {compute.scheduler()}" if compute.scheduler() else "on this machine"
+
+
+def _use_budget() -> None:
+    compute.set_budget(int(st.session_state[_BUDGET]))

@@ -32,7 +32,7 @@ _HEAD: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A saved collection as the shelf shows it: `id` for the address, `title` for people, `when` in seconds."""
+    """A saved collection: `id` for the address, `title` for people, `when` in seconds."""
 
     id: str
     title: str
@@ -90,7 +90,7 @@ def keep(collection: Collection, *, query: str = "", name: str = "") -> str:
 
 
 def keep_text(title: str, text: str, *, pickled: bool = False) -> str:
-    """Puts a collection file from elsewhere on the shelf; returns its id.
+    """Keeps a collection file from elsewhere; returns its id.
 
     Pickled files that it names are read only with `pickled`: a person here chose so, the file cannot.
 
@@ -120,7 +120,7 @@ def trusted(path: Path) -> bool:
 
 
 def remove(name: str) -> None:
-    """Takes a collection off the shelf; uploaded weights that no other one names go with it."""
+    """Deletes this collection and any uploads used only by it."""
     path = path_of(name)
     if path is None:
         return

@@ -10,15 +10,15 @@ from uws_core.export import Provenance
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import EvidenceQuery
 from uws_core.ui import page
-from uws_core.ui.serve import evidence as serve
+from uws_core.ui.evidence import data
 
 
 def panel(query: EvidenceQuery, collection: Collection) -> None:
     """The button that makes the report, its progress with a stop, and the download when it is whole."""
-    if serve.report_made(query, collection):
+    if data.report_made(query, collection):
         st.download_button(
             "Download the report",
-            partial(serve.report_bytes, query, collection),
+            partial(data.report_bytes, query, collection),
             file_name=f"{_stem(collection)}.zip",
             mime="application/zip",
             icon=":material/download:",
@@ -27,7 +27,7 @@ def panel(query: EvidenceQuery, collection: Collection) -> None:
             help="One page that opens anywhere without a network, and every table as Parquet.",
         )
         return
-    job = serve.report_job(query, collection)
+    job = data.report_job(query, collection)
     if job is not None and job.status.active:
         st.fragment(_progress, run_every=1.0)(query, collection)
         return
@@ -44,7 +44,7 @@ def panel(query: EvidenceQuery, collection: Collection) -> None:
 
 
 def _progress(query: EvidenceQuery, collection: Collection) -> None:
-    job = serve.report_job(query, collection)
+    job = data.report_job(query, collection)
     if job is None or not job.status.active:
         st.rerun()
     with st.container(border=True):
@@ -53,11 +53,11 @@ def _progress(query: EvidenceQuery, collection: Collection) -> None:
 
 
 def _start(query: EvidenceQuery, collection: Collection) -> None:
-    serve.start_report(query, collection)
+    data.start_report(query, collection)
 
 
 def _stop(key: str) -> None:
-    serve.stop(key)
+    data.stop(key)
 
 
 def _stem(collection: Collection) -> str:

@@ -28,11 +28,10 @@ from uws_core.nouns.evidence import Evidence, Finding, Verdict
 from uws_core.nouns.models import Collection
 from uws_core.nouns.views import EvidenceQuery
 from uws_core.ui import figures, page, state
+from uws_core.ui.evidence import controls, data
+from uws_core.ui.evidence.data import Network
 from uws_core.ui.page import Number
-from uws_core.ui.pick import evidence as pick
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve import evidence as serve
-from uws_core.ui.serve.evidence import Network
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
@@ -126,11 +125,11 @@ def definition(key: str) -> None:
 
 def growth(query: EvidenceQuery, found: Evidence, source: Provenance) -> None:
     """How the numbers change with the number of models."""
-    if found.n > serve.MOST_GROWING:
+    if found.n > data.MOST_GROWING:
         st.caption(f"Growth with the number of models takes minutes for {found.n} models; the report has it.")
         return
     try:
-        seen = serve.growth(query, found.kept)
+        seen = data.growth(query, found.kept)
     except NotEnoughModels as error:
         st.caption(page.plain(str(error)))
         return
@@ -196,9 +195,9 @@ def source(name: str, caption: str, selection: Selection, collection: Collection
         selection=selection,
         collection=collection,
         layers=query.layers,
-        left_out=serve.left_out(query),
+        left_out=data.left_out(query),
     )
-    return replace(figures.viewed(origin, pick.views()), columns=frames.HELP)
+    return replace(figures.viewed(origin, controls.views()), columns=frames.HELP)
 
 
 def place(query: EvidenceQuery, collection: Collection) -> str:
@@ -234,7 +233,7 @@ def _row(keys: Sequence[str]) -> None:
     """The chosen row's claim is looked at."""
     rows = (st.session_state.get(TABLE) or {}).get("selection", {}).get("rows", [])
     if rows and 0 <= rows[0] < len(keys):
-        pick.look_at(keys[rows[0]])
+        controls.look_at(keys[rows[0]])
 
 
 def _choose_cell() -> None:

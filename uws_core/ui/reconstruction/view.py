@@ -24,9 +24,8 @@ from uws_core.nouns.storage import Storage
 from uws_core.nouns.views import RebuildQuery
 from uws_core.ui import figures, job_panel, page, tasks
 from uws_core.ui.page import Number
-from uws_core.ui.pick import reconstruction as pick
-from uws_core.ui.serve import reconstruction as serve
-from uws_core.ui.serve.reconstruction import Rebuilt
+from uws_core.ui.reconstruction import controls, data
+from uws_core.ui.reconstruction.data import Rebuilt
 
 DEFINITIONS: Mapping[str, str] = {
     "Error": "|W - rebuilt|^2 / |W - c|^2 with the reference c: 100 % is the reference itself, above it is worse. "
@@ -96,7 +95,7 @@ def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k:
     curve, models = frames.curve(found.together), frames.errors(found.together)
     figures.figure(
         "Error against directions kept",
-        partial(_errors, curve, models, k, found.ceiling, pick.log_scale(), _axis_name(query)),
+        partial(_errors, curve, models, k, found.ceiling, controls.log_scale(), _axis_name(query)),
         models,
         figure_source(source, "errors"),
         alt=f"Squared error of rebuilt models by number of directions. {source.caption}",
@@ -128,15 +127,15 @@ def models_figure(found: Rebuilt, collection: Collection, source: Provenance, *,
 
 def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance, *, k: int) -> None:
     """The error against size, on every axis whose errors are known; what is not is offered."""
-    whole, other = pick.whole(), 0
+    whole, other = controls.whole(), 0
     if whole:
         try:
-            other = serve.other_numbers(query)
+            other = data.other_numbers(query)
         except LayerError as error:
             st.caption(f"{error}.")
             whole = False
     axes = _axes(query, collection)
-    frame = frames.sizes(serve.sizes(query, axes, other=other))
+    frame = frames.sizes(data.sizes(query, axes, other=other))
     what = f"Squared error of unseen models against how many times smaller {'checkpoints' if whole else 'the layers'}"
     figures.figure(
         "Error against size",
@@ -161,12 +160,12 @@ def tables(found: Rebuilt, k: int) -> None:
     page.table(frames.curve(found.together), HELP, label="Curves", percent=PERCENT)
 
 
-def newcomer_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *, k: int) -> None:
+def unseen_model_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *, k: int) -> None:
     """One model from outside on the same lines."""
     curve, models = frames.curve([one]), frames.errors([one])
     figures.figure(
         f"{one.model}: error against directions kept",
-        partial(_errors, curve, models, k, one.ceiling, pick.log_scale(), _axis_name(query)),
+        partial(_errors, curve, models, k, one.ceiling, controls.log_scale(), _axis_name(query)),
         models,
         source,
         alt=f"Squared error of a model that is not in the collection. {source.caption}",
@@ -180,7 +179,7 @@ def _axes(query: RebuildQuery, collection: Collection) -> list[str]:
     for axis in Axis:
         if axis.value == query.axis:
             continue
-        task = serve.task(serve.on_axis(query, axis.value), collection)
+        task = data.task(data.on_axis(query, axis.value), collection)
         if task is None or job_panel.task_panel(task, tasks.status(task, begin=False)):
             ready.append(axis.value)
     return [axis.value for axis in Axis if axis.value in ready]

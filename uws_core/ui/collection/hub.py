@@ -13,10 +13,9 @@ from uws_core.nouns.hub import PRESETS, HubListing, HubModel
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.listing import not_listed
 from uws_core.ui import job_panel, page, state
+from uws_core.ui.collection import controls, opening
+from uws_core.ui.collection.opening import Opening
 from uws_core.ui.grams import jobs
-from uws_core.ui.panels import choices
-from uws_core.ui.serve import places
-from uws_core.ui.serve.places import Opening
 
 _QUERY, _ASKED, _PRESET, _LIST = "hub.query", "hub.asked", "hub.preset", "hub.list"
 _UNDERWAY, _STOPPED = "hub.underway", "hub.stopped"
@@ -41,7 +40,7 @@ def show() -> None:
     if not asked:
         st.caption("Nothing is asked of the Hub before you search, and no weight is read before you scan a layer.")
         return
-    found = places.listing(asked)
+    found = opening.listing(asked)
     if found.listing is None:
         page.problem(found.problem)
     else:
@@ -108,9 +107,9 @@ def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> N
             help="The model they all started from, `owner/name`; leave it empty to compare without one. Of it, too, "
             "only the layers that you scan are read.",
         )
-        taken = choices.options("hub", pickled=False)
+        taken = controls.options("hub", pickled=False)
         refs = tuple(one.ref for one in picked)
-        opening = Opening(refs, name.strip() or "models", asked, base.strip(), missing, choices=taken)
+        chosen = Opening(refs, name.strip() or "models", asked, base.strip(), missing, choices=taken)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button(
             f"Open {len(picked)} models",
@@ -120,7 +119,7 @@ def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> N
             "out, and what a layer costs in bytes.",
         ):
             st.session_state.pop(_STOPPED, None)
-            st.session_state[_UNDERWAY] = places.start(opening).key
+            st.session_state[_UNDERWAY] = opening.start(chosen).key
             st.rerun()
 
 

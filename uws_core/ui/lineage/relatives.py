@@ -17,9 +17,9 @@ from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
 from uws_core.nouns.models import Collection, Value
 from uws_core.ui import figures, page, state, tokens
-from uws_core.ui.pick import lineage as pick
+from uws_core.ui.lineage import controls
+from uws_core.ui.lineage.data import LineageResult
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve.lineage import Seen
 
 FOUND = "group found here"
 ALONE = "alone"
@@ -31,9 +31,9 @@ _MOST_COLOURED = 9
 _MOST_VALUES = charts.MOST_COLOURS
 
 
-def groups(seen: Seen, selection: Selection, collection: Collection) -> None:
+def groups(result: LineageResult, selection: Selection, collection: Collection) -> None:
     """The groups, and buttons that choose one of them, or one model of each, on every page."""
-    family = seen.family
+    family = result.family
     frame = frames.groups(family)
     st.markdown("**Groups**")
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
@@ -42,13 +42,13 @@ def groups(seen: Seen, selection: Selection, collection: Collection) -> None:
         _use(
             "Use this group",
             tokens.tokens_for(collection, [int(row) for row in family.of_group(group - 1)]),
-            why=_why_not(seen, group),
+            why=_why_not(result, group),
             key="kin.use",
         )
         _use(
             "Use one of each group",
             tokens.tokens_for(collection, [int(row) for row in family.one_each]),
-            why="" if seen.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
+            why="" if result.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
             key="kin.each",
         )
         if selection.members:
@@ -63,9 +63,9 @@ def groups(seen: Seen, selection: Selection, collection: Collection) -> None:
     )
 
 
-def odd(seen: Seen) -> None:
+def odd(result: LineageResult) -> None:
     """Copies and whatever looks odd, each with the reason in words."""
-    family = seen.family
+    family = result.family
     found, copies = frames.suspects(family), frames.duplicates(family)
     st.markdown("**Copies and odd ones**")
     if found.is_empty() and copies.is_empty():
@@ -79,47 +79,47 @@ def odd(seen: Seen) -> None:
         st.dataframe(copies, hide_index=True, column_config=config, alt="Pairs of models that are nearly the same")
 
 
-def model_map(seen: Seen, selection: Selection, source: Provenance) -> None:
+def model_map(result: LineageResult, selection: Selection, source: Provenance) -> None:
     """The models as points along their leading components, coloured by an attribute."""
-    offered = {name: name for name, values in columns(seen).items() if _colours(values)}
+    offered = {name: name for name, values in columns(result).items() if _colours(values)}
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        colour = pick.colour(offered, selection)
+        colour = controls.colour(offered, selection)
         key = f"kin.model.{selection.collection}"
         chosen = st.selectbox(
             "Model",
-            seen.family.labels,
+            result.family.labels,
             key=key,
             width=190,
             help="It gets a ring, and its nearest models are named below. Clicking a point chooses it too.",
         )
     # In the order of the strip over the cosines, so that a value has one colour in both.
-    frame = frames.points(seen.points, columns(seen)).sort(pl.col(colour).cast(pl.String), nulls_last=True)
+    frame = frames.points(result.points, columns(result)).sort(pl.col(colour).cast(pl.String), nulls_last=True)
     figures.figure(
         "Map of models, about their mean",
-        partial(_model_map, frame, tuple(seen.points.shares), colour, chosen),
+        partial(_model_map, frame, tuple(result.points.shares), colour, chosen),
         frame,
-        named(source, "map", without=tuple(seen.table)),
+        named(source, "map", without=tuple(result.table)),
         alt=f"Models as points along their first two components, coloured by {colour}",
         key="map",
         on_select=partial(_choose_point, key),
     )
-    near = neighbours(seen.family, chosen, count=5)
+    near = neighbours(result.family, chosen, count=5)
     words = ", ".join(f"{page.plain(name)} {cosine:.2f}" for name, cosine in near)
     bold = f"**{page.plain(chosen)}**"
     st.caption(f"Nearest to {bold}, with cosines: {words}." if near else f"{bold} has no direction here.")
 
 
-def attributes(seen: Seen, source: Provenance) -> None:
+def attributes(result: LineageResult, source: Provenance) -> None:
     """Which column of the models table explains the groups and the components."""
-    if not seen.table:
+    if not result.table:
         st.caption("No column of a models table to compare with: put a `models.csv` beside the models.")
         return
-    frame = frames.explained(seen.explained)
+    frame = frames.explained(result.explained)
     if frame["explained"].is_not_null().any():
         title = "What each column explains of each component"
         draw = partial(_explained, frame)
         figures.figure(title, draw, frame, named(source, "explained"), alt=f"Heatmap: {title}", key="explained")
-    overlap = frames.overlaps(seen.overlaps).with_columns(pl.col("note").fill_null(""))
+    overlap = frames.overlaps(result.overlaps).with_columns(pl.col("note").fill_null(""))
     st.markdown("**Which column explains the groups**")
     config = page.configs(overlap, frames.HELP)
     st.dataframe(overlap, hide_index=True, column_config=config, alt="Agreement of each column with the groups")
@@ -131,11 +131,11 @@ def named(source: Provenance, part: str, *, without: tuple[str, ...] = ()) -> Pr
     return replace(source, name=f"{source.name} {part}", columns=told)
 
 
-def columns(seen: Seen) -> dict[str, list[Value]]:
+def columns(result: LineageResult) -> dict[str, list[Value]]:
     """What can colour the models: the groups found, then the table's columns; one value a model of the lineage."""
-    sizes = seen.family.sizes
-    own: list[Value] = [_group_name(int(group), int(sizes[group])) for group in seen.family.groups]
-    return {FOUND: own} | {name: list(values) for name, values in seen.table.items()}
+    sizes = result.family.sizes
+    own: list[Value] = [_group_name(int(group), int(sizes[group])) for group in result.family.groups]
+    return {FOUND: own} | {name: list(values) for name, values in result.table.items()}
 
 
 def _choose_point(key: str) -> None:
@@ -152,11 +152,11 @@ def _use(label: str, members: tuple[str, ...], *, why: str, key: str) -> None:
     )
 
 
-def _why_not(seen: Seen, group: int) -> str:
+def _why_not(result: LineageResult, group: int) -> str:
     """Why one group is no choice of its own, or nothing."""
-    if seen.family.sizes.size == 1:
+    if result.family.sizes.size == 1:
         return ONE_GROUP
-    return "One model alone has nothing to be compared with" if seen.family.sizes[group - 1] < 2 else ""
+    return "One model alone has nothing to be compared with" if result.family.sizes[group - 1] < 2 else ""
 
 
 def _size(number: int, models: int) -> str:

@@ -1,4 +1,4 @@
-"""Collections from elsewhere: what a query finds on the Hub, and opening models as a job that ends on the shelf."""
+"""Collections from elsewhere: listings of the Hub, uploads, and the job that opens models and saves them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uws_core.nouns.hub import HubListing, str_ref
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.store.saved_collections import portable, read_saved
-from uws_core.ui import folders, shelf
+from uws_core.ui import folders, saved_collections
 from uws_core.ui.catalogue import read_again
 from uws_core.ui.grams import jobs
 from uws_core.ui.uploads import planned
@@ -50,7 +50,7 @@ class Opening:
     def __post_init__(self) -> None:
         told = [*map(str_ref, self.refs), self.base, *([str(self.choices)] if self.choices else [])]
         content = sha256("\n".join(told).encode()).hexdigest()
-        object.__setattr__(self, "id", shelf.id_for(self.name, content))
+        object.__setattr__(self, "id", saved_collections.id_for(self.name, content))
 
     @property
     def key(self) -> str:
@@ -77,7 +77,7 @@ def start(opening: Opening) -> JobState:
             report=report,
         )
         made = replace(made, left_out=tuple(dict.fromkeys(opening.left_out + made.left_out)))
-        shelf.keep(made, query=opening.query, name=opening.id)
+        saved_collections.keep(made, query=opening.query, name=opening.id)
 
     title = f"Opening {len(opening.refs)} models"
     return jobs().submit(opening.key, work, title=title)
@@ -85,7 +85,7 @@ def start(opening: Opening) -> JobState:
 
 def query_of(collection: str) -> str:
     """The query that found the models of a saved collection; empty for any other."""
-    path = shelf.path_of(collection)
+    path = saved_collections.path_of(collection)
     try:
         return read_saved(path).query if path else ""
     except UwsError:
@@ -102,40 +102,42 @@ def handed_on(path: Path) -> tuple[str, tuple[ModelRef, ...]]:
 
 
 def open_uploads(files: Sequence[tuple[str, bytes]], name: str, choices: Choices = USUAL) -> str:
-    """The id of the collection that uploaded files make, kept on the shelf.
+    """The id of the collection that uploaded files make, kept with the saved ones.
 
     Raises:
         UwsError: they hold nothing that can be compared, or cannot be kept; or whose a configuration is, is unclear.
     """
     plan = planned(files, pickled=choices.pickled)
     made = collect(
-        shelf.keep_uploads(plan),
+        saved_collections.keep_uploads(plan),
         name=name,
         common_rows=choices.common_rows,
         pickled=choices.pickled,
         dialect=choices.dialect or None,
         roots=_roots(),
     )
-    return shelf.keep(replace(made, left_out=plan.notes + made.left_out))
+    return saved_collections.keep(replace(made, left_out=plan.notes + made.left_out))
 
 
 def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
-    """The id of a collection file from elsewhere, kept on the shelf.
+    """The id of a collection file from elsewhere, kept with the saved ones.
 
     Raises:
         UwsError: it is none, or nothing in it can be compared here.
     """
     try:
-        name = shelf.keep_text(title, data.decode("utf-8"), pickled=pickled)
+        name = saved_collections.keep_text(title, data.decode("utf-8"), pickled=pickled)
     except UnicodeDecodeError as error:
         raise UwsError(f"{title} is no text, so it is no collection file") from error
-    path = shelf.path_of(name)
+    path = saved_collections.path_of(name)
     try:
         collect(path or "", pickled=pickled, roots=_roots())
     except UwsError as error:
         saved = read_saved(path) if path else None
-        shelf.remove(name)
-        beside = saved and any(Path(ref.repo).is_relative_to(shelf.folder()) for ref in saved.models.values())
+        saved_collections.remove(name)
+        beside = saved and any(
+            Path(ref.repo).is_relative_to(saved_collections.folder()) for ref in saved.models.values()
+        )
         hint = "; the file names its models by their place beside it: put it into their folder and open it there, "
         raise UwsError(f"{error}{hint}with uws_core.collect" if beside else str(error)) from error
     read_again()
@@ -143,7 +145,7 @@ def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
 
 
 def _roots() -> tuple[str, ...]:
-    return (*(str(root) for root in folders.roots()), str(shelf.folder()))
+    return (*(str(root) for root in folders.roots()), str(saved_collections.folder()))
 
 
 @st.cache_data(ttl=_FRESH_SECONDS, max_entries=32, show_spinner="Asking the Hub")

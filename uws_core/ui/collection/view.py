@@ -14,9 +14,8 @@ from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import folders, page, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
-from uws_core.ui.panels import choices
+from uws_core.ui.collection import controls, data
 from uws_core.ui.selection import Selection
-from uws_core.ui.serve import collection as serve
 
 _PATH, _PROBLEM = "collection.path", "collection.problem"
 _HEIGHT = 300
@@ -35,8 +34,8 @@ def path_box(selection: Selection) -> None:
             f"Folders below {roots} can be opened; name others in UWS_ROOTS when you start the app.",
         )
         if st.button("Open", key="collection.open"):
-            _open(str(st.session_state.get(_PATH, "")), choices.taken("folder"))
-        choices.options("folder")
+            _open(str(st.session_state.get(_PATH, "")), controls.taken("folder"))
+        controls.options("folder")
         if catalogue().path(selection.collection) is not None:
             st.button("Read again", on_click=read_again, help="Read the open folder anew: files changed.")
     wrong = st.session_state.pop(_PROBLEM, "")
@@ -68,7 +67,7 @@ def models(selection: Selection, collection: Collection) -> None:
 
 def layers(selection: Selection, collection: Collection, query: Query) -> pl.DataFrame:
     """The layers with place, shape, scree and rank; picked rows become the chosen layers. The table is returned."""
-    frame = serve.layers(collection, query)
+    frame = data.layers(collection, query)
     config = page.configs(frame, frames.HELP)
     config["bytes"] = st.column_config.NumberColumn(help=frames.HELP["bytes"], format="bytes")
     config["scree"] = st.column_config.BarChartColumn(help=frames.HELP["scree"], y_min=0.0)

@@ -24,7 +24,7 @@ Columns = Mapping[str, tuple[Value, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LineageResult:
     """What the lineage page shows of a query.
 
     `stats` are the entry statistics of all models of the collection; `table` has the columns of the models table, one
@@ -60,7 +60,7 @@ class Placed:
 
 
 @st.cache_data(max_entries=256, max_size="256mb", show_spinner="Comparing the models")
-def seen(query: Query, threshold: float | None) -> Seen:
+def lineage_of(query: Query, threshold: float | None) -> LineageResult:
     """What these models show, as relatives at this threshold or at the steadiest one.
 
     Raises:
@@ -72,7 +72,7 @@ def seen(query: Query, threshold: float | None) -> Seen:
     gram, every = _gram(whole), tuple(grams.of(whole))
     family = lineage(gram, threshold=threshold, members=query.members, about=query.about, layers=every)
     where = placed(replace(query, about="mean"))
-    return Seen(
+    return LineageResult(
         family=family,
         stats=gram.entry_stats,
         points=where.points,

@@ -1,0 +1,1 @@
+"""The collection page: its controls, its data, and its figures."""

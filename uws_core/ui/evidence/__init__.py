@@ -1,0 +1,1 @@
+"""The evidence page: its controls, its data, and its figures."""

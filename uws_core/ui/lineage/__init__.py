@@ -1,0 +1,1 @@
+"""The lineage page: its controls, its data, and its figures."""

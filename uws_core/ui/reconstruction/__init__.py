@@ -1,0 +1,1 @@
+"""The reconstruction page: its controls, its data, and its figures."""

@@ -1,1 +1,0 @@
-"""Queries to frames: from the cache, from stored Grams in milliseconds, at once when small, or as a job."""
