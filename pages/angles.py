@@ -8,7 +8,7 @@ import streamlit as st
 
 from uws_core.errors import UwsError
 from uws_core.frames.angles import HELP
-from uws_core.nouns.factors import BASE
+from uws_core.nouns.angles import BASE
 from uws_core.ui import figures, grams, job_panel, page, state
 from uws_core.ui.angles import base, controls, data, reads, view
 from uws_core.ui.catalogue import catalogue

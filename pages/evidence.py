@@ -9,7 +9,7 @@ from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import evidence as frames
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import EvidenceQuery
+from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.evidence import controls, data, report, view

@@ -13,8 +13,8 @@ from uws_core.analysis.angles import chance_band, pair_angles, random_degrees, s
 from uws_core.analysis.group_angles import group_angles, half_angles, relabelled
 from uws_core.analysis.subspace import subspace
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
 

@@ -18,7 +18,7 @@ from uws_core.charts import angles as charts
 from uws_core.charts.style import LIGHT, PRINT
 from uws_core.errors import LayerError
 from uws_core.frames import angles as frames
-from uws_core.nouns.factors import BASE
+from uws_core.nouns.angles import BASE
 from uws_core.passes import factors as room
 from uws_core.store.results import Store
 

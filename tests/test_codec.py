@@ -10,8 +10,7 @@ import pytest
 from tests.planted import gram_of, noise
 from uws_core.analysis.heldout import held_out
 from uws_core.errors import StoreError
-from uws_core.nouns.function import FunctionPoint, Way
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, Way
 from uws_core.store.codec import sequence_from_bytes, to_bytes
 
 

@@ -11,8 +11,7 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from tests.planted import gram_of
 from uws_core.analysis.flags import BASE, flags, look, same_content
-from uws_core.nouns.flags import LayerLook
-from uws_core.nouns.lineage import COLLECTION
+from uws_core.nouns.lineage import COLLECTION, LayerLook
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.zoo.demo import DEMOS, PREFIX
 

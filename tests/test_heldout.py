@@ -15,7 +15,7 @@ from uws_core.analysis.residuals import svd_tail2
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.newcomer import Newcomer
+from uws_core.nouns.heldout import Newcomer
 
 KS = [0, 1, 3, 6]
 

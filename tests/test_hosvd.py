@@ -13,8 +13,7 @@ from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.hosvd import Core, Kept
-from uws_core.nouns.spectrum import Rank, Spectrum
+from uws_core.nouns.spectrum import Core, Kept, Rank, Spectrum
 
 
 def spectra_of(stack: Floats) -> dict[Axis, Spectrum]:

@@ -12,8 +12,8 @@ from tests.test_hosvd import hosvd_error, spectra_of
 from tests.test_projection import stack_of
 from uws_core.analysis.hosvd import tucker_bounds
 from uws_core.errors import LayerError, NotEnoughModels
-from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection
+from uws_core.nouns.spectrum import Core, Kept
 from uws_core.passes.gram import gram
 from uws_core.passes.hosvd_core import ModeGrams, hosvd_core, hosvd_core_errors
 from uws_core.passes.options import ComputeOptions

@@ -16,7 +16,7 @@ from uws_core.charts import pairs as charts
 from uws_core.charts.style import DARK, LIGHT
 from uws_core.errors import LayerError
 from uws_core.frames import pairs as frames
-from uws_core.nouns.pairs import PairLayer
+from uws_core.nouns.lineage import PairLayer
 
 SHAPE = (12, 10)
 NAMES = ("blocks.0.q.weight", "blocks.1.q.weight", "blocks.2.q.weight")

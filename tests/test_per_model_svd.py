@@ -13,8 +13,8 @@ from tests.test_projection import outside, stack_of
 from uws_core.analysis.heldout import held_out
 from uws_core.analysis.residuals import OTHERS
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors
 from uws_core.passes import per_model_svd as room
 from uws_core.passes.gram import gram
 from uws_core.passes.options import ComputeOptions

@@ -16,8 +16,8 @@ from tests.test_gram import LAYER, weights, written
 from tests.test_projection import stack_of
 from uws_core.analysis.heldout import held_out
 from uws_core.errors import Cancelled, LayerError, NotEnoughModels
-from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis
+from uws_core.nouns.heldout import FunctionPoint, Way
 from uws_core.passes.function import Evaluate, FunctionQuestion, function_errors
 from uws_core.passes.gram import gram
 from uws_core.passes.rebuild import Basis, other_numbers, rebuild, whole

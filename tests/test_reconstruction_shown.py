@@ -19,9 +19,7 @@ from uws_core.charts import reconstruction as charts
 from uws_core.charts.style import DARK, LIGHT, PRINT
 from uws_core.frames import reconstruction as frames
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.function import FunctionPoint, Way
-from uws_core.nouns.heldout import HeldOut
-from uws_core.nouns.newcomer import Newcomer
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, Newcomer, Way
 
 KEPT = (0, 1, 3, 8)
 

@@ -7,7 +7,7 @@ import pytest
 
 from uws_core.answers.shared_directions import BEYOND_EQUAL_NOISE, answer
 from uws_core.answers.wording import measured
-from uws_core.nouns.shared_directions import SharedDirections
+from uws_core.nouns.chance import SharedDirections
 
 
 def shared(count: int, p: list[float], *, kind: str = "profile", reason: str = "") -> SharedDirections:

@@ -14,8 +14,8 @@ from tests.shipped import whole_weights
 from uws_core.analysis.angles import side_angles
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
+from uws_core.nouns.spectrum import Kept
 from uws_core.passes.hosvd_core import ModeGrams, hosvd_core
 from uws_core.passes.side_heldout import SideQuestion, side_held_out
 

@@ -7,7 +7,7 @@ from tests.planted import side_gram_of
 from uws_core.analysis.nulls import null_band
 from uws_core.analysis.side_nulls import haar_band
 from uws_core.errors import LayerError
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis, Gram
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from uws_core.analysis.size_budget import Curve, plan, reach, spend
 from uws_core.errors import BudgetError
-from uws_core.nouns.compression import Method
 from uws_core.nouns.models import LayerKey
+from uws_core.nouns.storage import Method
 
 LARGE = LayerKey("q", (4096, 4096))
 

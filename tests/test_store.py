@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uws_core.errors import StoreError
-from uws_core.nouns.sizes import bytes_from, bytes_text
+from uws_core.nouns.cost import bytes_from, bytes_text
 from uws_core.store import disk
 from uws_core.store import results as store
 from uws_core.store.results import Store, default_limit, default_path, default_store

@@ -16,7 +16,7 @@ from operator import add
 from typing import TypeVar, Unpack
 
 from uws_core.errors import LayerError, StoreError, UwsError
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.layer_scan import LayerScan, stored_gram

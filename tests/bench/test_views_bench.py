@@ -9,7 +9,7 @@ from tests.bench.measure import medians, table
 from tests.planted import gram_of, noise
 from uws_core.analysis.angle_tables import model_angles
 from uws_core.analysis.heldout import held_out
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.models import LayerKey
 
 pytestmark = pytest.mark.bench

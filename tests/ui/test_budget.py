@@ -11,7 +11,7 @@ import pytest
 import uws_core as uws
 from tests.ui.conftest import Open
 from tests.ui.test_pages import told
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import RebuildQuery
 from uws_core.passes.options import ComputeOptions
 from uws_core.ui import compute, grams
 from uws_core.ui.reconstruction import folds

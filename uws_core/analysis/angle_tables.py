@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from uws_core.analysis.angles import angle_floor, factor_floors, level_of
 from uws_core.analysis.subspace import subspace
 from uws_core.errors import LayerError
-from uws_core.nouns.angles import AngleTable, ChanceLevel
+from uws_core.nouns.angles import AngleTable, ChanceLevel, Factors, Side
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors, Side
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.subspace import Subspace
+from uws_core.nouns.spectrum import Subspace
 
 # Products of pairs are made in square blocks of about 32 MB, however many models there are.
 BLOCK_BYTES = 2**25

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from uws_core.analysis.noise import wishart
 from uws_core.analysis.subspace import EPS, inner_products, subspace
 from uws_core.errors import LayerError
-from uws_core.nouns.angles import Angles, ChanceLevel
+from uws_core.nouns.angles import Angles, ChanceLevel, Factors, Side
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors, Side
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.spectrum import NullBand
-from uws_core.nouns.subspace import Subspace
+from uws_core.nouns.spectrum import NullBand, Subspace
 
 Indices = NDArray[np.intp]
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from uws_core.analysis.angles import level_of, pair_angles
 from uws_core.errors import LayerError
-from uws_core.nouns.angles import Angles, ChanceLevel
-from uws_core.nouns.factors import BASE, Factors, Side
+from uws_core.nouns.angles import BASE, Angles, ChanceLevel, Factors, Side
 
 
 def base_angles(factors: Factors, *, side: Side | str, kept: int) -> tuple[Angles, ...]:

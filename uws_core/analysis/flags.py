@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from uws_core.analysis.lineage import chance_cosine
 from uws_core.analysis.suspects import duplicates, suspects
-from uws_core.nouns.flags import Flag, LayerLook
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.lineage import COLLECTION, Duplicate, Suspect
+from uws_core.nouns.lineage import COLLECTION, Duplicate, Flag, LayerLook, Suspect
 from uws_core.nouns.models import Collection
 
 BASE = "the base"

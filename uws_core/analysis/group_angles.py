@@ -15,7 +15,7 @@ from uws_core.nouns.angles import Angles, AngleTable, TableBand
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import scalar_of, z_scores
 from uws_core.nouns.gram import Gram, Members
-from uws_core.nouns.subspace import Subspace
+from uws_core.nouns.spectrum import Subspace
 
 Indices = NDArray[np.intp]
 

@@ -19,11 +19,10 @@ from uws_core.analysis.group_angles import grouped
 from uws_core.analysis.residuals import check_own, notes_on, own_svd2, rebuilt, start2, toward_others, within
 from uws_core.analysis.subspace import inner_products, leading
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import RESOLVED, Axis, EntryStats, Gram, Members
-from uws_core.nouns.heldout import NEWCOMER, HeldOut
-from uws_core.nouns.newcomer import Newcomer
+from uws_core.nouns.heldout import NEWCOMER, HeldOut, Newcomer
 
 Indices = NDArray[np.intp]
 

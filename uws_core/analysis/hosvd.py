@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from uws_core.errors import LayerError
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.hosvd import Kept, TuckerBounds
-from uws_core.nouns.spectrum import Rank, Spectrum
+from uws_core.nouns.spectrum import Kept, Rank, Spectrum, TuckerBounds
 
 AXES = (Axis.MODELS, Axis.OUT, Axis.IN)
 

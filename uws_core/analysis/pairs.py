@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from uws_core.errors import LayerError
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.chance import effective_rank
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.pairs import PairLayer
+from uws_core.nouns.lineage import PairLayer
 
 
 def pair_layers(

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from uws_core.analysis.accounting import equal_rank
 from uws_core.analysis.subspace import leading
 from uws_core.errors import LayerError
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis
 
 Indices = NDArray[np.intp]

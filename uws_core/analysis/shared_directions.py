@@ -19,8 +19,8 @@ from scipy.stats import gamma
 from uws_core.analysis.noise import Indices, batches, wishart
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
+from uws_core.nouns.chance import LEAST_MODELS, LEVEL, SharedDirections
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.shared_directions import LEAST_MODELS, LEVEL, SharedDirections
 
 # Draws (b, s, s) of noise like a residual: given the whitened residual's blocks or nothing, a generator and a count.
 Draw = Callable[[Floats, np.random.Generator, int], Floats]

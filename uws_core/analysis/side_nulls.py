@@ -10,8 +10,8 @@ from uws_core.analysis.noise import noise_norms
 from uws_core.analysis.nulls import band_of
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.spectrum import NullBand
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from uws_core.errors import BudgetError
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.compression import LayerPlan, Method
 from uws_core.nouns.models import LayerKey
+from uws_core.nouns.storage import LayerPlan, Method
 
 
 def plan(layer: LayerKey, method: Method, k: int, *, mean: bool = False) -> LayerPlan:

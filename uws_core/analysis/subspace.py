@@ -7,7 +7,7 @@ import numpy as np
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.subspace import Subspace
+from uws_core.nouns.spectrum import Subspace
 
 EPS = float(np.finfo(np.float64).eps)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from uws_core.nouns.compression import Compression
-from uws_core.nouns.sizes import bytes_text
+from uws_core.nouns.cost import bytes_text
+from uws_core.nouns.storage import Compression
 
 
 def answer(compression: Compression) -> str:

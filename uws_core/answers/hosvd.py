@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uws_core.answers.wording import share_text
-from uws_core.nouns.hosvd import TuckerBounds
+from uws_core.nouns.spectrum import TuckerBounds
 from uws_core.nouns.storage import Storage
 
 

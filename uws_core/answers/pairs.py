@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
-from uws_core.nouns.pairs import PairLayer
+from uws_core.nouns.lineage import PairLayer
 
 
 def answer(items: Sequence[PairLayer], *, left: str, right: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uws_core.answers.wording import counted, where
-from uws_core.nouns.shared_directions import SharedDirections
+from uws_core.nouns.chance import SharedDirections
 
 BEYOND_EQUAL_NOISE = "Beyond equal noise, not beyond the common scale of rows"
 

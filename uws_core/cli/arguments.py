@@ -10,10 +10,10 @@ from pathlib import Path
 
 from uws_core.collection import collect
 from uws_core.errors import CollectionError, LayerError
+from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.loader import DIALECTS
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.nouns.sizes import bytes_from
 from uws_core.run import chosen_layers
 
 _WHERE = (

@@ -12,7 +12,7 @@ from uws_core.cli.progress import Bar
 from uws_core.cli.results import DONE
 from uws_core.errors import BudgetError
 from uws_core.frames import compress as frames
-from uws_core.nouns.compression import Method
+from uws_core.nouns.storage import Method
 from uws_core.use.compress import ITEM_BYTES, compress
 from uws_core.use.join import join
 from uws_core.use.rebuild import TARGETS, rebuild

@@ -11,10 +11,9 @@ from uws_core.analysis.cost import scan_cost, side_cost
 from uws_core.cli import arguments
 from uws_core.cli.output import print_note
 from uws_core.cli.progress import duration
-from uws_core.nouns.cost import Cost, Reading, Throughput, result_bytes
+from uws_core.nouns.cost import Cost, Reading, Throughput, bytes_text, result_bytes
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.nouns.sizes import bytes_text
 from uws_core.passes.options import ComputeOptions, checked_budget
 from uws_core.store.results import store_limit_problem
 

@@ -7,7 +7,7 @@ import time
 from typing import TextIO
 
 from uws_core.jobs import ProgressRate
-from uws_core.nouns.sizes import bytes_text
+from uws_core.nouns.cost import bytes_text
 
 _WIDTH = 24
 _REDRAW_SECONDS = 0.1

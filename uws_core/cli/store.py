@@ -9,7 +9,7 @@ from pathlib import Path
 from uws_core.cli import arguments
 from uws_core.cli.output import print_json, print_note
 from uws_core.errors import StoreError
-from uws_core.nouns.sizes import bytes_text
+from uws_core.nouns.cost import bytes_text
 from uws_core.store.disk import INDEX
 from uws_core.store.results import Store, default_path, default_store, delete_all_values
 

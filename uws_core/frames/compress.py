@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from uws_core.nouns.compression import Compression
+from uws_core.nouns.storage import Compression
 
 
 def rivals(compression: Compression) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from uws_core.nouns.pairs import PairLayer
+from uws_core.nouns.lineage import PairLayer
 
 # Every column, its unit and its formula.
 HELP: Mapping[str, str] = {

@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.function import FunctionPoint
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.heldout import FunctionPoint, HeldOut
 from uws_core.nouns.storage import Storage
 
 # Every column, its unit and its formula: the help text of tables and the header of exports.

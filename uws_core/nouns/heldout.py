@@ -1,14 +1,16 @@
-"""How well a model is rebuilt from the subspace of others, and the lines that this must be read against."""
+"""Reconstruction of models that a subspace was not made from: errors of weights, scores, and unseen models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uws_core.nouns.arrays import Floats, frozen
 from uws_core.nouns.gram import RESOLVED, Axis
+from uws_core.nouns.models import LayerKey
 
 # The group of a model that was never part of the collection.
 NEWCOMER = "not in the collection"
@@ -113,3 +115,49 @@ class HeldOut:
     def _relative(self, squares: Floats | float) -> Floats:
         known = self.reference2 > RESOLVED * self.floor2
         return np.asarray(squares) / self.reference2 if known else np.full(np.shape(squares), np.nan)
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """Where a model `x` outside a collection lies in one layer: one more row of its Gram, about the same mean `mu`.
+
+    `to_models[i] = <W_i - mu, x - mu>` (n,), 0 for models that are not usable; `to_center = <x - mu, mu>`;
+    `norm2 = |x - mu|^2`; `to_base = <x - mu, b - mu>`, NaN without a base.
+    """
+
+    model: str
+    layer: LayerKey
+    to_models: Floats
+    to_center: float
+    norm2: float
+    to_base: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "to_models", frozen(self.to_models))
+
+
+class Way(StrEnum):
+    """How a network's weights were made before it was scored."""
+
+    ORIGINAL = "original"
+    HELD_OUT = "held out"
+    IN_SAMPLE = "in sample"
+    REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionPoint:
+    """One network's score after its analysed layers were rebuilt at `kept` directions.
+
+    `weight_error` is the relative squared error of those layers together (0 for the original, 1 for the reference
+    itself); at `kept` 0 the mean stands in their place. `score` is what the evaluator says, NaN with the `problem` in
+    words where it failed.
+    """
+
+    model: str
+    group: str
+    way: Way
+    kept: int
+    weight_error: float
+    score: float
+    problem: str = ""

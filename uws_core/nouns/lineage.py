@@ -1,4 +1,4 @@
-"""Who is related to whom: groups of alike models, copies, and what looks odd about single ones."""
+"""Who comes from whom: duplicates, outliers, lineage groups, flags on models, and pairs side by side."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from uws_core.nouns.angles import Order
 from uws_core.nouns.arrays import Floats, frozen
+from uws_core.nouns.models import LayerKey
 
 Indices = NDArray[np.intp]
 
@@ -200,3 +201,48 @@ def _indices(values: Indices) -> Indices:
     array = np.array(values, dtype=np.intp)
     array.flags.writeable = False
     return array
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Models that a reader should look at: which, what they look like, and why, in words."""
+
+    models: tuple[str, ...]
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLook:
+    """What one layer's Gram shows of its models: odd ones, and pairs that are nearly the same.
+
+    `frozen` says that most pairs are: a layer that training left alone tells nobody's copy.
+    """
+
+    layer: str
+    odd: tuple[Suspect, ...]
+    copies: tuple[Duplicate, ...]
+    frozen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PairLayer:
+    """The difference of two models in one layer.
+
+    `cosine` is that of the raw weights, NaN where a norm is rounding. `difference` is `|W_l - W_r|` over the mean of
+    the two norms: 0 for equal weights, about 1.4 for unrelated ones of one norm. `differs` is False where it is
+    rounding. `effective_rank` is that of `W_l - W_r`, NaN where it was not computed; `at_least` marks a lower bound,
+    where not all singular values are known. `most` is the largest possible rank, min(m, p).
+    """
+
+    layer: LayerKey
+    cosine: float
+    difference: float
+    differs: bool
+    effective_rank: float = float("nan")
+    at_least: bool = False
+
+    @property
+    def most(self) -> int:
+        """The largest possible rank."""
+        return min(self.layer.shape)

@@ -1,4 +1,4 @@
-"""What an eigen-decomposition of a Gram says."""
+"""Spectra, the shared subspace of their leading directions, and the three-sided decomposition of a layer."""
 
 from __future__ import annotations
 
@@ -136,3 +136,112 @@ class LayerSpectrum:
     band: NullBand | None = None
     layers: int = 1
     left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """The `k` leading orthonormal directions of some models about one centre, strongest first.
+
+    On `Axis.MODELS` a direction lives in `R^d` and is written without it: direction `j` is `sum_i coefficients[i,
+    j] (W_i - c)` with `coefficients` (n, k) over all models of the Gram, zero outside `members`. About the mean
+    each column sums to 0, so that any `c` gives the same direction. On the side axes `basis` (side, k) holds the
+    directions themselves. The other of the two arrays is empty. `variances` (k,) are the eigenvalues that belong to
+    them, `gap` the next one's distance relative to the last kept (0 means that the choice of the last direction is
+    arbitrary). `asked` is the k asked for, `ceiling` the most there can be; `floor` is the rounding of `variances`;
+    `dimension` is that of the space the directions live in, for chance: the entries of a layer (for a sum of
+    unequal layers the number of equal entries that scatter as much), or the side.
+    """
+
+    axis: Axis
+    about: str
+    members: tuple[int, ...]
+    coefficients: Floats
+    basis: Floats
+    variances: Floats
+    asked: int
+    ceiling: int
+    dimension: int
+    floor: float
+    gap: float
+
+    def __post_init__(self) -> None:
+        for name in ("coefficients", "basis", "variances"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    @property
+    def k(self) -> int:
+        """How many directions there are: at most as many as were asked for."""
+        return self.variances.size
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know: that k was clipped, or that the last direction is arbitrary."""
+        said = []
+        if self.k < self.asked:
+            said.append(f"{self.asked} directions were asked for, {len(self.members)} models give {self.k}")
+        if 0 < self.k < self.ceiling and self.gap < 1e-6:
+            said.append(f"directions {self.k} and {self.k + 1} carry equal variance: the cut between them is arbitrary")
+        return tuple(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How many directions are kept on each axis: of models, of outputs, of inputs."""
+
+    models: int
+    out: int
+    into: int
+
+
+@dataclass(frozen=True, slots=True)
+class TuckerBounds:
+    """Between which relative squared errors the truncated HOSVD at `kept` lies, known from three spectra alone.
+
+    `tails` are the shares of the variance beyond k on the three axes, in the order of `Kept`. The error is at least
+    the largest and at most their sum. Source: De Lathauwer, De Moor, Vandewalle 2000, property 10.
+    """
+
+    kept: Kept
+    tails: tuple[float, float, float]
+
+    @property
+    def low(self) -> float:
+        """The least the error can be."""
+        return max(self.tails)
+
+    @property
+    def high(self) -> float:
+        """The most the error can be; never above 1."""
+        return min(sum(self.tails), 1.0)
+
+
+@dataclass(frozen=True)
+class Core:
+    """The squared entries (k_models, k_out, k_in) of a layer's HOSVD core, and `total2 = |X|^2` about the mean.
+
+    Every smaller truncation is a corner of the same core, so one pass answers all of them.
+    """
+
+    squares: Floats
+    total2: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "squares", frozen(self.squares))
+
+    def error(self, kept: Kept) -> float:
+        """The relative squared error `(|X|^2 - |core|^2) / |X|^2` at `kept`; NaN without variance.
+
+        Raises:
+            ValueError: more directions than the core has.
+        """
+        if any(k > most for k, most in zip((kept.models, kept.out, kept.into), self.squares.shape, strict=True)):
+            raise ValueError(f"The core has {self.squares.shape} directions, {kept} were asked for")
+        inside = float(self.squares[: kept.models, : kept.out, : kept.into].sum())
+        return max(1 - inside / self.total2, 0.0) if self.total2 > 0 else float("nan")
+
+    def errors(self) -> Floats:
+        """The relative squared error at every corner, (k_models + 1, k_out + 1, k_in + 1)."""
+        sums = np.pad(self.squares, ((1, 0), (1, 0), (1, 0)))
+        for axis in range(3):
+            sums = np.cumsum(sums, axis=axis)
+        return np.asarray(np.maximum(1 - sums / self.total2, 0.0))

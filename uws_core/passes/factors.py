@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uws_core.errors import UwsError
-from uws_core.nouns.factors import BASE, EXACT_SIDE, Factors
+from uws_core.nouns.angles import BASE, EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
 from uws_core.passes.center import base_of, center_matrix, chosen, dense

@@ -13,9 +13,8 @@ from torch import Tensor
 from uws_core.analysis.group_angles import grouped
 from uws_core.analysis.heldout import held_out, pooled
 from uws_core.errors import Cancelled, LayerError
-from uws_core.nouns.function import FunctionPoint, Way
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, Way
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.center import dense
 from uws_core.passes.options import Report, no_report

@@ -13,8 +13,8 @@ from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.hosvd import Core, Kept
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
+from uws_core.nouns.spectrum import Core, Kept
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import find_layer, full_single_precision, open_models, product_dtype
 from uws_core.passes.options import ComputeOptions

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from uws_core.nouns.sizes import bytes_text
+from uws_core.nouns.cost import bytes_text
 from uws_core.passes.options import Report
 from uws_core.sources.files.row_slabs import Slab
 

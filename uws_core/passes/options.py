@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import Required, TypedDict
 
 from uws_core.errors import BudgetError
-from uws_core.nouns.cost import BUDGET
+from uws_core.nouns.cost import BUDGET, bytes_from, bytes_text
 from uws_core.nouns.gram import Axis, Members
 from uws_core.nouns.models import LayerKey
-from uws_core.nouns.sizes import bytes_from, bytes_text
 
 VARIABLE = "UWS_BUDGET"
 

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from uws_core.analysis.residuals import OTHERS
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.angles import EXACT_SIDE, Factors
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import BUDGET
-from uws_core.nouns.factors import EXACT_SIDE, Factors
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, chosen, dense

@@ -12,8 +12,8 @@ from torch import Tensor
 from uws_core.errors import LayerError
 from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Gram
+from uws_core.nouns.heldout import Newcomer
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
-from uws_core.nouns.newcomer import Newcomer
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import (
     find_layer,

@@ -21,9 +21,9 @@ from uws_core.analysis.accounting import ceiling
 from uws_core.analysis.group_angles import grouped
 from uws_core.analysis.residuals import check_own, notes_on, own_svd2
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import BUDGET
-from uws_core.nouns.factors import Factors
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import NEWCOMER, HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef

@@ -17,13 +17,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from uws_core.errors import StoreError
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.block_grams import BlockGrams
-from uws_core.nouns.entries import EntryStats
 from uws_core.nouns.evidence import Determined, Evidence, Finding, Verdict
-from uws_core.nouns.factors import Factors
-from uws_core.nouns.function import FunctionPoint, Way
-from uws_core.nouns.gram import Axis, BaseRow, Gram
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.gram import Axis, BaseRow, EntryStats, Gram
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, Way
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 
 # Raised whenever a stored number could come out differently; older entries are then never looked up again.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from uws_core.errors import StoreError
-from uws_core.nouns.sizes import bytes_from, bytes_text
+from uws_core.nouns.cost import bytes_from, bytes_text
 from uws_core.store import disk
 
 # For all results together; 4 GiB are 50,000 layers of a hundred models.

@@ -11,7 +11,7 @@ import streamlit as st
 from uws_core import export
 from uws_core.errors import ClusterError, StoreError, UwsError
 from uws_core.jobs import JobState
-from uws_core.nouns.sizes import bytes_text
+from uws_core.nouns.cost import bytes_text
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store
 from uws_core.ui import compute, folders, grams

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import streamlit as st
 
 from uws_core.jobs import JobState, JobStatus
+from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.models import Collection
-from uws_core.nouns.sizes import bytes_text
 from uws_core.ui import grams, tasks
 from uws_core.ui.grams import Availability
 from uws_core.ui.page import plain, problem

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from uws_core.errors import StoreError
+from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.models import Collection
-from uws_core.nouns.sizes import bytes_text
 from uws_core.store.results import default_store
 from uws_core.ui import grams, state, tokens
 from uws_core.ui.catalogue import catalogue

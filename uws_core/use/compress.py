@@ -12,9 +12,9 @@ from uws_core import run
 from uws_core.analysis import size_budget
 from uws_core.errors import BudgetError, CollectionError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.compression import Compression, LayerPlan, Method, Rival
+from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.nouns.sizes import bytes_from
+from uws_core.nouns.storage import Compression, LayerPlan, Method, Rival
 from uws_core.passes.open_models import is_low_rank
 from uws_core.sources.opening import open_source
 from uws_core.use import fitting

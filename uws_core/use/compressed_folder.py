@@ -25,8 +25,8 @@ from torch import Tensor
 
 from uws_core.errors import CollectionError, ExportError, UnreadableFile
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.compression import LayerPlan, Method
 from uws_core.nouns.models import LayerKey, ModelRef
+from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.base import Portable
 from uws_core.sources.opening import open_source
 from uws_core.use.fitting import LayerFit, rebuilt

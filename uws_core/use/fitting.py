@@ -14,9 +14,9 @@ from uws_core.analysis.joint_basis import JointBasis
 from uws_core.analysis.size_budget import Curve
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.compression import LayerPlan, Method
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import open_models
 from uws_core.passes.options import ComputeOptions

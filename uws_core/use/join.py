@@ -17,8 +17,8 @@ from torch import Tensor
 
 from uws_core.errors import CollectionError, ExportError, LayerError
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.compression import LayerPlan, Method
 from uws_core.nouns.models import LowRank, ModelRef
+from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.base import Source
 from uws_core.sources.opening import resolved
 from uws_core.use.compressed_folder import INDEX, MEMBERS, UNTOUCHED, CompressedFolder, open_compressed, portable

@@ -17,9 +17,9 @@ from typing import Final
 from huggingface_hub import cached_assets_path, snapshot_download
 
 from uws_core.errors import HubError, UnsupportedFormat
+from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.hub import HubListing, HubModel, HubQuery
 from uws_core.nouns.models import ModelRef
-from uws_core.nouns.sizes import bytes_from
 from uws_core.sources.files.blob import Blob
 from uws_core.sources.files.shards import SUFFIX, layout_of
 from uws_core.sources.files.tensors import Tensors, open_tensors

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.models import LayerKey
-from uws_core.nouns.sizes import bytes_text
 from uws_core.sources.base import Rows, Source, on_hub
 from uws_core.sources.files.blob import Blob, Extent
 from uws_core.sources.hub.range_cache import RangeCache

@@ -18,10 +18,9 @@ from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import angles as frames
 from uws_core.frames.angles import HELP
-from uws_core.nouns.angles import Angles, ChanceLevel
-from uws_core.nouns.factors import BASE
+from uws_core.nouns.angles import BASE, Angles, ChanceLevel
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.nouns.views import AnglesQuery
+from uws_core.nouns.query import AnglesQuery
 from uws_core.ui import figures, page, state
 from uws_core.ui.angles import controls, data, reads, view
 from uws_core.ui.page import Number

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from uws_core.nouns.factors import BASE
+from uws_core.nouns.angles import BASE
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import AnglesQuery
+from uws_core.nouns.query import AnglesQuery
 from uws_core.ui import state
 from uws_core.ui.selection import POOLS, Selection
 from uws_core.ui.spectrum.controls import centre

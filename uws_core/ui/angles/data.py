@@ -16,13 +16,11 @@ from uws_core.analysis.order import by_likeness
 from uws_core.answers import angles as answers
 from uws_core.errors import LayerError
 from uws_core.frames import angles as frames
-from uws_core.nouns.angles import Angles, AngleTable, ChanceLevel, Order, TableBand
+from uws_core.nouns.angles import BASE, Angles, AngleTable, ChanceLevel, Order, TableBand
 from uws_core.nouns.chance import NullBand
-from uws_core.nouns.factors import BASE
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut, by_model
-from uws_core.nouns.query import Query
-from uws_core.nouns.views import AnglesQuery
+from uws_core.nouns.query import AnglesQuery, Query
 from uws_core.ui import grams, tokens
 from uws_core.ui.angles import reads
 

@@ -8,10 +8,10 @@ from uws_core import run
 from uws_core.analysis.group_angles import random_halves
 from uws_core.errors import CollectionError, NotEnoughModels
 from uws_core.jobs import Report
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import AnglesQuery
+from uws_core.nouns.query import AnglesQuery
 from uws_core.ui import tasks
 from uws_core.ui.catalogue import catalogue
 

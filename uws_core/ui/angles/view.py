@@ -22,7 +22,7 @@ from uws_core.frames.angles import HELP
 from uws_core.nouns.angles import Angles, AngleTable, Order
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import AnglesQuery
+from uws_core.nouns.query import AnglesQuery
 from uws_core.ui import figures, page, state
 from uws_core.ui.angles import controls, data
 from uws_core.ui.angles.data import AnglesResult

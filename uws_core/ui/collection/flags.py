@@ -9,7 +9,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.flags import flags, look
 from uws_core.errors import UwsError
-from uws_core.nouns.flags import Flag, LayerLook
+from uws_core.nouns.lineage import Flag, LayerLook
 from uws_core.nouns.models import Collection
 from uws_core.sources.base import on_hub
 from uws_core.ui import grams, page

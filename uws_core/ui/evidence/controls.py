@@ -9,7 +9,7 @@ import streamlit as st
 
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import EvidenceQuery
+from uws_core.nouns.query import EvidenceQuery
 from uws_core.reporting.evidence_cache import DRAWS, USUAL_DRAWS
 from uws_core.ui import state, tokens
 from uws_core.ui.selection import POOLS, Selection

@@ -17,8 +17,7 @@ from uws_core.jobs import JobState, Report
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
-from uws_core.nouns.query import Query
-from uws_core.nouns.views import EvidenceQuery
+from uws_core.nouns.query import EvidenceQuery, Query
 from uws_core.reporting import evidence_cache
 from uws_core.reporting.build import report
 from uws_core.reporting.evidence_cache import EvidenceSettings

@@ -8,7 +8,7 @@ import streamlit as st
 
 from uws_core.export import Provenance
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import EvidenceQuery
+from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import page
 from uws_core.ui.evidence import data
 

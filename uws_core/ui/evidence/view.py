@@ -26,7 +26,7 @@ from uws_core.frames import evidence as frames
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Evidence, Finding, Verdict
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import EvidenceQuery
+from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import figures, page, state
 from uws_core.ui.evidence import controls, data
 from uws_core.ui.evidence.data import Network

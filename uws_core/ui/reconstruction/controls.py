@@ -8,7 +8,7 @@ import streamlit as st
 
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import RebuildQuery
 from uws_core.ui import state, tokens
 from uws_core.ui.selection import POOLS, Selection
 

@@ -15,12 +15,11 @@ from uws_core.analysis.heldout import held_out, pooled
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.frames.reconstruction import StorageChoice
 from uws_core.jobs import Report
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.nouns.query import Query
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import Query, RebuildQuery
 from uws_core.passes.options import no_report
 from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store

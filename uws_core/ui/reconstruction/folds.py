@@ -12,10 +12,10 @@ from dataclasses import replace
 from uws_core import run
 from uws_core.errors import StoreError
 from uws_core.jobs import Report
-from uws_core.nouns.factors import Factors
+from uws_core.nouns.angles import Factors
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import RebuildQuery
 from uws_core.passes.options import ComputeOptions, no_report
 from uws_core.store.codec import MATH_VERSION, from_bytes, to_bytes
 from uws_core.store.results import default_store

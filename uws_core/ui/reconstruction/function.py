@@ -18,11 +18,10 @@ from uws_core.export import Provenance
 from uws_core.frames import reconstruction as frames
 from uws_core.frames.reconstruction import HELP
 from uws_core.jobs import Report
-from uws_core.nouns.function import FunctionPoint
 from uws_core.nouns.gram import Axis
+from uws_core.nouns.heldout import FunctionPoint
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.nouns.query import Query
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import Query, RebuildQuery
 from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui import figures, grams, job_panel, page, tasks

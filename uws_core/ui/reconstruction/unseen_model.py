@@ -22,8 +22,7 @@ from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection, LeftOut, ModelRef
-from uws_core.nouns.query import Query
-from uws_core.nouns.views import RebuildQuery
+from uws_core.nouns.query import Query, RebuildQuery
 from uws_core.passes.options import ComputeOptions
 from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store

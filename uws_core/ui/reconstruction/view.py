@@ -20,8 +20,8 @@ from uws_core.frames.reconstruction import HELP
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import HeldOut
 from uws_core.nouns.models import Collection
+from uws_core.nouns.query import RebuildQuery
 from uws_core.nouns.storage import Storage
-from uws_core.nouns.views import RebuildQuery
 from uws_core.ui import figures, job_panel, page, tasks
 from uws_core.ui.page import Number
 from uws_core.ui.reconstruction import controls, data

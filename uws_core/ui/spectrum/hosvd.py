@@ -24,10 +24,9 @@ from uws_core.frames import hosvd
 from uws_core.frames.hosvd import HELP
 from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis, Gram
-from uws_core.nouns.hosvd import Kept
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.nouns.spectrum import Spectrum
+from uws_core.nouns.spectrum import Kept, Spectrum
 from uws_core.passes.options import ComputeOptions, no_report
 from uws_core.store.codec import MATH_VERSION
 from uws_core.store.results import default_store

@@ -12,8 +12,8 @@ from uws_core.analysis.side_nulls import haar_band
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import Cancelled, CollectionError, LayerError, UwsError
 from uws_core.jobs import Report
+from uws_core.nouns.angles import EXACT_SIDE
 from uws_core.nouns.chance import NullBand
-from uws_core.nouns.factors import EXACT_SIDE
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query
