@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from html import escape
 
 import polars as pl
 from markupsafe import Markup
 
-from uws_core.answers import evidence as answers
-from uws_core.answers import lineage as lineage_answers
+from uws_core.answers import evidence, lineage
 from uws_core.answers.factors import gauge_notes
-from uws_core.charts import evidence as evidence_charts
-from uws_core.charts import evidence_layers as layer_charts
-from uws_core.charts import lineage as lineage_charts
-from uws_core.charts import norms as norm_charts
-from uws_core.charts import spectrum as spectrum_charts
 from uws_core.charts.chance_range import chance_range_svg
+from uws_core.charts.evidence import MARKS, NAMES, curve, determined, draws, verdicts
+from uws_core.charts.evidence_layers import layers
+from uws_core.charts.lineage import cosine_heatmap
+from uws_core.charts.norms import norms
+from uws_core.charts.spectrum import cumulative, scree
 from uws_core.export import Provenance
-from uws_core.frames import collection as collection_frames
-from uws_core.frames import evidence as evidence_frames
-from uws_core.frames import lineage as lineage_frames
-from uws_core.frames import spectrum as spectrum_frames
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Finding, Pooled
 from uws_core.reporting.html import MOST_ROWS, Drawing, drawing, render, table
 from uws_core.reporting.report_data import ReportData
+from uws_core.reporting.tables import tables
 
 _RIGHT_ALIGNED = frozenset({"passed", "median", "value", "chance", "z", "p"})
 _ALL_LAYERS = "all layers taken as one"
@@ -35,48 +31,46 @@ _ALL_LAYERS = "all layers taken as one"
 def answer(data: ReportData) -> str:
     """The answer line of the report: over the layers where there are several."""
     if len(data.layers) > 1:
-        return answers.answer_layers(
+        return evidence.answer_layers(
             data.pooled, models=data.whole.n, layers=len(data.layers), grouped_by=data.whole.grouped_by
         )
-    return answers.answer(data.whole, place=data.keys[0].short)
+    return evidence.answer(data.whole, place=data.keys[0].short)
 
 
 def page(data: ReportData, source: Provenance) -> str:
     """The whole HTML document."""
-    lineage, stats = data.lineage, data.gram.entry_stats
-    by_layer = _with_escaped_names(evidence_frames.by_layer(data.layers))
+    frames = tables(data)
+    by_layer = _with_escaped_names(frames["claims_by_layer"])
     many = len(data.layers) > 1
-    verdicts = drawing(evidence_charts.verdicts(by_layer), "verdicts", "Every claim in every layer.", wide=True)
-    norms = norm_charts.norms(lineage_frames.models(lineage, stats))
+    figure = verdicts(by_layer) if many else None
+    place = _ALL_LAYERS if many else data.keys[0].short
     return render(
         "report.html",
         title=f"Evidence: {data.collection.name}",
         answer=answer(data),
-        whole_answer=answers.answer(data.whole, place=f"all {len(data.layers)} layers taken as one"),
+        whole_answer=evidence.answer(data.whole, place=f"all {len(data.layers)} layers taken as one"),
         facts=_facts(data),
         notes=[f"{note.rstrip('.')}." for note in (*data.notes, *gauge_notes(data.keys))],
         many=many,
         keys=data.keys,
         right=_RIGHT_ALIGNED,
-        marks=evidence_charts.MARKS,
+        marks=MARKS,
         pooled=[_pooled_row(pooled) for pooled in data.pooled],
-        verdicts=verdicts if many else None,
+        verdicts=figure and drawing(figure, "verdicts", "Every claim in every layer.", wide=True),
         findings=[_finding_row(finding) for finding in data.whole.findings],
-        each=[_claim(data, finding, by_layer) for finding in data.whole.findings],
-        spectrum=_spectrum(data),
-        lineage_answer=lineage_answers.answer(lineage, place=_ALL_LAYERS if many else data.keys[0].short).replace(
-            "`", ""
-        ),
+        each=[_claim(data, finding, by_layer, frames) for finding in data.whole.findings],
+        spectrum=_spectrum(data, frames["spectrum"]),
+        lineage_answer=lineage.answer(data.lineage, place=place).replace("`", ""),
         lineage=[
             *_cosine_heatmap(data),
-            drawing(norms, "norms", "Distance of every model from the centre."),
+            drawing(norms(frames["lineage"]), "norms", "Distance of every model from the centre."),
         ],
-        groups=table("Groups", lineage_frames.groups(lineage)),
-        outliers=table("Outliers", lineage_frames.suspects(lineage)),
-        near_copies=table("Near copies", lineage_frames.duplicates(lineage)),
-        models=table("Models", collection_frames.models(data.collection, data.settings.members)),
+        groups=table("Groups", frames["groups"]),
+        outliers=table("Outliers", frames["suspects"]),
+        near_copies=table("Near copies", frames["near_copies"]),
+        models=table("Models", frames["models"]),
         layers=table("Layers", _layers(data)),
-        left_out=table("Left out", collection_frames.left_out(data.left_out)),
+        left_out=table("Left out", frames["left_out"]),
         provenance=_provenance(source),
     )
 
@@ -101,9 +95,9 @@ def _pooled_row(pooled: Pooled) -> dict[str, object]:
         "claim": CLAIMS[pooled.claim].title,
         "verdict": pooled.verdict,
         "passed": f"{pooled.discoveries} of {pooled.tested}" if pooled.tested else "",
-        "median": answers.number(pooled.value, pooled.claim),
-        "chance": answers.number(pooled.middle, pooled.claim),
-        "z": answers.score(pooled.z),
+        "median": evidence.number(pooled.value, pooled.claim),
+        "chance": evidence.number(pooled.middle, pooled.claim),
+        "z": evidence.score(pooled.z),
         "layers": pooled.reason if pooled.unknown == pooled.layers else layers,
     }
 
@@ -112,61 +106,63 @@ def _finding_row(finding: Finding) -> dict[str, object]:
     return {
         "claim": finding.about.title,
         "verdict": finding.verdict,
-        "figure": Markup(chance_range_svg(finding, answers.among(finding))),
-        "value": answers.number(finding.value, finding.claim),
-        "chance": answers.number(finding.middle, finding.claim),
-        "z": answers.score(finding.z),
+        "figure": Markup(chance_range_svg(finding, evidence.among(finding))),
+        "value": evidence.number(finding.value, finding.claim),
+        "chance": evidence.number(finding.middle, finding.claim),
+        "z": evidence.score(finding.z),
         "p": f"{finding.p:.2g}" if finding.p == finding.p else "",
         "why": finding.reason,
     }
 
 
-def _claim(data: ReportData, finding: Finding, by_layer: pl.DataFrame) -> dict[str, object]:
+def _claim(
+    data: ReportData, finding: Finding, by_layer: pl.DataFrame, frames: Mapping[str, pl.DataFrame]
+) -> dict[str, object]:
     outlook = data.curve.outlook if finding.claim == "saturates" and data.curve is not None else ""
     return {
         "about": finding.about,
         "verdict": finding.verdict,
         "reason": finding.reason,
-        "drawings": list(_drawings(data, finding, by_layer)),
+        "drawings": list(_drawings(data, finding, by_layer, frames)),
         "outlook": outlook[:1].upper() + outlook[1:],
     }
 
 
-def _drawings(data: ReportData, finding: Finding, by_layer: pl.DataFrame) -> Iterator[Drawing]:
+def _drawings(
+    data: ReportData, finding: Finding, by_layer: pl.DataFrame, frames: Mapping[str, pl.DataFrame]
+) -> Iterator[Drawing]:
     """The figures of one claim: its draws, layer by layer, and the curves that belong to it."""
     key = finding.claim
     if finding.samples.size:
-        yield drawing(evidence_charts.draws(finding), f"draws-{key}", "All layers taken as one, among draws of chance.")
+        yield drawing(draws(finding), f"draws-{key}", "All layers taken as one, among draws of chance.")
     if len(data.layers) > 1 and by_layer.filter(pl.col("claim") == key)["value"].is_not_null().any():
-        figure = layer_charts.layers(by_layer, key)
-        yield drawing(figure, f"layers-{key}", "Layer by layer, with the range of chance.", wide=True)
-    if key == "determined" and data.whole.determined is not None:
-        figure = evidence_charts.determined(evidence_frames.determined(data.whole.determined))
+        yield drawing(layers(by_layer, key), f"layers-{key}", "Layer by layer, with the range of chance.", wide=True)
+    if key == "determined" and "determined" in frames:
+        figure = determined(frames["determined"])
         yield drawing(figure, key, "The bound is informative below 1/2; all layers taken as one.")
-    if key == "saturates" and data.curve is not None:
-        frame = evidence_frames.curve(data.curve)
-        for name, title in evidence_charts.NAMES.items():
+    if key == "saturates" and "sample_sizes" in frames:
+        frame = frames["sample_sizes"]
+        for name, title in NAMES.items():
             if frame.filter((pl.col("statistic") == name) & pl.col("middle").is_not_null()).height:
-                figure = evidence_charts.curve(frame, statistic=name)
+                figure = curve(frame, statistic=name)
                 yield drawing(figure, f"curve-{name}", f"{title.capitalize()} against the number of models.")
 
 
-def _spectrum(data: ReportData) -> list[Drawing]:
+def _spectrum(data: ReportData, frame: pl.DataFrame) -> list[Drawing]:
     """Scree and running sum of all layers as one; empty where the models do not differ."""
     spectrum, band, share = data.spectrum.spectrum, data.spectrum.band, data.settings.share
-    frame = spectrum_frames.scree(spectrum, band)
     if frame.is_empty() or spectrum.total <= 0:
         return []
-    scree = spectrum_charts.scree(frame, floor=spectrum.floor / spectrum.total, ceiling=spectrum.ceiling)
-    running = spectrum_charts.cumulative(
+    running = cumulative(
         frame,
         share=share,
         rank=spectrum.rank_for(share),
         noise_rank=None if band is None else band.rank(share).middle,
         ceiling=spectrum.ceiling,
     )
+    caption = "Share of the variance of each direction, all layers taken as one, about the mean."
     return [
-        drawing(scree, "scree", "Share of the variance of each direction, all layers taken as one, about the mean."),
+        drawing(scree(frame, floor=spectrum.floor / spectrum.total, ceiling=spectrum.ceiling), "scree", caption),
         drawing(running, "cumulative", "Share that the strongest directions carry together."),
     ]
 
@@ -175,7 +171,7 @@ def _cosine_heatmap(data: ReportData) -> list[Drawing]:
     if data.lineage.s > MOST_ROWS:
         # A larger matrix is unreadable on paper.
         return []
-    figure = lineage_charts.cosine_heatmap(data.lineage)
+    figure = cosine_heatmap(data.lineage)
     return [drawing(figure, "cosines", "Cosine of every pair of models, ordered by similarity.")]
 
 
