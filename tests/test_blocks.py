@@ -66,7 +66,7 @@ def test_blocks_add_up_to_the_layer(collection: Collection, precision: str) -> N
     np.testing.assert_allclose(together.base.norm2, whole.base.norm2, **close)
     # Inner products with the mean are small differences of large numbers: relative to the mean they are as good.
     np.testing.assert_allclose(together.to_center, whole.to_center, atol=1e-12 * whole.center_norm2)
-    for name in ("center_norm2", "floor", "crowding", "effective_d"):
+    for name in ("center_norm2", "floor", "variance2_per_entry", "effective_d"):
         assert getattr(together, name) == pytest.approx(getattr(whole, name), rel=1e-12), name
     for name in ("norm", "mean", "std", "kurtosis", "largest", "non_finite"):
         ours, theirs = getattr(together.entry_stats, name), getattr(whole.entry_stats, name)

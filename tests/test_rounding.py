@@ -74,15 +74,15 @@ def test_the_outlier_itself_and_farther_models_are_still_told_in_single(tmp_path
 
 def test_frames_and_pools_hold_no_number_made_of_rounding(tmp_path: Path) -> None:
     found = beside_an_outlier(tmp_path)["single"]
-    blurred = seen(found, NEAR)
-    scree = frames.scree(blurred.spectrum, blurred.band)
+    below_precision = seen(found, NEAR)
+    scree = frames.scree(below_precision.spectrum, below_precision.band)
     assert not scree["above_floor"].any()
     assert not scree["above_band"].any()
-    row = frames.overview([blurred]).to_dicts()[0]
+    row = frames.overview([below_precision]).to_dicts()[0]
     assert (row["censored"], row["z"], row["p"], row["above"]) == (True, None, None, 0)
     clear = seen(gram_of(noise(N, 4000, seed=1)))
-    assert pooled([blurred.spectrum, clear.spectrum]).empty == 1
-    said = answer([clear, clear, blurred])
+    assert pooled([below_precision.spectrum, clear.spectrum]).empty == 1
+    said = answer([clear, clear, below_precision])
     assert said.startswith("No more than chance in any layer: a median of 17 directions")
     assert said.endswith("Some layers show no difference.")
 

@@ -36,11 +36,11 @@ def test_a_gram_survives_the_store_bit_for_bit(finetuned):
     assert (again.values == gram.values).all()
     assert (again.base.to_models == gram.base.to_models).all()
     assert (again.entry_stats.kurtosis == gram.entry_stats.kurtosis).all()
-    assert (again.d, again.floor, again.center_norm2, again.crowding) == (
+    assert (again.d, again.floor, again.center_norm2, again.variance2_per_entry) == (
         gram.d,
         gram.floor,
         gram.center_norm2,
-        gram.crowding,
+        gram.variance2_per_entry,
     )
     for raw in (b"", b"\x08" + b"\0" * 30, to_bytes(gram)[:100]):
         with pytest.raises(StoreError, match="computed again"):

@@ -13,6 +13,8 @@ _ENOUGH_OF_FEW = 16
 _EFFICIENT_CELL = 512
 # Column blocks are widened for that, but never beyond this number of blocks.
 _ENOUGH_COLUMNS = 16
+# Copies of rows of a block are faster where these begin at whole vectors of the processor.
+_VECTOR = 16
 # In a layer of smaller cells the products of rows and those of columns are formed one after the other.
 _SMALLEST_CELL = 64
 
@@ -41,6 +43,7 @@ class BlockLayout:
         height, width = -(-m // most), -(-p // most)
         if cells and (height * width >= _SMALLEST_CELL or m * p > 2**18):
             width = max(width, min(-(-p // _ENOUGH_COLUMNS), -(-_EFFICIENT_CELL // height)))
+            width = -(-width // _VECTOR) * _VECTOR if width >= _VECTOR else width
         return cls(m, p, height, width)
 
     @property

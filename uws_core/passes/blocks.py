@@ -91,7 +91,7 @@ def join_blocks(layer: LayerKey, parts: Sequence[Gram]) -> Gram | None:
     # One layer again: its floor is the same fraction of its own bound; NaN makes Gram compute the other number anew.
     floors = [part.floor / _bound(part) for part in parts if _bound(part) > 0]
     floor = max(floors, default=0.0) * _bound(total)
-    return replace(total, layers=(layer,), floor=floor, crowding=float("nan"))
+    return replace(total, layers=(layer,), floor=floor, variance2_per_entry=float("nan"))
 
 
 def _bound(gram: Gram) -> float:

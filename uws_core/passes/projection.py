@@ -12,7 +12,7 @@ from torch import Tensor
 from uws_core.errors import LayerError
 from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.heldout import Newcomer
+from uws_core.nouns.heldout import UnseenModel
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import (
@@ -63,7 +63,7 @@ def unseen_model_row(
     gram: Gram,
     label: str = "",
     options: ComputeOptions | None = None,
-) -> Newcomer:
+) -> UnseenModel:
     """The row that a model outside the collection adds to its Gram of this layer: one pass over all models.
 
     `gram` is the collection's own of this layer: its usable models make the mean. `label` names the unseen model; by
@@ -88,7 +88,7 @@ def unseen_model_row(
     return _row(gram, rows, key, label or str(model), toward, own)
 
 
-def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray) -> Newcomer:
+def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.ndarray, own: np.ndarray) -> UnseenModel:
     """The noun, moved from the slab means (rounded to the products' type) to the exact mean.
 
     `toward` (n, t) holds the models' inner products with the unseen model, a dense base and the mean, `own` (t,) its
@@ -101,7 +101,7 @@ def _row(gram: Gram, rows: np.ndarray, key: LayerKey, label: str, toward: np.nda
     if gram.base is not None:
         # An adapter's base is the update zero, as far from the mean as zero is.
         to_base = float(own[1] - moved[0] - moved[1]) if own.size > 2 else -to_center
-    return Newcomer(
+    return UnseenModel(
         model=label,
         layer=key,
         to_models=to_models,

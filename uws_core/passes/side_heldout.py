@@ -25,7 +25,7 @@ from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Axis, Gram, Members
-from uws_core.nouns.heldout import NEWCOMER, HeldOut
+from uws_core.nouns.heldout import UNSEEN_MODEL, HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import find_layer, full_single_precision, open_models, product_dtype
@@ -109,7 +109,7 @@ def side_project(
         together = bench.total.values + nearer * bench.square(away)
         in_sample2 = bench.left2(away * nearer, bench.basis(together))
         basis = bench.basis(bench.total.values)
-        return bench.noun((label or str(model), NEWCOMER), away, away, basis, in_sample2, others=bench.n)
+        return bench.noun((label or str(model), UNSEEN_MODEL), away, away, basis, in_sample2, others=bench.n)
 
 
 def _fold(bench: _Bench, label: str, fold: Indices, everyone: Tensor) -> Iterator[tuple[int, HeldOut]]:
