@@ -44,7 +44,9 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
     verdicts = {item.claim: item.verdict for item in pooled}
     if not verdicts:
         return "No layer has been judged yet."
-    first = next(item for item in pooled if item.claim == "concentrated")
+    # The count of shared directions decides, unless the concentration of the variance says more.
+    tests = [item for claim in ("components", "concentrated") for item in pooled if item.claim == claim]
+    first = min(tests, key=lambda item: _ORDER.index(item.verdict))
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell over {_layers(layers)}: {first.reason}."
     head, doubt = _verdict(verdicts, grouped_by)

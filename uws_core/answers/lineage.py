@@ -36,5 +36,5 @@ def answer(lineage: Lineage, *, place: str) -> str:
             f"{counted(groups, 'group')} of relatives{beside}: in {where(place)}, {centre} of these models are worth "
             f"{lineage.effective_groups:.1f} equal lineages."
         )
-    kinds = [suspect.kind for suspect in lineage.suspects]
+    kinds = [outlier.kind for outlier in lineage.outliers]
     return f"{line} {warning([*kinds, *(['near copies'] if lineage.duplicates else [])])}".rstrip()

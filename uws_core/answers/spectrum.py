@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from uws_core.answers.wording import counted, directions, level_text
-from uws_core.nouns.chance import discoveries
+from uws_core.nouns.chance import NullBand, discoveries
 from uws_core.nouns.spectrum import LayerSpectrum, Spectrum
 
 # With four directions or fewer, 90 % of any variance takes three or four of them.
@@ -25,7 +25,7 @@ def answer(items: Sequence[LayerSpectrum], *, share: float = 0.9) -> str:
     if not items:
         return "No layer is chosen: choose one to see how many directions carry it."
     resolved = [item for item in items if item.spectrum.resolved]
-    hidden = [item for item in items if item.spectrum.blurred]
+    hidden = [item for item in items if item.spectrum.below_precision]
     if not resolved and hidden:
         spectrum = hidden[0].spectrum
         way_out = " Compute it in double precision." if spectrum.single else ""
@@ -72,21 +72,36 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
     spectrum = items[0].spectrum
     typical = _round(np.median([item.spectrum.rank_for(share).k for item in items]))
     noun = directions(spectrum.axis.value).removesuffix("" if typical > 1 else "s")
-    fact = f"a median of {typical} {noun} carries {level_text(share)} of "
-    fact += _difference(spectrum)
+    fact = f"a median of {typical} {noun} carries {level_text(share)} of {_difference(spectrum)}"
     bands = [item.band for item in items if item.band is not None]
     if len(bands) < len(items):
         return f"In these layers, {fact}."
     noise = _noise(bands[0].kind)
     needs = _round(np.median([band.rank(share).middle for band in bands]))
     # With many layers some pass by luck alone: a layer counts only when it passes after correction.
-    passed = int(discoveries(np.array([band.concentration(share).p for band in bands]), level=LEVEL).sum())
-    if not passed:
+    passed = discoveries(np.array([_layer_p(band, share) for band in bands]), level=LEVEL)
+    if not passed.any():
         return f"No more than chance in any layer: {fact}; {noise} needs {needs}."
-    if passed == len(items):
-        return f"Beyond chance in every layer: {fact}; {noise} needs {needs}."
+    where = "every layer" if passed.all() else f"{int(passed.sum())} of {len(items)} layers"
+    counts = [band.shared.count for band, beyond in zip(bands, passed, strict=True) if beyond and band.shared]
+    if len(counts) == passed.sum():
+        null = "chance" if bands[0].kind == "profile" else noise
+        shared = counted(_round(np.median(counts)), "direction")
+        if not passed.all():
+            return f"Beyond {null} in {where}: the median one of these shares {shared}."
+        carry = f"{typical} carr{'y' if typical > 1 else 'ies'} {level_text(share)}"
+        return f"Beyond {null} in {where}: the median one shares {shared}, and {carry} of {_difference(spectrum)}."
+    if passed.all():
+        return f"Beyond chance in {where}: {fact}; {noise} needs {needs}."
     fewer = f"fewer {directions(spectrum.axis.value)} than {noise} needs carry {level_text(share)} of"
-    return f"Beyond chance in {passed} of {len(items)} layers: there, {fewer} {_difference(spectrum)}."
+    return f"Beyond chance in {where}: there, {fewer} {_difference(spectrum)}."
+
+
+def _layer_p(band: NullBand, share: float) -> float:
+    """The p of a layer: of its first shared direction, or where there is no count, of the share it concentrates."""
+    if band.shared is not None and band.shared.known and band.shared.tail.size:
+        return float(band.shared.tail[0])
+    return band.concentration(share).p
 
 
 def _place(items: Sequence[LayerSpectrum]) -> str:
