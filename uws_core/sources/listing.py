@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from uws_core.errors import CollectionError, OutsideRoot
 from uws_core.nouns.hub import HubListing, HubQuery, hub_ref, str_ref
 from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.sources.discovery import CARDS, models_in
+from uws_core.sources.files.hub_cache import snapshot_name, snapshot_of
 from uws_core.sources.model_table import NAME, ModelTable, read_table
 
 Place = str | Path | ModelRef
@@ -46,6 +47,9 @@ def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Li
         table = read_table(folder)
     except OutsideRoot as error:
         table = ModelTable(left_out=(LeftOut(NAME, f"not used: {error}"),))
+    if not table.columns and any(one.commit for one in found):
+        # A folder of the Hub client's cache tells the commit of each snapshot.
+        table = replace(table, columns=("commit",), rows={one.label: (one.commit or None,) for one in found})
     return Listing(folder.name, models, table, left_out=left_out)
 
 
@@ -104,7 +108,7 @@ def reference(place: Place, roots: Roots = None) -> ModelRef:
     if not isinstance(place, Path) and (known or not path.expanduser().exists()) and (named := _on_hub(text)):
         return named
     commit, part = (place.commit, place.part) if isinstance(place, ModelRef) else ("", "")
-    return ModelRef(str(inside(path, roots)), commit, part)
+    return ModelRef(str(snapshot_of(inside(path, roots))), commit, part)
 
 
 def inside(path: Path, roots: Roots) -> Path:
@@ -156,5 +160,5 @@ def _unique_labels(refs: Sequence[ModelRef]) -> list[str]:
 
 def _path(ref: ModelRef, *, with_commit: bool) -> str:
     revision = ref.commit[:12] if len(ref.commit) == 40 else ref.commit
-    name = f"{ref.repo}@{revision}" if with_commit and revision else ref.repo
+    name = f"{ref.repo}@{revision}" if with_commit and revision else snapshot_name(Path(ref.repo)) or ref.repo
     return f"{name}/{ref.part}" if ref.part else name

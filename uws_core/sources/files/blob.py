@@ -17,6 +17,7 @@ import numpy as np
 from uws_core.errors import UnreadableFile
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.files.header import FIRST_READ, PREFIX, Header, TensorSpan, header_length, parse_header
+from uws_core.sources.files.look_alikes import FIRST_BYTES, TEXT, what_is
 
 if TYPE_CHECKING:
     import torch
@@ -136,7 +137,13 @@ def read_header(blob: Blob) -> Header:
         return cached
     size = blob.size
     first = blob.read(0, min(blob.head, size))
-    end = PREFIX + header_length(bytes(first[:PREFIX]), file_size=size)
+    try:
+        end = PREFIX + header_length(bytes(first[:PREFIX]), file_size=size)
+    except UnreadableFile as error:
+        # Of a file of a few bytes the error says all there is.
+        if (known := what_is(bytes(first[:FIRST_BYTES]), size)) and size >= PREFIX:
+            raise UnreadableFile(f"{error}: {known}" if known.startswith(TEXT) else known) from error
+        raise
     text = bytes(first[PREFIX:end])
     if end > len(first):
         text += bytes(blob.read(len(first), end))

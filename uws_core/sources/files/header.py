@@ -76,7 +76,8 @@ def header_length(first: bytes, *, file_size: int) -> int:
         UnreadableFile: fewer than 8 bytes, or a length no safetensors file of this size can have.
     """
     if len(first) < PREFIX:
-        raise UnreadableFile(f"a safetensors file begins with 8 bytes of header length; found {len(first)} bytes")
+        found = f"found {len(first)} bytes" + ("" if first else ", so the download did not begin, or failed")
+        raise UnreadableFile(f"a safetensors file begins with 8 bytes of header length; {found}")
     length = int.from_bytes(first[:PREFIX], "little")
     room = min(file_size - PREFIX, LONGEST)
     if not 2 <= length <= room:

@@ -16,6 +16,7 @@ from unicodedata import normalize
 
 from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
+from uws_core.sources.files.parts import families
 
 SUFFIX: Final = ".safetensors"
 INDEX: Final = ".safetensors.index.json"
@@ -24,12 +25,14 @@ LONGEST_INDEX: Final = 100_000_000
 # What trainers call the one weights file of a model, most telling first.
 USUAL: Final = (
     "model.safetensors", "adapter_model.safetensors", "diffusion_pytorch_model.safetensors",
-    "pytorch_lora_weights.safetensors", "pytorch_model.safetensors",
+    "pytorch_lora_weights.safetensors", "pytorch_model.safetensors", "adapters.safetensors", "adapter.safetensors",
 )  # fmt: skip
 # What trainers save beside a model: state to go on training, no weights to compare.
 STATE: Final = re.compile(r"^(optimizer|scheduler|scaler|rng_state.*|training_args|trainer_state.*)\.(pt|pth|bin)$")
 _SHARD = re.compile(r"-\d{5,6}-of-(?=\d{5,6}\.)")
 _NUMBERED = re.compile(r"^(.*)-(\d{5,6})-of-(\d{5,6})\.safetensors$")
+_ARCHIVE: Final = "an archive is not read; unpack it"
+_UNFINISHED: Final = "an unfinished download; finish it, or delete it"
 # Formats of weights that are not read, with the way out.
 FOREIGN: Final[Mapping[str, str]] = {
     ".gguf": "GGUF weights are quantised in blocks and not read; use the checkpoint they were converted from",
@@ -40,7 +43,40 @@ FOREIGN: Final[Mapping[str, str]] = {
     ".h5": "Keras files are not read; save the model as safetensors",
     ".msgpack": "Flax files are not read; save the model as safetensors",
     ".onnx": "ONNX files are not read; save the model as safetensors",
-    ".npz": "numpy archives are not read; save the tensors as safetensors",
+    ".npz": "numpy files are not read; save the tensors as safetensors",
+    ".npy": "numpy files are not read; save the tensors as safetensors",
+    ".pkl": "a pickled file can run code when opened and is not read; save the tensors as safetensors",
+    ".pickle": "a pickled file can run code when opened and is not read; save the tensors as safetensors",
+    ".joblib": "a pickled file can run code when opened and is not read; save the tensors as safetensors",
+    ".tar": "an archive is not read (torch's old `.pth.tar` is a pickled file); save the weights as safetensors",
+    ".zip": _ARCHIVE,
+    ".gz": _ARCHIVE,
+    ".tgz": _ARCHIVE,
+    ".bz2": _ARCHIVE,
+    ".xz": _ARCHIVE,
+    ".zst": _ARCHIVE,
+    ".7z": _ARCHIVE,
+    ".rar": _ARCHIVE,
+    ".mar": _ARCHIVE,
+    ".nemo": "a NeMo archive is not read; unpack it and convert its weights to safetensors",
+    ".distcp": "a part of a distributed torch checkpoint; join it with torch.distributed.checkpoint.format_utils",
+    ".ggml": "GGML weights are quantised in blocks and not read; use the checkpoint they were converted from",
+    ".part": _UNFINISHED,
+    ".partial": _UNFINISHED,
+    ".incomplete": _UNFINISHED,
+    ".crdownload": _UNFINISHED,
+    ".download": _UNFINISHED,
+    ".aria2": _UNFINISHED,
+    ".tmp": _UNFINISHED,
+    ".hdf5": "Keras files are not read; save the model as safetensors",
+    ".keras": "Keras files are not read; save the model as safetensors",
+    ".tflite": "TensorFlow files are not read; save the model as safetensors",
+    ".pb": "TensorFlow files are not read; save the model as safetensors",
+    ".ot": "Rust's torch files are not read; save the model as safetensors",
+    ".pdparams": "Paddle files are not read; save the model as safetensors",
+    ".mlmodel": "Core ML files are not read; save the model as safetensors",
+    ".engine": "compiled engines hold no weights that can be read; use the checkpoint they were built from",
+    ".pte": "compiled programs hold no weights that can be read; use the checkpoint they were built from",
 }
 
 
@@ -124,6 +160,8 @@ def safe_name(name: str) -> str:
 
 def foreign_reason(name: str) -> str | None:
     """Why a weights file of another format is not read, or None for what holds no weights."""
+    if name.lower().endswith(SUFFIX) and not name.endswith(SUFFIX):
+        return f"its ending is not written {SUFFIX}; rename it"
     return FOREIGN.get(PurePosixPath(name).suffix.lower())
 
 
@@ -141,6 +179,15 @@ def is_numbered(name: str) -> bool:
     return _NUMBERED.match(name) is not None
 
 
+def shard_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """The names that are shards, by the model that they are of."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if found := _NUMBERED.match(name):
+            groups.setdefault((found[1], found[3]), []).append(name)
+    return [tuple(sorted(group)) for group in groups.values()]
+
+
 def _without_index(weights: list[str], here: list[str]) -> tuple[str, ...]:
     if len(weights) == 1:
         return tuple(weights)
@@ -149,6 +196,9 @@ def _without_index(weights: list[str], here: list[str]) -> tuple[str, ...]:
             return (found,)
     if weights and (numbered := _numbered(weights)):
         return numbered
+    for parts in families(map(_own_name, weights), is_model=True).values():
+        if len(parts) == len(weights):
+            return tuple(weights)
     if weights:
         raise UnsupportedFormat(
             f"{len(weights)} safetensors files and no index that joins them: {_some(weights)}; name one of them"
@@ -158,13 +208,14 @@ def _without_index(weights: list[str], here: list[str]) -> tuple[str, ...]:
 
 
 def _numbered(weights: list[str]) -> tuple[str, ...]:
-    """All of `x-00001-of-00003.safetensors` ...; empty when the files are named otherwise."""
+    """All of `x-00001-of-00003.safetensors` ..., also beside a file that joins them; empty without such names."""
     found = [match for name in weights if (match := _NUMBERED.match(name))]
-    if len(found) != len(weights) or len({(match[1], match[3]) for match in found}) != 1:
+    if len({(match[1], match[3]) for match in found}) != 1:
         return ()
-    if len(found) != int(found[0][3]):
-        raise UnreadableFile(f"{len(found)} of {int(found[0][3])} shards are there: {_some(weights)}")
-    return tuple(weights)
+    shards = [match[0] for match in found]
+    if len(shards) != int(found[0][3]):
+        raise UnreadableFile(f"{len(shards)} of {int(found[0][3])} shards are there: {_some(shards)}")
+    return tuple(shards)
 
 
 def _weight_map(index: bytes) -> dict[str, str]:
@@ -193,6 +244,10 @@ def _plain(file: str, suffix: str) -> bool:
 def _holds_weights(name: str) -> bool:
     own = PurePosixPath(name).name
     return own.endswith(SUFFIX) or (foreign_reason(own) is not None and not STATE.match(own))
+
+
+def _own_name(name: str) -> str:
+    return PurePosixPath(name).name
 
 
 def _folder(name: str) -> str:

@@ -11,11 +11,12 @@ from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 
-from uws_core.errors import LayerError, UnreadableFile
+from uws_core.errors import LayerError, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LayerKey, LeftOut
 from uws_core.sources.base import Rows, within
 from uws_core.sources.files.blob import Blob, Extent, RowReader, read_header, torch_dtypes
 from uws_core.sources.files.header import BITS, TensorSpan
+from uws_core.sources.files.parts import families, family_reason
 from uws_core.sources.files.shards import Layout, not_read, placed
 from uws_core.sources.formats.adapter_keys import is_telling, parsed
 
@@ -153,6 +154,7 @@ def open_tensors(files: Mapping[str, Blob], layout: Layout) -> Tensors:
     Raises:
         OutsideRoot: the index leads out of the folder.
         UnreadableFile: a file is damaged or missing, or does not hold what the index says.
+        UnsupportedFormat: the files are ranks that hold slices of the same tensors.
     """
     folder = (layout.index or layout.files[0]).rpartition("/")[0]
     expected: Mapping[str, Sequence[str]] = dict.fromkeys(layout.files, ())
@@ -172,6 +174,8 @@ def open_tensors(files: Mapping[str, Blob], layout: Layout) -> Tensors:
             raise UnreadableFile(f"{blob.name}: the index expects {absent!r} here, the file does not hold it")
         # A tensor in a shard that the index places elsewhere, or nowhere, is still a tensor of the file.
         if twice := next((tensor for tensor in header.spans if tensor in spans), None):
+            if parts := next(iter(families((PurePosixPath(one).name for one in expected), is_model=True).values()), ()):
+                raise UnsupportedFormat(f"{family_reason(parts)}: each holds a slice of {twice!r}")
             raise UnreadableFile(f"{blob.name}: {twice!r} also stands in {homes[twice].name}")
         spans |= header.spans
         homes |= dict.fromkeys(header.spans, blob)

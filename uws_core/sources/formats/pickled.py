@@ -17,8 +17,9 @@ from uws_core.errors import OutsideRoot, UnreadableFile, UnsupportedFormat
 from uws_core.nouns.models import LeftOut
 from uws_core.sources.files.blob import FileBlob, bytes_of, torch_dtypes
 from uws_core.sources.files.header import TensorSpan
+from uws_core.sources.files.look_alikes import FIRST_BYTES, what_is
 from uws_core.sources.files.shards import STATE, not_read, placed
-from uws_core.sources.files.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors
+from uws_core.sources.files.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMPLE, Tensors, takes_config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,8 +114,9 @@ def tensors_at(path: Path, file: str = "") -> Tensors:
     for one in files:
         values |= _loaded(folder / one)
     config = folder / CONFIG
-    told = config.read_bytes()[:LONGEST_CONFIG] if name.startswith(ADAPTER) and config.is_file() else b""
-    return PickledTensors(values, files, told, not_read(rest, name))
+    is_its_own = config.is_file() and (name.startswith(ADAPTER) or takes_config(values))
+    settings = config.read_bytes()[:LONGEST_CONFIG] if is_its_own else b""
+    return PickledTensors(values, files, settings, not_read(rest, name))
 
 
 def _loaded(path: Path) -> dict[str, object]:
@@ -126,10 +128,10 @@ def _loaded(path: Path) -> dict[str, object]:
     except RuntimeError as error:
         if "mmap can only be used" in str(error):
             raise UnsupportedFormat(f"{path.name}: torch's format from before 2020; save it as safetensors") from error
-        raise UnreadableFile(f"{path.name}: it cannot be read: {str(error)[:200]}") from error
+        raise UnreadableFile(f"{path.name}: {_why_not(path, error)}") from error
     # The unpickler meets hostile bytes with almost any exception; none of them is a reason to stop.
     except Exception as error:
-        raise UnreadableFile(f"{path.name}: the weights-only loader refuses it: {str(error)[:200]}") from error
+        raise UnreadableFile(f"{path.name}: {_why_not(path, error)}") from error
     beside: dict[str, object] = {}
     for inner in _INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(inner), Mapping):
@@ -139,6 +141,15 @@ def _loaded(path: Path) -> dict[str, object]:
     if not any(map(_plain, named.values())):
         raise UnsupportedFormat(f"{path.name}: no tensors by name are in it")
     return named | {name: value for name, value in beside.items() if name not in named}
+
+
+def _why_not(path: Path, error: Exception) -> str:
+    """What the file is, where it is no pickle at all, else what the loader says."""
+    with path.open("rb") as file:
+        first = file.read(FIRST_BYTES)
+    # Pickles and zip archives are what torch writes.
+    known = "" if first.startswith((b"\x80", b"PK")) else what_is(first, path.stat().st_size)
+    return known or f"the weights-only loader refuses it: {str(error)[:200]}"
 
 
 def _plain(value: object) -> TypeGuard[Tensor]:
