@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.planted import families, gram_of, noise, side_gram_of, spiked
-from uws_core.analysis.caveats import strengths
+from uws_core.analysis.caveats import unequal_norms
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.judging import excess, verdict_of
 from uws_core.analysis.over_layers import over_layers
@@ -279,8 +279,10 @@ def test_families_without_a_table_get_their_groups_from_the_lineage() -> None:
 
 def test_nearly_equal_norms_are_not_blamed() -> None:
     rows = noise(30, 1500, seed=26, norms=np.linspace(1, 1.1, 30))
-    assert strengths(gram_of(rows).about("mean")) == ""
-    assert "unequal norms alone" in strengths(gram_of(noise(30, 1500, seed=26, norms=np.geomspace(1, 4, 30))).about())
+    assert unequal_norms(gram_of(rows).about("mean")) == ""
+    assert "unequal norms alone" in unequal_norms(
+        gram_of(noise(30, 1500, seed=26, norms=np.geomspace(1, 4, 30))).about()
+    )
 
 
 def test_a_profile_of_variances_in_all_models_is_named_and_even_noise_is_not() -> None:

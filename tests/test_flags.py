@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 import uws_core as uws
 from tests.planted import gram_of
 from uws_core.analysis.flags import BASE, flags, look, same_content
-from uws_core.nouns.lineage import COLLECTION, LayerLook
+from uws_core.nouns.lineage import COLLECTION, LayerFlags
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.zoo.demo import DEMOS, PREFIX
 
@@ -29,7 +29,7 @@ def fresh(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 0.05, SHAPE[0] * SHAPE[1])
 
 
-def seen(rows: np.ndarray) -> LayerLook:
+def seen(rows: np.ndarray) -> LayerFlags:
     return look(gram_of(rows, labels=[f"m{i}" for i in range(len(rows))]))
 
 

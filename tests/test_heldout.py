@@ -15,7 +15,7 @@ from uws_core.analysis.residuals import svd_tail2
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.heldout import Newcomer
+from uws_core.nouns.heldout import UnseenModel
 
 KS = [0, 1, 3, 6]
 
@@ -196,7 +196,7 @@ def test_a_newcomer_is_held_out_like_a_member_would_be(about: str):
     rows, base = 1 + noise(9, 50, seed=18), noise(1, 50, seed=19)[0]
     members, kept = [0, 2, 3, 4, 6, 7], [0, 1, 4]
     mean = rows[:8].mean(axis=0)
-    newcomer = Newcomer(
+    newcomer = UnseenModel(
         model="new",
         layer=gram_of(rows).layer,
         to_models=(rows[:8] - mean) @ (rows[8] - mean),

@@ -27,7 +27,7 @@ def of(made: SyntheticCollection, layer: str = UP) -> Gram:
 
 
 def kinds(family: Lineage) -> set[str]:
-    return {one.kind for one in family.suspects}
+    return {one.kind for one in family.outliers}
 
 
 def test_planted_families_are_found_largest_first() -> None:
@@ -114,16 +114,16 @@ def test_silently_reinitialised_models_are_named_and_only_those() -> None:
     made = synthetic.reinitialised(fraction=0.2)
     family = lineage(of(made))
     fresh = {f"model-{i}" for i in np.flatnonzero(made.truth["reinitialised"])}
-    assert {one.model for one in family.suspects if one.kind == "never trained"} == fresh
-    assert "normal random numbers" in family.suspects[0].reason
-    assert not lineage(of(synthetic.reinitialised(fraction=0.0))).suspects
+    assert {one.model for one in family.outliers if one.kind == "never trained"} == fresh
+    assert "normal random numbers" in family.outliers[0].reason
+    assert not lineage(of(synthetic.reinitialised(fraction=0.0))).outliers
 
 
 def test_a_stranger_with_trained_entries_has_no_relative() -> None:
     made = synthetic.reinitialised(fraction=0.0)
     rows = made.layers[UP].reshape(40, -1)
     rows[5] = np.random.default_rng(1).permutation(rows[5])
-    odd = lineage(gram_of(rows)).suspects
+    odd = lineage(gram_of(rows)).outliers
     assert [(one.model, one.kind) for one in odd] == [("model-5", "no relative")]
 
 
@@ -143,7 +143,7 @@ def test_collections_that_were_never_trained_look_so(draw: str) -> None:
     if draw == "cut":
         more = rng.standard_normal((20, 9000))
         rows = np.stack([row[np.abs(row) < 2][:3000] for row in more])
-    odd = lineage(gram_of(rows)).suspects
+    odd = lineage(gram_of(rows)).outliers
     assert [(one.model, one.kind) for one in odd] == [(LAYER, "as if never trained")]
     trained = rng.laplace(size=(20, 3000))
     assert "as if never trained" not in kinds(lineage(gram_of(trained)))
@@ -153,7 +153,7 @@ def test_broken_and_constant_models_are_named_with_what_they_hold() -> None:
     rows = noise(8, 200, seed=10)
     rows[2, :3] = np.inf
     rows[6] = 0.5
-    odd = {one.model: one for one in lineage(gram_of(rows)).suspects}
+    odd = {one.model: one for one in lineage(gram_of(rows)).outliers}
     assert odd["model-2"].reason == "3 of 200 entries are NaN or infinite"
     assert odd["model-6"].reason == "all 200 entries are 0.5"
 
@@ -161,7 +161,7 @@ def test_broken_and_constant_models_are_named_with_what_they_hold() -> None:
 def test_one_strong_model_is_named_and_a_wide_spread_is_not() -> None:
     rows = noise(20, 500, seed=11)
     rows[4] *= 6
-    odd = [one for one in lineage(gram_of(rows)).suspects if one.kind == "strength"]
+    odd = [one for one in lineage(gram_of(rows)).outliers if one.kind == "strength"]
     assert [one.model for one in odd] == ["model-4"]
     assert "times farther from the mean" in odd[0].reason
     assert "strength" not in kinds(lineage(of(synthetic.unequal(spread=1.0))))

@@ -44,7 +44,7 @@ def alarms(collections: int) -> Mapping[str, float]:
             "a cosine beyond chance": bool(pairs.max() > family.chance),
             "groups of noise": family.sizes.size < N,
             "copies in noise": bool(family.duplicates),
-            "something odd about heavy-tailed noise": bool(lineage(heavy).suspects),
+            "something odd about heavy-tailed noise": bool(lineage(heavy).outliers),
         }
         for name, alarm in seen.items():
             found.setdefault(name, []).append(bool(alarm))

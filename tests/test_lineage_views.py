@@ -85,10 +85,10 @@ def test_a_model_without_direction_has_empty_cells() -> None:
     assert frame["cosine"][1] is None
 
 
-def test_suspect_and_stability_frames() -> None:
+def test_outlier_and_stability_frames() -> None:
     made = synthetic.reinitialised()
     family = lineage(gram_of(made.layers["blocks.0.mlp.up.weight"].reshape(40, -1)))
-    assert frames.suspects(family)["kind"].to_list() == ["never trained"] * 4
+    assert frames.outliers(family)["kind"].to_list() == ["never trained"] * 4
     steady = frames.stability(family)
     assert steady["groups"].is_sorted()
     assert steady["agreement"].max() == pytest.approx(1)
@@ -124,7 +124,7 @@ def test_every_column_is_explained(gram: Gram, family: Lineage) -> None:
         frames.groups(family),
         frames.cosines(family),
         frames.duplicates(family),
-        frames.suspects(family),
+        frames.outliers(family),
         frames.stability(family),
         frames.overlaps(overlaps(family.groups, table, draws=9)),
         frames.explained([explained(points, TASKS, name="task", draws=9)]),

@@ -20,7 +20,7 @@ from uws_core.nouns.gram import Axis, Gram
 
 def with_d(gram: Gram, d: int) -> Gram:
     """The same Gram as if each model had `d` weights: a null reads nothing else of the weights."""
-    return replace(gram, d=d, crowding=float("nan"))
+    return replace(gram, d=d, variance2_per_entry=float("nan"))
 
 
 def test_reference_numbers_of_noise() -> None:

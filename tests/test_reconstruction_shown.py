@@ -19,7 +19,7 @@ from uws_core.charts import reconstruction as charts
 from uws_core.charts.style import DARK, LIGHT, PRINT
 from uws_core.frames import reconstruction as frames
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.heldout import FunctionPoint, HeldOut, Newcomer, Way
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, UnseenModel, Way
 
 KEPT = (0, 1, 3, 8)
 
@@ -118,7 +118,7 @@ def test_a_newcomer_is_answered_for_itself():
     gram = gram_of(PLANTED[:19])
     away = PLANTED[:19] - PLANTED[:19].mean(axis=0)
     new = PLANTED[19] - PLANTED[:19].mean(axis=0)
-    row = Newcomer("mine", gram.layer, away @ new, 0.0, float(new @ new), float("nan"))
+    row = UnseenModel("mine", gram.layer, away @ new, 0.0, float(new @ new), float("nan"))
     said = answer_unseen_model(project(gram, row, kept=KEPT), k=3, place="x")
     assert re.match(r"The subspace generalises in x: 3 directions of the collection find \d+ % of `mine`", said)
 

@@ -18,7 +18,7 @@ MOST_OF_IT = 0.5
 HEAVY = 0.3
 
 
-def strengths(inner: Floats) -> str:
+def unequal_norms(inner: Floats) -> str:
     """That unequal distances from the mean alone give such a decay; empty where they are nearly equal."""
     distances = np.sqrt(np.maximum(np.diag(inner), 0.0))
     low, high = np.quantile(distances, (0.1, 0.9))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uws_core.errors import BudgetError
-from uws_core.nouns.cost import Cost, Throughput, Reading, result_bytes, slabs_at_once
+from uws_core.nouns.cost import Cost, Reading, Throughput, result_bytes, slabs_at_once
 from uws_core.nouns.gram import Axis
 
 # Memory that does not depend on the sizes: thread stacks, the products' own buffers.

@@ -113,7 +113,7 @@ def _findings(ask: Ask, family: Lineage, sizes: Sizes) -> tuple[tuple[Finding, .
     seen = spectrum(ask.gram, members=ask.rows)
     if not seen.resolved:
         reason = f"these {count(ask.s, 'model')} do not differ in this layer"
-        if seen.blurred:
+        if seen.below_precision:
             reason = f"what distinguishes these {count(ask.s, 'model')} is below the rounding of {seen.precision}"
             reason += "; compute it in double precision" if seen.single else ""
         return tuple(unknown(claim, ask.layer, reason) for claim in CLAIMS if claim not in KIN.values()), None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from uws_core.analysis.lineage import chance_cosine
-from uws_core.analysis.suspects import duplicates, suspects
+from uws_core.analysis.outliers import duplicates, outliers
 from uws_core.nouns.gram import Gram
-from uws_core.nouns.lineage import COLLECTION, Duplicate, Flag, LayerLook, Suspect
+from uws_core.nouns.lineage import COLLECTION, Duplicate, Flag, LayerFlags, Outlier
 from uws_core.nouns.models import Collection
 
 BASE = "the base"
@@ -40,30 +40,30 @@ def same_content(collection: Collection) -> tuple[Flag, ...]:
     )
 
 
-def look(gram: Gram) -> LayerLook:
+def look(gram: Gram) -> LayerFlags:
     """What one layer's Gram shows of its models, from entry statistics and raw inner products. Price: `n^2`."""
     rows = gram.chosen()
     labels = tuple(gram.labels[row] for row in rows)
     if rows.size < 2:
-        return LayerLook(gram.layer.short, suspects(gram, chance=1.0), (), frozen=False)
-    odd = suspects(gram, chance=chance_cosine(rows.size, gram.effective_d))
+        return LayerFlags(gram.layer.short, outliers(gram, chance=1.0), (), frozen=False)
+    odd = outliers(gram, chance=chance_cosine(rows.size, gram.effective_d))
     copies = duplicates(labels, gram.about("zero"), gram.cosines("zero"), blur=gram.blur[rows])
     pairs = rows.size * (rows.size - 1) // 2
     # What is about all models has no one's label.
     shown = tuple(
         one if one.model in gram.labels else replace(one, model=COLLECTION) for one in odd if one.kind in WHAT
     )
-    return LayerLook(gram.layer.short, shown, copies, frozen=rows.size > 2 and 2 * len(copies) > pairs)
+    return LayerFlags(gram.layer.short, shown, copies, frozen=rows.size > 2 and 2 * len(copies) > pairs)
 
 
-def flags(collection: Collection, looks: Sequence[LayerLook]) -> tuple[Flag, ...]:
+def flags(collection: Collection, looks: Sequence[LayerFlags]) -> tuple[Flag, ...]:
     """Everything to look at: the same content first, then near copies, then odd models with the layers that show it."""
     same = same_content(collection)
     known = [set(flag.models) for flag in same]
     return (*same, *_near(looks, known), *_odd(looks))
 
 
-def _near(looks: Sequence[LayerLook], known: Sequence[set[str]]) -> list[Flag]:
+def _near(looks: Sequence[LayerFlags], known: Sequence[set[str]]) -> list[Flag]:
     """Pairs that are nearly the same in every layer that can tell, unless their content is known to be the same."""
     telling = [one for one in looks if not one.frozen]
     by_layer = [{(copy.left, copy.right): copy for copy in one.copies} for one in telling]
@@ -81,15 +81,15 @@ def _distance(copies: Sequence[Duplicate]) -> str:
     return f"{where} they differ by at most {max(copy.distance for copy in copies):.2g} of a norm"
 
 
-def _odd(looks: Sequence[LayerLook]) -> list[Flag]:
+def _odd(looks: Sequence[LayerFlags]) -> list[Flag]:
     """One flag a model and kind, with the number of layers that show it and the first one's reason.
 
     Of all models together only what most layers show: training leaves some layers near their start.
     """
-    found: dict[tuple[str, str], list[tuple[str, Suspect]]] = {}
+    found: dict[tuple[str, str], list[tuple[str, Outlier]]] = {}
     for one in looks:
-        for suspect in one.odd:
-            found.setdefault((suspect.model, suspect.kind), []).append((one.layer, suspect))
+        for outlier in one.odd:
+            found.setdefault((outlier.model, outlier.kind), []).append((one.layer, outlier))
     told = []
     for (model, kind), seen in found.items():
         if model == COLLECTION and 2 * len(seen) < len(looks):

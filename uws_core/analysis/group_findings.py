@@ -31,10 +31,10 @@ class Sizes:
 
 def sound(layer: str, family: Lineage) -> Finding:
     """Whether every model is what it seems, and is there once."""
-    odd = len(family.suspects) + len(family.duplicates)
+    odd = len(family.outliers) + len(family.duplicates)
     if not odd:
         return Finding("sound", layer, Verdict.HOLDS, f"nothing odd about {count(family.s, 'model')}", value=0.0)
-    fresh = any(one.everywhere for one in family.suspects)
+    fresh = any(one.everywhere for one in family.outliers)
     verdict = Verdict.CHANCE if fresh else Verdict.WEAK
     return Finding("sound", layer, verdict, "; ".join(_odd_ones(family)), value=float(odd))
 
@@ -195,9 +195,9 @@ def _captured(ask: Ask, claim: str, what: str, folds: Indices, every: list[float
 
 def _odd_ones(family: Lineage) -> list[str]:
     """What is odd, a phrase a kind, with the first model's reason."""
-    said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.suspects if one.together]
+    said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.outliers if one.together]
     for kind in KINDS:
-        found = [one for one in family.suspects if one.kind == kind and not one.together]
+        found = [one for one in family.outliers if one.kind == kind and not one.together]
         if found:
             rest = f", and {len(found) - 1} more" if len(found) > 1 else ""
             said.append(f"{kind}: {found[0].model} ({found[0].reason}){rest}")

@@ -22,7 +22,7 @@ from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.angles import Factors
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import RESOLVED, Axis, EntryStats, Gram, Members
-from uws_core.nouns.heldout import NEWCOMER, HeldOut, Newcomer
+from uws_core.nouns.heldout import UNSEEN_MODEL, HeldOut, UnseenModel
 
 Indices = NDArray[np.intp]
 
@@ -73,7 +73,7 @@ def held_out(
 
 def project(
     gram: Gram,
-    newcomer: Newcomer,
+    unseen: UnseenModel,
     *,
     kept: int | Sequence[int],
     members: Members = None,
@@ -83,14 +83,14 @@ def project(
 ) -> HeldOut:
     """The error of a model that is not in the collection, from the subspace of the chosen ones; see `held_out`.
 
-    The in-sample curve is that of the chosen models and the newcomer together.
+    The in-sample curve is that of the chosen models and the unseen together.
 
     Raises:
         NotEnoughModels: nothing is chosen.
-        LayerError: the newcomer's row is of another layer or other models, or a centre is not known.
+        LayerError: the unseen's row is of another layer or other models, or a centre is not known.
     """
     check_own(own, gram.layer.name, reference)
-    wide = extended(gram, newcomer)
+    wide = extended(gram, unseen)
     others, new = gram.chosen(members), np.array([gram.n], dtype=np.intp)
     if not others.size:
         raise NotEnoughModels(f"{gram.layer.name}: there is no subspace to project on, no usable model is chosen")
@@ -98,29 +98,27 @@ def project(
     everyone = np.concatenate([others, new])
     ask = _Ask(wide, inner_products(wide, about), ks, about, reference, own, everyone)
     spent = {gram.n: rebuilt(ask.inner, everyone, new, ks, about=about, floor=gram.floor).residual2[0]}
-    return _fold(ask, NEWCOMER, new, spent)[gram.n]
+    return _fold(ask, UNSEEN_MODEL, new, spent)[gram.n]
 
 
-def extended(gram: Gram, newcomer: Newcomer) -> Gram:
-    """The Gram with the newcomer as its last row; all stays about the mean of the collection's own models.
+def extended(gram: Gram, unseen: UnseenModel) -> Gram:
+    """The Gram with the unseen as its last row; all stays about the mean of the collection's own models.
 
     Raises:
-        LayerError: the newcomer's row is of another layer or other models.
+        LayerError: the unseen's row is of another layer or other models.
     """
-    if (newcomer.layer,) != gram.layers or newcomer.to_models.size != gram.n or newcomer.model in gram.labels:
+    if (unseen.layer,) != gram.layers or unseen.to_models.size != gram.n or unseen.model in gram.labels:
         raise LayerError(
-            f"{newcomer.model} in {newcomer.layer.name} over {newcomer.to_models.size} models is no new row for the "
+            f"{unseen.model} in {unseen.layer.name} over {unseen.to_models.size} models is no new row for the "
             f"Gram of {gram.layer.name} over {gram.n}"
         )
-    values = np.block(
-        [[gram.values, newcomer.to_models[:, None]], [newcomer.to_models[None], np.array([[newcomer.norm2]])]]
-    )
-    base = gram.base and replace(gram.base, to_models=np.append(gram.base.to_models, newcomer.to_base))
+    values = np.block([[gram.values, unseen.to_models[:, None]], [unseen.to_models[None], np.array([[unseen.norm2]])]])
+    base = gram.base and replace(gram.base, to_models=np.append(gram.base.to_models, unseen.to_base))
     return replace(
         gram,
-        labels=(*gram.labels, newcomer.model),
+        labels=(*gram.labels, unseen.model),
         values=values,
-        to_center=np.append(gram.to_center, newcomer.to_center),
+        to_center=np.append(gram.to_center, unseen.to_center),
         base=base,
         entry_stats=EntryStats.of_norms(np.full(gram.n + 1, np.nan), gram.d),
         usable=np.append(gram.usable, True),

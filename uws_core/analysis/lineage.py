@@ -9,12 +9,12 @@ import numpy as np
 from scipy.stats import norm as normal
 
 from uws_core.analysis.order import by_likeness
+from uws_core.analysis.outliers import duplicates, outliers, over_layers
 from uws_core.analysis.partitions import Indices, components, stability, widest_gap
-from uws_core.analysis.suspects import duplicates, over_layers, suspects
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
-from uws_core.nouns.lineage import Lineage, Suspect
+from uws_core.nouns.lineage import Lineage, Outlier
 
 
 def lineage(
@@ -50,7 +50,7 @@ def lineage(
             f"{gram.layer.name}: a lineage needs at least 2 usable models; found {rows.size} of {gram.n}. "
             "Choose more models"
         )
-    return replace(_made(gram, rows, threshold, about), suspects=_odd(gram, rows, layers))
+    return replace(_made(gram, rows, threshold, about), outliers=_odd(gram, rows, layers))
 
 
 def chance_cosine(s: int, d: float) -> float:
@@ -124,7 +124,7 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
     )
 
 
-def _odd(gram: Gram, rows: Indices, layers: Sequence[Gram]) -> tuple[Suspect, ...]:
+def _odd(gram: Gram, rows: Indices, layers: Sequence[Gram]) -> tuple[Outlier, ...]:
     """Everything odd about the chosen models and broken ones, in the Gram and in each of its layers."""
     whole = _odd_in(gram, rows)
     if len(layers) < 2:
@@ -132,10 +132,10 @@ def _odd(gram: Gram, rows: Indices, layers: Sequence[Gram]) -> tuple[Suspect, ..
     return over_layers(whole, [(one.layer.short, _odd_in(one, rows)) for one in layers])
 
 
-def _odd_in(gram: Gram, rows: Indices) -> tuple[Suspect, ...]:
+def _odd_in(gram: Gram, rows: Indices) -> tuple[Outlier, ...]:
     chance = chance_cosine(rows.size, gram.effective_d)
     broken = np.setdiff1d(np.flatnonzero(~gram.usable), rows)
-    return suspects(part_of(gram, np.concatenate([rows, broken])), chance=chance)
+    return outliers(part_of(gram, np.concatenate([rows, broken])), chance=chance)
 
 
 def _representatives(cosines: Floats, groups: Indices) -> Indices:

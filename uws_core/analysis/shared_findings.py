@@ -298,7 +298,7 @@ def _doubt(ask: Ask, finding: Finding) -> str:
         beyond = equal.scalar(top_share(ask.kept), name="top share").p <= LEVEL
         return BEYOND_EQUAL_NOISE if finding.verdict is Verdict.CHANCE and beyond else ""
     if finding.verdict is Verdict.CHANCE:
-        return caveats.strengths(ask.inner) if _looks_equal_noise(ask) else ""
+        return caveats.unequal_norms(ask.inner) if _looks_equal_noise(ask) else ""
     return caveats.profile(
         ask.gram,
         ask.rows,

@@ -58,7 +58,7 @@ def models(lineage: Lineage, stats: EntryStats | None = None) -> pl.DataFrame:
     `stats` are the entry statistics of the Gram (all its models); they add the moments of the entries.
     """
     nearest, cosine = _nearest(lineage)
-    odd = {item.model: item for item in lineage.suspects}
+    odd = {item.model: item for item in lineage.outliers}
     middle = float(np.median(lineage.norms))
     columns: dict[str, object] = {
         "model": lineage.labels,
@@ -114,9 +114,9 @@ def duplicates(lineage: Lineage) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def suspects(lineage: Lineage) -> pl.DataFrame:
+def outliers(lineage: Lineage) -> pl.DataFrame:
     """One row an outlier, with the reason in words."""
-    rows = [(item.model, item.kind, item.reason, item.value, item.usual) for item in lineage.suspects]
+    rows = [(item.model, item.kind, item.reason, item.value, item.usual) for item in lineage.outliers]
     words = {"model": pl.String, "kind": pl.String, "reason": pl.String}
     return pl.DataFrame(rows, schema={**words, "value": pl.Float64, "usual": pl.Float64}, orient="row")
 

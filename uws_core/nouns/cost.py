@@ -49,7 +49,7 @@ BUDGET = 256 * 2**20
 _ENOUGH = 32 * 2**20
 _GOOD_READ = 128 * 2**10
 # The factors of all adapters of a layer are held together, and may take that many budgets.
-THIN_BUDGETS = 4
+LOW_RANK_BUDGETS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +165,11 @@ def check_factors(n: int, layer: LayerKey, *, held: int, budget: int, of: int | 
     Raises:
         BudgetError: they do not; the message says both figures.
     """
-    if held > THIN_BUDGETS * budget:
+    if held > LOW_RANK_BUDGETS * budget:
         raise BudgetError(
             f"{layer.name}: the factors of {n if of is None else f'{n} of {of}'} adapters take {bytes_text(held)}, "
-            f"{THIN_BUDGETS} memory budgets allow {bytes_text(THIN_BUDGETS * budget)}; "
-            f"raise the budget to at least {bytes_text(-(-held // THIN_BUDGETS))} or choose fewer models"
+            f"{LOW_RANK_BUDGETS} memory budgets allow {bytes_text(LOW_RANK_BUDGETS * budget)}; "
+            f"raise the budget to at least {bytes_text(-(-held // LOW_RANK_BUDGETS))} or choose fewer models"
         )
 
 

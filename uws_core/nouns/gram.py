@@ -123,7 +123,8 @@ class Gram:
     (p, p) or (m, m), summed over the chosen models, and `to_center` is empty.
     `usable` is False for models with non-finite entries: their rows are zero and no analysis uses them.
     `floor` is the size, in the units of `values`, below which an eigenvalue is rounding. `+` adds layers.
-    `crowding` is the sum over layers of (layer's variance)^2 / d, from which `effective_d` comes; NaN works it out.
+    `variance2_per_entry` is the sum over layers of (layer's variance)^2 / d, from which `effective_d` comes; NaN
+    works it out.
     """
 
     layers: tuple[LayerKey, ...]
@@ -138,13 +139,13 @@ class Gram:
     base: BaseRow | None = None
     usable: Bools = field(default_factory=lambda: np.ones(0, dtype=np.bool_))
     left_out: tuple[LeftOut, ...] = ()
-    crowding: float = float("nan")
+    variance2_per_entry: float = float("nan")
     # Of row and column blocks, for the profile null; None on the side axes and where no pass formed them.
     blocks: BlockGrams | None = None
 
     def __post_init__(self) -> None:
-        if np.isnan(self.crowding):
-            object.__setattr__(self, "crowding", float(np.trace(self.values)) ** 2 / max(self.d, 1))
+        if np.isnan(self.variance2_per_entry):
+            object.__setattr__(self, "variance2_per_entry", float(np.trace(self.values)) ** 2 / max(self.d, 1))
         object.__setattr__(self, "values", frozen(self.values))
         object.__setattr__(self, "to_center", frozen(self.to_center))
         usable = np.array(self.usable if self.usable.size else np.ones(len(self.labels)), dtype=np.bool_)
@@ -164,7 +165,7 @@ class Gram:
         (Welch-Satterthwaite), so a null for a whole network must not use the plain number of weights.
         """
         energy = float(np.trace(self.values)) ** 2
-        return min(energy / self.crowding, float(self.d)) if self.crowding > 0 else float(self.d)
+        return min(energy / self.variance2_per_entry, float(self.d)) if self.variance2_per_entry > 0 else float(self.d)
 
     @property
     def single(self) -> bool:
@@ -232,7 +233,7 @@ class Gram:
             base=self.base + other.base if self.base and other.base else None,
             usable=self.usable & other.usable,
             left_out=self.left_out + other.left_out,
-            crowding=self.crowding + other.crowding,
+            variance2_per_entry=self.variance2_per_entry + other.variance2_per_entry,
             blocks=_block_sum(self, other),
         )
 

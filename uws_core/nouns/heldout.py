@@ -13,7 +13,7 @@ from uws_core.nouns.gram import RESOLVED, Axis
 from uws_core.nouns.models import LayerKey
 
 # The group of a model that was never part of the collection.
-NEWCOMER = "not in the collection"
+UNSEEN_MODEL = "not in the collection"
 _CURVES = ("subspace2", "random2", "in_sample2", "own_svd2")
 
 
@@ -118,7 +118,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Newcomer:
+class UnseenModel:
     """Where a model `x` outside a collection lies in one layer: one more row of its Gram, about the same mean `mu`.
 
     `to_models[i] = <W_i - mu, x - mu>` (n,), 0 for models that are not usable; `to_center = <x - mu, mu>`;

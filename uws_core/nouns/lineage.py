@@ -25,7 +25,7 @@ class Duplicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class Outlier:
     """A model that a reader should look at, or all models; `kind` is one of `KINDS`, `reason` says it in words.
 
     For all models together `model` names what was looked at: `COLLECTION`, `LAYER`, or so many of the layers. `value`
@@ -111,7 +111,7 @@ class Lineage:
     stability: Stability
     effective_models: float
     duplicates: tuple[Duplicate, ...] = ()
-    suspects: tuple[Suspect, ...] = ()
+    outliers: tuple[Outlier, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("cosines", "norms"):
@@ -213,14 +213,14 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerLook:
+class LayerFlags:
     """What one layer's Gram shows of its models: odd ones, and pairs that are nearly the same.
 
     `frozen` says that most pairs are: a layer that training left alone tells nobody's copy.
     """
 
     layer: str
-    odd: tuple[Suspect, ...]
+    odd: tuple[Outlier, ...]
     copies: tuple[Duplicate, ...]
     frozen: bool
 

@@ -62,7 +62,7 @@ class Spectrum:
         return int(np.count_nonzero(self.variances > self.floor))
 
     @property
-    def blurred(self) -> bool:
+    def below_precision(self) -> bool:
         """Whether rounding hides what distinguishes the models, so that one cannot tell whether they differ."""
         return not self.resolved and self.floor > 0
 
@@ -95,7 +95,7 @@ class Spectrum:
         """
         if not 0 < share <= 1:
             raise ValueError(f"A share lies above 0 and at most at 1; found {share}")
-        if self.total <= 0 and not self.blurred:
+        if self.total <= 0 and not self.below_precision:
             return Rank(0)
         # Sums of float64 shares end at 1 only to rounding; 1e-12 is far above that and far below any share asked for.
         reached = np.flatnonzero(self.cumulative >= share - 1e-12)

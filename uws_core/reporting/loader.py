@@ -9,7 +9,7 @@ from uws_core.errors import SourceError
 from uws_core.nouns.loader import LoaderReport, Located
 from uws_core.nouns.models import Collection, ModelRef
 from uws_core.sources.base import on_hub
-from uws_core.sources.formats.adapter import MultipleAdapters
+from uws_core.sources.formats.adapter_layout import MultipleAdapters
 from uws_core.sources.listing import all_inside, in_folder, listed
 from uws_core.sources.opening import adapters_of, open_source
 from uws_core.store.saved_collections import SUFFIX, read_saved

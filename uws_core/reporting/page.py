@@ -66,7 +66,7 @@ def page(data: ReportData, source: Provenance) -> str:
             drawing(norms(frames["lineage"]), "norms", "Distance of every model from the centre."),
         ],
         groups=table("Groups", frames["groups"]),
-        outliers=table("Outliers", frames["suspects"]),
+        outliers=table("Outliers", frames["outliers"]),
         near_copies=table("Near copies", frames["near_copies"]),
         models=table("Models", frames["models"]),
         layers=table("Layers", _layers(data)),

@@ -31,7 +31,7 @@ def tables(data: ReportData) -> dict[str, pl.DataFrame]:
         "groups": lineage.groups(data.lineage),
         "cosines": lineage.cosines(data.lineage),
         "near_copies": lineage.duplicates(data.lineage),
-        "suspects": lineage.suspects(data.lineage),
+        "outliers": lineage.outliers(data.lineage),
         "spectrum": spectrum.scree(data.spectrum.spectrum, data.spectrum.band),
         "left_out": collection.left_out(data.left_out),
     }

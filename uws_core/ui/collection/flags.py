@@ -9,7 +9,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.flags import flags, look
 from uws_core.errors import UwsError
-from uws_core.nouns.lineage import Flag, LayerLook
+from uws_core.nouns.lineage import Flag, LayerFlags
 from uws_core.nouns.models import Collection
 from uws_core.sources.base import on_hub
 from uws_core.ui import grams, page
@@ -63,7 +63,7 @@ def line(checked: Checked, collection: Collection) -> str:
 
 
 @st.cache_data(max_entries=4096, max_size="64mb", show_spinner=False)
-def _look(here: str, fingerprint: str, layer: str, _collection: Collection) -> LayerLook | None:
+def _look(here: str, fingerprint: str, layer: str, _collection: Collection) -> LayerFlags | None:
     gram = run.stored_grams(_collection, [layer]).get(layer)
     try:
         return None if gram is None else look(gram)

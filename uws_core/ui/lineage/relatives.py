@@ -66,11 +66,11 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
 def odd(result: LineageResult) -> None:
     """Copies and whatever looks odd, each with the reason in words."""
     family = result.family
-    found, copies = frames.suspects(family), frames.duplicates(family)
+    found, copies = frames.outliers(family), frames.duplicates(family)
     st.markdown("**Copies and odd ones**")
     if found.is_empty() and copies.is_empty():
         st.caption("None: no two models are nearly the same, and no model stands apart from the others.")
-    for one in family.suspects[:_MOST_REASONS]:
+    for one in family.outliers[:_MOST_REASONS]:
         st.markdown(f"**{page.plain(one.model)}**, {one.kind}: {page.plain(one.reason)}")
     if found.height:
         page.table(found, frames.HELP, label="Odd ones")

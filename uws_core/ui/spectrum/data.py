@@ -55,9 +55,9 @@ class SpectrumResult:
         return min(only.floor / only.total, 1.0) if len(self.items) == 1 and only.total > 0 else 0.0
 
     @property
-    def blurred(self) -> bool:
+    def below_precision(self) -> bool:
         """Whether single precision hides something here that double precision would tell."""
-        return any(item.spectrum.blurred and item.spectrum.single for item in self.items)
+        return any(item.spectrum.below_precision and item.spectrum.single for item in self.items)
 
     @property
     def notes(self) -> tuple[str, ...]:

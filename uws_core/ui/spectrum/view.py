@@ -66,11 +66,11 @@ def numbers(result: SpectrumResult, query: Query) -> list[Number]:
         [Number(f"Rank at {100 * share:g} %", str(result.rank(share)), HELP["rank"], noise)] if not result.lines else []
     )
     if single is not None:
-        effective = f"{single.effective_rank:.1f}" if not single.blurred else "-"
+        effective = f"{single.effective_rank:.1f}" if not single.below_precision else "-"
         numbers.append(Number("Effective rank", effective, HELP["effective_rank"]))
     if not result.lines:
         first = float(result.frame["share"][0]) if result.frame.height else 0.0
-        shown = "-" if single is not None and single.blurred else percent(first)
+        shown = "-" if single is not None and single.below_precision else percent(first)
         numbers.append(Number("First direction", shown, HELP["first_share"]))
     if result.band is not None and beyond is not None:
         numbers.append(Number("Above noise", str(result.band.above), HELP["above"], f"of {result.ceiling} directions"))
@@ -155,7 +155,7 @@ def noise_or_less(query: Query) -> tuple[Query, tuple[str, ...]]:
 
 def in_double(result: SpectrumResult) -> None:
     """A button that computes what single precision cannot tell in double."""
-    if result.blurred:
+    if result.below_precision:
         st.button("Compute in double precision", on_click=controls.choose_double, key="double")
 
 
