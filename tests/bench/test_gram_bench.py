@@ -112,14 +112,17 @@ def test_gram_against_a_copy_and_a_product(collection_folder: Path) -> None:
     target = torch.empty_like(stacked)
     routes = {
         "copy of the same bytes": lambda: target.copy_(stacked),
-        "one X X^T in memory": lambda: stacked @ stacked.T,
+        "one X X^T in memory, torch": lambda: stacked @ stacked.T,
+        "one X X^T in memory, numpy": lambda: stacked.numpy() @ stacked.numpy().T,
         "gram from files": lambda: uws.gram(collection, "w.weight"),
     }
     found = medians(routes)
-    yardstick = max(found["copy of the same bytes"], found["one X X^T in memory"])
+    # numpy forms half of it from the other half; on Intel torch's MKL is the faster all the same.
+    product = min(found["one X X^T in memory, torch"], found["one X X^T in memory, numpy"])
+    yardstick = max(found["copy of the same bytes"], product)
     rows = [(name, seconds, seconds / yardstick) for name, seconds in found.items()]
     table(f"gram, {N} x ({M} x {P}) float32, page cache", ("route", "seconds", "ratio"), rows)
-    print("gram / max(copy, product):", verdict(found["gram from files"] / yardstick, 1.8))
+    print("gram / max(copy, faster product):", verdict(found["gram from files"] / yardstick, 2.0))
     assert found["gram from files"] > 0
 
 
