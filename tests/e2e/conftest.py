@@ -100,7 +100,7 @@ def _note(server: Server, url: str) -> None:
 
 def figure(page: Page, nth: int = 0) -> Locator:
     """The figure with this place on the page."""
-    return page.get_by_test_id("stPlotlyChart").nth(nth)
+    return page.locator(".uws-figure").nth(nth)
 
 
 def answer(page: Page) -> Locator:

@@ -31,7 +31,7 @@ STARTS = {
 
 def heatmap(page: Page) -> Locator:
     """The figure of all pairs: the first one that holds a heatmap of its own tree."""
-    return page.get_by_test_id("stPlotlyChart").filter(has=page.locator(".hm")).first
+    return page.locator(".uws-figure").filter(has=page.locator(".hm")).first
 
 
 def set_k(page: Page, k: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -18,6 +20,11 @@ from uws_core.ui import saved_collections
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
 Open = Callable[..., AppTest]
+
+
+def drawn(app: AppTest) -> list[dict[str, Any]]:
+    """The figures of a page as plotly's JSON, in the order they stand."""
+    return [json.loads(each.proto.bytes)["figure"] for each in app.get("bidi_component")]
 
 
 @pytest.fixture(scope="session")

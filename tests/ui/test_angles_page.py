@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 import uws_core as uws
-from tests.ui.conftest import Open, figures
+from tests.ui.conftest import Open, drawn
 from tests.ui.test_pages import answer, told
 from uws_core.export import Provenance
 from uws_core.nouns.angles import BASE
@@ -50,7 +50,7 @@ def box(app: AppTest, label: str) -> str:
 def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
     app = shown(open_page, **change)
     assert says in answer(app)
-    assert len(figures(app)) == (1 if change.get("view") == "halves" else 3)
+    assert len(drawn(app)) == (1 if change.get("view") == "halves" else 3)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_every_model_is_compared_with_the_base(open_page: Open, change: dict[str
     app = shown(open_page, view="base", **change)
     assert not app.exception
     assert says in answer(app)
-    assert len(figures(app)) == 3
+    assert len(drawn(app)) == 3
     assert "and the base: mean angle" in told(app)
     assert ("with the base as the centre" in told(app)) == ("about" not in change)
     app.main.selectbox(key=next(box.key for box in app.main.selectbox if box.label == "Model")).set_value(
@@ -156,7 +156,7 @@ def test_two_layers_of_different_width_are_said_to_have_no_angles_and_the_rest_s
     app = shown(open_page, view="layers", pair=["0.attn.q", "0.mlp.down"])
     assert "equally wide" in told(app).replace("\\", "")
     assert "of two layers overlap by" in answer(app)
-    assert len(figures(app)) == 1
+    assert len(drawn(app)) == 1
     assert (box(app, "First"), box(app, "Second")) == ("0.attn.q", "0.mlp.down")
 
 
@@ -168,7 +168,7 @@ def test_layers_that_nothing_can_be_compared_with_are_said(
 ) -> None:
     app = open_page("angles", c=widths(tmp_path / "widths", *shapes), view="layers", k="2")
     assert says in told(app).replace("\\", "")
-    assert len(figures(app)) == len(shapes) - 1
+    assert len(drawn(app)) == len(shapes) - 1
 
 
 @pytest.mark.parametrize("about", ["zero", "base", "prime-0"])

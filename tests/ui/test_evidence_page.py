@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from tests.planted import families, noise, spiked
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, drawn
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.ui import grams
 from uws_core.ui.catalogue import catalogue
@@ -134,7 +134,7 @@ def test_the_chosen_claim_is_told_in_full(open_page: Open, tmp_path: Path) -> No
     assert "Roy and Vetterli 2007" in told(app)
     assert "effective rank grows as n^" in told(app)
     # The draws of chance, and the growth with the number of models.
-    assert len(app.get("plotly_chart")) == 2
+    assert len(drawn(app)) == 2
 
 
 def test_groups_are_the_ones_of_the_sidebar(open_page: Open, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_layers_are_judged_each_and_corrected_together(open_page: Open, models: 
     assert app.dataframe[0].value["discoveries"].notna().all()
     app.selectbox(key="claim").set_value("components").run()
     # z by block, the numbers over chance, and all verdicts.
-    assert len(app.get("plotly_chart")) == 3
+    assert len(drawn(app)) == 3
     layer = next(box for box in app.main.selectbox if box.label == "Layer")
     layer.set_value("blocks.1.up.weight").run()
     assert "In `1.up`" in answer(app)

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from tests.planted import families
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, drawn
 from uws_core.export import Draw, Provenance
 from uws_core.ui import figures
 from uws_core.ui.catalogue import catalogue
@@ -62,7 +62,7 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
 def test_every_collection_is_answered(open_page: Open, collection: str, params: dict[str, str], says: str) -> None:
     app = open_page("lineage", c=collection, **params)
     assert says in answer(app)
-    assert len(app.get("plotly_chart")) == 5
+    assert len(drawn(app)) == 5
 
 
 @pytest.mark.parametrize(("threshold", "groups"), [("-1", "1"), ("1", "40")])
@@ -128,7 +128,7 @@ def test_columns_that_explain_nothing_say_why(open_page: Open, tmp_path: Path, t
     assert "2 groups of relatives: " in answer(app)
     notes = "\n".join(str(frame.value.to_string()) for frame in app.dataframe)
     assert says in told(app) + notes
-    assert len(app.get("plotly_chart")) == 4
+    assert len(drawn(app)) == 4
 
 
 def test_equal_models_are_copies_and_have_no_direction_about_their_mean(open_page: Open, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_equal_models_are_copies_and_have_no_direction_about_their_mean(open_pag
     assert numbers(app)["Near copies"] == "6"
     app.segmented_control[0].set_value("about mean").run()
     assert "nothing points anywhere" in told(app)
-    assert not app.get("plotly_chart")
+    assert not drawn(app)
 
 
 def test_zeros_everywhere_say_so(open_page: Open, tmp_path: Path) -> None:
@@ -162,11 +162,11 @@ def test_the_nearest_of_a_chosen_model_are_named(open_page: Open, tmp_path: Path
 
 def test_an_export_says_how_to_see_the_same_again(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     sources: dict[str, Provenance] = {}
-    drawn = figures.figure
+    figure = figures.figure
 
     def noted(title: str, draw: Draw, frame: pl.DataFrame, source: Provenance, **how: str) -> None:
         sources[how["key"]] = source
-        drawn(title, draw, frame, source, **how)
+        figure(title, draw, frame, source, **how)
 
     monkeypatch.setattr(figures, "figure", noted)
     before = answer(open_page("lineage", c="demo:finetuned", likeness="about base", threshold="0.4"))

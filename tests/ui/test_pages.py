@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,10 @@ def test_an_adapters_factors_are_shown_with_a_warning_and_never_pooled(open_page
     assert "these layers together" in pooled
     one = open_page("spectrum", c="demo:lora", l=["blocks.0.attn.q.weight*"], layer="sum")
     assert "in `0.attn.q`" in answer(one)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_session_holds_is_plain(open_page: Open, page: str) -> None:
+    held = open_page(page).session_state.filtered_state
+    # What Streamlit shows of a figure's own state cannot be pickled (1.67); below it is a dict of a click.
+    assert pickle.dumps({key: value for key, value in held.items() if not str(key).startswith("figure.")})

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 
 import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, drawn
 from uws_core.charts.style import PRINT, Theme
 from uws_core.ui import ranges
 
@@ -17,7 +16,7 @@ LAYER = "blocks.1.attn.q.weight"
 
 
 def axis(app: AppTest, name: str) -> dict[str, object]:
-    return json.loads(app.get("plotly_chart")[0].proto.spec)["layout"][name]
+    return drawn(app)[0]["layout"][name]
 
 
 def field(app: AppTest, label: str, figure: str = "scree"):

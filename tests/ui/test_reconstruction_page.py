@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 import uws_core as uws
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, drawn
 from tests.ui.test_pages import answer, told
 from uws_core.export import Draw, Provenance
 from uws_core.ui import figures
@@ -49,7 +49,7 @@ def number(app: AppTest, label: str) -> float:
 def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
     app = shown(open_page, **change)
     assert says in answer(app)
-    assert len(app.get("plotly_chart")) >= 3
+    assert len(drawn(app)) >= 3
 
 
 def test_siblings_are_found_again_and_whole_tasks_are_not(open_page: Open) -> None:
@@ -89,12 +89,12 @@ def test_too_few_models_are_said_and_got_out_of(open_page: Open) -> None:
 
 def test_networks_are_rebuilt_and_scored_on_demand(open_page: Open) -> None:
     app = shown(open_page, m=["task=prime", "task=parity"], l=["blocks.0.mlp.up.weight", "blocks.0.mlp.down.weight"])
-    before = len(app.get("plotly_chart"))
+    before = len(drawn(app))
     next(each for each in app.button if each.label == "Compute").click().run()
     _wait_for_jobs()
     app.run()
     assert not app.exception
-    assert len(app.get("plotly_chart")) == before + 2
+    assert len(drawn(app)) == before + 2
     assert not [each for each in app.button if each.label == "Compute"]
 
 

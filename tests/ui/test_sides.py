@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from tests.ui.conftest import Open
+from tests.ui.conftest import Open, drawn
 from tests.ui.test_pages import answer, told
 from uws_core.passes import factors as room
 from uws_core.ui.catalogue import catalogue
@@ -89,5 +89,5 @@ def test_one_layer_that_cannot_be_read_does_not_stop_the_others(
 
     monkeypatch.setattr(run, "cached_side_gram", side)
     app = open_page("spectrum", c=folder_of(tmp_path / "broken", (9, 8), (9, 7), (9, 6)), axis="in", layer="each")
-    assert len(app.get("plotly_chart")) == 3
+    assert len(drawn(app)) == 3
     assert "blocks.0.up.weight" in str([frame.value for frame in app.dataframe])

@@ -17,7 +17,7 @@ from uws_core import export
 from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Theme
 from uws_core.export import Draw, Provenance
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.ui import page, ranges
+from uws_core.ui import figure_component, page, ranges
 from uws_core.ui.selection import Selection
 
 _MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
@@ -94,15 +94,14 @@ def figure(
                 _export(draw, frame, source, key)
                 if ranged:
                     ranges.fields(key)
-    st.plotly_chart(
+    figure_component.draw(
         drawn,
-        # The page's theme sets text and grid in the browser, so they also follow a change of theme without a run.
-        theme="streamlit",
         key=f"figure.{key}",
         alt=alt,
-        on_select=on_select if on_select is not None else "ignore",
-        selection_mode="points",
-        config=_config(source),
+        filename=source.stem,
+        # Another collection or another range from the address begins with a figure of its own.
+        revision=f"{source.fingerprint} {st.query_params.get_all(ranges.WORD)}",
+        on_select=on_select,
     )
 
 
@@ -112,15 +111,6 @@ def table_buttons(frame: pl.DataFrame, source: Provenance, *, key: str) -> None:
         _button("CSV", partial(export.csv_bytes, frame, source), f"{source.stem}.csv", "text/csv", key)
         parquet = "application/vnd.apache.parquet"
         _button("Parquet", partial(export.parquet_bytes, frame, source), f"{source.stem}.parquet", parquet, key)
-
-
-def _config(source: Provenance) -> dict[str, object]:
-    return {
-        **export.PLOTLY_CONFIG,
-        "displayModeBar": "hover",
-        "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d", "zoomIn2d", "zoomOut2d"],
-        "toImageButtonOptions": {"format": "svg", "filename": source.stem},
-    }
 
 
 def _export(draw: Draw, frame: pl.DataFrame, source: Provenance, key: str) -> None:
