@@ -11,7 +11,7 @@ from uws_core.collection import collect
 from uws_core.errors import UnsupportedFormat
 from uws_core.nouns.models import ModelRef
 from uws_core.sources.files import blob, tensors
-from uws_core.sources.formats import adapter, adapter_keys
+from uws_core.sources.formats import adapter_keys, adapter_layout
 from uws_core.sources.opening import open_source
 
 
@@ -73,7 +73,7 @@ def test_the_keys_of_a_file_are_understood_a_few_times_not_once_an_adapter(
         calls.append(key)
         return parse(key, peft=peft)
 
-    for module in (adapter, tensors):
+    for module in (adapter_layout, tensors):
         monkeypatch.setattr(module, "parsed", counted)
     found = collect(path)
     for ref in found.refs:

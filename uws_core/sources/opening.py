@@ -15,7 +15,8 @@ from uws_core.sources.base import FileStamp, Source, on_hub
 from uws_core.sources.files.folder import tensors_at
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import pickled
-from uws_core.sources.formats.adapter import MultipleAdapters, is_adapter
+from uws_core.sources.formats.adapter import is_adapter
+from uws_core.sources.formats.adapter_layout import MultipleAdapters
 from uws_core.sources.formats.checkpoint import Checkpoint
 from uws_core.sources.formats.multi_adapter import opened_adapter
 from uws_core.sources.listing import Roots, all_inside
