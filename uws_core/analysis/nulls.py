@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from uws_core.analysis import laws
+from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
 from uws_core.analysis.shared_directions import LEAST_BLOCKS, about_common_points, flipped, shared_directions
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
@@ -67,9 +68,11 @@ def null_band(
     seen = spectrum(gram, members=members, about=about, unit=unit)
     rng = np.random.default_rng(seed)
     if views:
-        drawn = [
-            _flipped_shares(gram, blocks, (draws, seed), members=members, unit=unit, about=about) for blocks in views
-        ]
+        with one_core_each():
+            drawn = [
+                _flipped_shares(gram, blocks, (draws, seed), members=members, unit=unit, about=about)
+                for blocks in views
+            ]
         shares = max(drawn, key=lambda share: float(np.median(share[:, 0])))[:, : seen.variances.size]
     elif gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
         shares = _equal_shares(gram, seen, draws=draws, rng=rng)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import gamma
 
+from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.noise import Indices, batches, wishart
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
@@ -70,14 +71,16 @@ def shared_directions(
         reason = f"{rows.size} models differ here; a count needs at least {LEAST_MODELS}"
         return _nothing(rows.size, kind=kind, draws=draws, seed=seed, reason=reason)
     inner = gram.about(center, members=rows)
-    options = _Test(anchored=center != "mean", draws=draws, seed=seed, level=level)
-    views = {} if kind != "profile" else _views(gram, center, rows)
-    if not views:
-        return options.run(inner, lambda step: _wishart_draws(gram.effective_d), kind="strength", view="")
-    counts = [
-        options.run(inner, lambda step, blocks=blocks: _flips(step(blocks)), kind="profile", view=view)
-        for view, blocks in views.items()
-    ]
+    test = _Test(anchored=center != "mean", draws=draws, seed=seed, level=level)
+    # Products of small matrices on several cores cost more in waiting than they bring: twenty times on a busy machine.
+    with one_core_each():
+        views = _views(gram, center, rows) if kind == "profile" else {}
+        if not views:
+            return test.run(inner, lambda step: _wishart_draws(gram.effective_d), kind="strength", view="")
+        counts = [
+            test.run(inner, lambda step, blocks=blocks: _flips(step(blocks)), kind="profile", view=view)
+            for view, blocks in views.items()
+        ]
     return min(counts, key=lambda result: (result.count, -float(result.p[-1]) if result.p.size else 0.0))
 
 
