@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+from uws_core.analysis.architectures import described, matching
 from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
 from uws_core.errors import CollectionError, SourceError
+from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.sources.base import on_hub
 from uws_core.sources.discovery import natural
 from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folder, inside, listed, queried, reference
 from uws_core.sources.model_table import ModelTable, matched
-from uws_core.sources.opening import Opened, Report, open_all, resolved
+from uws_core.sources.opening import Opened, Report, equal_buffers, open_all, resolved
 from uws_core.sources.spelling import spelled_alike
 from uws_core.store.results import default_path
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
+# How the reason begins where a model is of an architecture that was not chosen.
+ANOTHER = "another architecture"
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
 
@@ -31,6 +36,7 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     base: Place | None = None,
     name: str | None = None,
     dialect: str | None = None,
+    architecture: str | None = None,
     common_rows: bool = False,
     pickled: bool = False,
     roots: Sequence[str | Path] | None = None,
@@ -41,10 +47,12 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     `where` is a folder (a safetensors file a model, or a model folder each, with attributes in `models.csv`),
     `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a query to the Hub, or a list of files, folders
     and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are in natural order.
-    `base` is the model they all started from. With `dialect` (peft, kohya, diffusers, comfyui), only adapters whose
-    names are in it are taken. Several adapters in one file are a model each. With `common_rows`, layers that
-    differ in their number of rows alone, such as vocabularies, are compared in the first rows that all have, and named
-    so (`embed.weight[:32000]`). With `pickled`, torch's own files in a folder are read through its weights-only loader.
+    `base` is the model they all started from. Where models of several architectures lie together, `architecture` is
+    the id or the title of one that `architectures` lists; without it, the commonest is taken. With `dialect` (peft,
+    kohya, diffusers, comfyui), only adapters whose names are in it are taken. Several adapters in one file are a model
+    each. With `common_rows`, layers that differ in their number of rows alone, such as vocabularies, are compared in
+    the first rows that all have, and named so (`embed.weight[:32000]`). With `pickled`, torch's own files in a folder
+    are read through its weights-only loader.
     With `roots`, no file outside these folders is read, also not through a link. Two entries of a list with the same
     content stay two models; the same place twice is one. `report` receives the opened share and may raise to stop.
 
@@ -53,19 +61,37 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
         OutsideRoot: `where` or `base` lies outside `roots`.
         SourceError: the folder or the base cannot be read.
     """
-    allowed = None if roots is None else (*(Path(root).resolve() for root in roots), DATA.resolve())
+    allowed = _allowed(roots)
     listing = _listing(where, allowed, pickled=pickled)
     opened = open_all(listing.models, allowed, dialect, report)
     readable = {label: one for label, one in opened.items() if not one.problem}
     unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
-    alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
+    if architecture is None:
+        alike, others = of_one_kind({label: one.kind for label, one in readable.items()})
+    else:
+        alike, others = _of_architecture(architecture, readable, name or listing.name)
     spelled, renamed = spelled_alike({label: opened[label].layers for label in alike})
     agreement = agree(spelled, common_rows=common_rows or listing.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers, unclear = _same_sides(layers, {label: opened[label] for label in labels})
+    buffers = equal_buffers([opened[label].ref for label in labels], layers)
+    layers = tuple(layer for layer in layers if layer.name not in {one.what for one in buffers})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
     left_out = listing.left_out + unreadable + others + renamed + agreement.left_out + mixed + unclear
+    if architecture is None and (len(labels) < 2 or not layers) and (known := _architectures(readable)):
+        # The commonest layout stands alone, and other models here can be compared.
+        return collect(
+            where,
+            base=base,
+            name=name,
+            dialect=dialect,
+            architecture=known[0].id,
+            common_rows=common_rows,
+            pickled=pickled,
+            roots=roots,
+            report=report,
+        )
     _check_enough(name or listing.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
     table, unknown = _table(listing, labels, opened)
@@ -87,10 +113,71 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     )
 
 
+def architectures(
+    where: Where,
+    *,
+    dialect: str | None = None,
+    pickled: bool = False,
+    roots: Sequence[str | Path] | None = None,
+    report: Report | None = None,
+) -> tuple[Architecture, ...]:
+    """The groups of two or more models at `where` that share layers by name and shape, the largest first.
+
+    `collect` takes the id or the title of one as its `architecture`; the other parameters are those of `collect`.
+    A model with less than half of a group's layers is in another group; adapters and whole models are never together.
+    Empty where no two models share a layer.
+
+    Raises:
+        OutsideRoot: `where` lies outside `roots`.
+        SourceError: the folder cannot be read.
+    """
+    allowed = _allowed(roots)
+    opened = open_all(_listing(where, allowed, pickled=pickled).models, allowed, dialect, report)
+    return _architectures({label: one for label, one in opened.items() if not one.problem})
+
+
 def fingerprint(refs: Iterable[ModelRef]) -> str:
     """A digest of the models' contents in order: the same files under other names are the same collection."""
     text = "\n".join(f"{ref.commit}#{ref.part}" for ref in refs)
     return sha256(text.encode()).hexdigest()[:32]
+
+
+def _allowed(roots: Sequence[str | Path] | None) -> Roots:
+    return None if roots is None else (*(Path(root).resolve() for root in roots), DATA.resolve())
+
+
+def _architectures(readable: Mapping[str, Opened]) -> tuple[Architecture, ...]:
+    """The groups among opened models: those nearest to the commonest layout, then the same among the rest."""
+    kinds = Counter(model.kind for model in readable.values())
+    groups: list[tuple[str, tuple[str, ...], tuple[LayerKey, ...]]] = []
+    for kind, _ in kinds.most_common():
+        rest = {label: model.layers for label, model in readable.items() if model.kind == kind}
+        while len(rest) > 1:
+            agreement = agree(spelled_alike(rest)[0])
+            labels = tuple(label for i, label in enumerate(rest) if i in set(agreement.kept))
+            if len(labels) > 1 and agreement.layers:
+                groups.append((kind, labels, agreement.layers))
+            # Models without any matrix are near to nothing, and would stay for ever.
+            rest = {label: layers for label, layers in rest.items() if label not in labels} if labels else {}
+    return described(groups)
+
+
+def _of_architecture(
+    text: str, readable: Mapping[str, Opened], name: str
+) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
+    """The models of the architecture that `text` names, and a note for each architecture that was not chosen."""
+    known = _architectures(readable)
+    chosen = matching(text, known)
+    if chosen is None:
+        there = "; ".join(f"{item.id} ({item})" for item in known) or "none, since no two models share a layer"
+        raise CollectionError(f"{name}: no architecture is called {text!r}. There are: {there}")
+    others = {label: f"{ANOTHER}: {item.title}" for item in known for label in item.models if item != chosen}
+    notes = (
+        LeftOut(label, others.get(label, f"{ANOTHER}, of which no other model is here"))
+        for label in readable
+        if label not in chosen.models
+    )
+    return chosen.models, tuple(notes)
 
 
 def _made_folder() -> Path:
@@ -171,6 +258,9 @@ def _table(
     columns, left_out = matched(listing.table, [names(label) for label in labels], known=others)
     if listing.saved is not None:
         return columns, left_out
+    if len(labels) < len(opened):
+        # Columns of the other models only, such as the step of a training run, say nothing here.
+        columns = {name: column for name, column in columns.items() if set(column) != {None}}
     names_on_hub = dict.fromkeys(name for label in labels for name in opened[label].attributes)
     from_hub = {name: tuple(opened[label].attributes.get(name) for label in labels) for name in names_on_hub}
     # A column without a value is dropped.

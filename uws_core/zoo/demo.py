@@ -157,4 +157,9 @@ _SYNTHETIC = (
         "Adapters from one random A, each stored as different factors of its update.",
     ),
 )
-DEMOS: dict[str, Demo] = {entry.name: entry for entry in (*_TRAINED, *_SYNTHETIC)}
+_MIXED = _generated(
+    folders.MIXED,
+    "34 of several architectures",
+    "A folder tree: 12 vision transformers, 8 adapters, 8 small networks, and six checkpoints of a training run.",
+)
+DEMOS: dict[str, Demo] = {entry.name: entry for entry in (*_TRAINED, *_SYNTHETIC, _MIXED)}

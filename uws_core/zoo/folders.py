@@ -12,6 +12,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from uws_core.nouns.models import Value
+from uws_core.zoo import mixed
 from uws_core.zoo.synthetic import GENERATORS, SyntheticCollection
 
 # Part of every folder's name: raise it when a generator changes, so that old folders are not reused.
@@ -20,6 +21,8 @@ MODELS_FOLDER = "models"
 BASE_FILE = "base.safetensors"
 TABLE_FILE = "models.csv"
 TRUTH_FILE = "truth.csv"
+# The one generated collection that is no stack of equal layers.
+MIXED = "mixed"
 
 
 def folder_name(name: str) -> str:
@@ -28,7 +31,7 @@ def folder_name(name: str) -> str:
 
 
 def build(name: str, cache: Path) -> Path:
-    """The folder of the synthetic collection `name` inside `cache`; built if it is missing (0.1 s, 2 MB).
+    """The folder of the generated collection `name` inside `cache`; built if it is missing (0.1 s, 2 MB).
 
     A complete folder appears by rename: a killed process leaves no partial folder, and of two processes that build at
     the same time one is used.
@@ -37,13 +40,16 @@ def build(name: str, cache: Path) -> Path:
         KeyError: there is no generator of that name.
         OSError: the cache folder cannot be written.
     """
-    generate, ready = GENERATORS[name], cache / folder_name(name)
+    generate, ready = None if name == MIXED else GENERATORS[name], cache / folder_name(name)
     if ready.is_dir():
         return ready
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
     try:
-        write(generate(), draft)
+        if generate is None:
+            mixed.write(draft)
+        else:
+            write(generate(), draft)
         draft.rename(ready)
     except OSError:
         # Another process was faster. Any other failure leaves no folder and is raised.
