@@ -148,13 +148,13 @@ def settings_of(text: bytes) -> Settings:
         UnreadableFile: no such JSON, or a value of the wrong kind.
         UnsupportedFormat: a method that is no low-rank update, or settings that are not known.
     """
-    found = _object(text, CONFIG)
-    if "peft_type" not in found:
-        if "lora_parameters" in found or "fine_tune_type" in found:
-            return _mlx_settings(found)
-        if isinstance(values := found.get("config"), dict):
+    config = _object(text, CONFIG)
+    if "peft_type" not in config:
+        if "lora_parameters" in config or "fine_tune_type" in config:
+            return _mlx_settings(config)
+        if isinstance(values := config.get("config"), dict):
             return _adapterhub_settings(values)
-    return _settings(found, CONFIG)
+    return _settings(config, CONFIG)
 
 
 def settings_in_header(metadata: Mapping[str, str]) -> Mapping[str, Settings]:
@@ -169,12 +169,12 @@ def settings_in_header(metadata: Mapping[str, str]) -> Mapping[str, Settings]:
         # Before 0.35, and in `save_lora_adapter` still, diffusers writes the keys of the configuration themselves.
         component, dot, name = ("", "", key) if key in _HARMLESS or key in _NOTED else key.partition(".")
         parts.setdefault(component if dot else "", {})[name if dot else key] = value
-    found = {component: _settings(values, NOTES) for component, values in parts.items()}
-    if "" not in found and (key := next((key for key in _HEADER_ALPHAS if _is_number(metadata.get(key))), "")):
+    settings = {component: _settings(values, NOTES) for component, values in parts.items()}
+    if "" not in settings and (key := next((key for key in _HEADER_ALPHAS if _is_number(metadata.get(key))), "")):
         rank = next((float(metadata[name]) for name in _HEADER_RANKS if _is_number(metadata.get(name))), None)
         rs = metadata.get("use_rslora", "").lower() == "true"
-        found[""] = Settings(f"the header's {key}", rank=rank, alpha=float(metadata[key]), rs=rs)
-    return found
+        settings[""] = Settings(f"the header's {key}", rank=rank, alpha=float(metadata[key]), rs=rs)
+    return settings
 
 
 def other_alpha(metadata: Mapping[str, str]) -> str:
@@ -188,48 +188,48 @@ def is_conv1d(module: str) -> bool:
     return _CONV1D.search(module) is not None
 
 
-def _settings(found: Mapping[str, object], where: str) -> Settings:
-    kind = str(found.get("peft_type") or "LORA")
+def _settings(config: Mapping[str, object], where: str) -> Settings:
+    kind = str(config.get("peft_type") or "LORA")
     if kind not in KINDS:
         raise UnsupportedFormat(f"{where}: the method {kind[:40]} is no low-rank update; LoRA, LoHa and LoKr are read")
-    if strange := [name for name in _STRANGE if found.get(name)]:
+    if strange := [name for name in _STRANGE if config.get(name)]:
         raise UnsupportedFormat(f"{where}: {strange[0]} stores matrices that are not up and down; it is not read")
-    unknown = [name for name, value in found.items() if value and name not in _HARMLESS | set(_NOTED) | set(_STRANGE)]
+    unknown = [name for name, value in config.items() if value and name not in _HARMLESS | set(_NOTED) | set(_STRANGE)]
     if unknown:
         raise UnsupportedFormat(
             f"{where}: the setting {unknown[0][:60]!r} is not known here and may change what the matrices mean"
         )
     # LoHa and LoKr call it alpha.
-    alphas = _number(found, "lora_alpha", where), _number(found, "alpha", where)
-    start = str(found.get("init_lora_weights", "")).lower()
+    alphas = _number(config, "lora_alpha", where), _number(config, "alpha", where)
+    start = str(config.get("init_lora_weights", "")).lower()
     known = next((name for name in _STARTS if start.startswith(name)), "")
     if start and not known and start not in _PLAIN_STARTS:
         raise UnsupportedFormat(f"{where}: the start {start[:40]!r} is not known here and may have changed the base")
-    notes = [note for name, note in _NOTED.items() if found.get(name)]
-    base = f"{found.get('base_model_name_or_path')} {found.get('auto_mapping')}"
-    modules = found.get("modules_to_save")
+    notes = [note for name, note in _NOTED.items() if config.get(name)]
+    base = f"{config.get('base_model_name_or_path')} {config.get('auto_mapping')}"
+    modules = config.get("modules_to_save")
     return Settings(
         where=where,
         kind=kind,
-        rank=_number(found, "r", where),
+        rank=_number(config, "r", where),
         alpha=next((one for one in alphas if one is not None), _PEFT_ALPHA),
-        rs=found.get("use_rslora") is True,
-        transposed=found.get("fan_in_fan_out") is True,
+        rs=config.get("use_rslora") is True,
+        transposed=config.get("fan_in_fan_out") is True,
         conv1d=_CONV1D_MODELS.search(base) is not None,
-        ranks=_numbers(found, "rank_pattern", where),
-        alphas=_numbers(found, "alpha_pattern", where),
-        experts=frozenset(name.rpartition(".")[0] for name in _texts(found, "target_parameters", where)),
+        ranks=_numbers(config, "rank_pattern", where),
+        alphas=_numbers(config, "alpha_pattern", where),
+        experts=frozenset(name.rpartition(".")[0] for name in _texts(config, "target_parameters", where)),
         whole=frozenset(map(str, modules)) if isinstance(modules, list) else frozenset(),
         notes=tuple(notes + ([_STARTS[known]] if known else [])),
     )
 
 
-def _mlx_settings(found: Mapping[str, object]) -> Settings:
+def _mlx_settings(config: Mapping[str, object]) -> Settings:
     """The settings that mlx-lm writes: the scale itself, times alpha / rank before it dropped alpha."""
-    kind = str(found.get("fine_tune_type") or ("dora" if found.get("use_dora") else "lora")).lower()
+    kind = str(config.get("fine_tune_type") or ("dora" if config.get("use_dora") else "lora")).lower()
     if kind not in ("lora", "dora"):
         raise UnsupportedFormat(f"{CONFIG}: fine_tune_type {kind[:40]!r} of mlx-lm is no low-rank update")
-    parameters = found.get("lora_parameters")
+    parameters = config.get("lora_parameters")
     values: Mapping[str, object] = parameters if isinstance(parameters, dict) else {}
     where = f"{CONFIG} of mlx-lm"
     scale, rank = _number(values, "scale", where), _number(values, "rank", where)
@@ -269,16 +269,16 @@ def _object(text: bytes, where: str) -> dict[str, object]:
     if len(text) >= LONGEST_CONFIG:
         raise UnreadableFile(f"{where} has {len(text):,} bytes or more, at most {LONGEST_CONFIG - 1:,} are read")
     try:
-        found = json.loads(text)
+        config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise UnreadableFile(f"{where} is not JSON: {str(error)[:200]}") from error
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise UnreadableFile(f"{where} is not a JSON object")
-    return found
+    return config
 
 
-def _number(found: Mapping[str, object], name: str, where: str) -> float | None:
-    value = found.get(name)
+def _number(config: Mapping[str, object], name: str, where: str) -> float | None:
+    value = config.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
@@ -286,8 +286,8 @@ def _number(found: Mapping[str, object], name: str, where: str) -> float | None:
     return float(value)
 
 
-def _numbers(found: Mapping[str, object], name: str, where: str) -> dict[str, float]:
-    table = found.get(name) or {}
+def _numbers(config: Mapping[str, object], name: str, where: str) -> dict[str, float]:
+    table = config.get(name) or {}
     if not isinstance(table, dict) or len(table) > 10_000:
         raise UnreadableFile(f"{where}: {name} is no table of numbers, or of more than 10,000")
     if (size := sum(map(len, table))) > _MOST_PATTERN:
@@ -295,8 +295,8 @@ def _numbers(found: Mapping[str, object], name: str, where: str) -> dict[str, fl
     return {key: _number(table, key, f"{where}: {name}") or 0.0 for key in table}
 
 
-def _texts(found: Mapping[str, object], name: str, where: str) -> list[str]:
-    names = found.get(name) or []
+def _texts(config: Mapping[str, object], name: str, where: str) -> list[str]:
+    names = config.get(name) or []
     if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
         raise UnreadableFile(f"{where}: {name} is no list of names")
     return names

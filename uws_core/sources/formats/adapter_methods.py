@@ -1,4 +1,4 @@
-"""How an adapter's matrices make up an update, form by form: shapes first, so that nothing is read to lay a model out.
+"""The forms of an adapter's update: how its matrices are put together. Shapes are checked before anything is read.
 
 Every form ends in two thin factors, `up (m, r) @ down (r, p)`, and the full update is never formed:
 * LoRA: as stored; convolutions flattened, with a core in between (CP) folded into `down`.
@@ -34,7 +34,7 @@ MOST_ENTRIES: Final = 2**26
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The update's m x p, the rank of its factors, and the rank that its scale divides by (None: a setting tells)."""
+    """The update's m x p, the rank of its factors, and the rank that its scale divides by (None: by the settings)."""
 
     shape: tuple[int, int]
     rank: int
@@ -142,7 +142,7 @@ def _lokr_size(shapes: Shapes) -> Sized | None:
     if first is None or second is None:
         return None
     shape = first.shape[0] * second.shape[0], first.shape[1] * second.shape[1]
-    # Two whole matrices do not tell a rank; the later of the factored ones does, as its trainers have it.
+    # Two whole matrices have no rank to divide by; of factored ones the later gives it, as in LyCORIS.
     return Sized(shape, first.rank * second.rank, second.of or first.of)
 
 

@@ -54,12 +54,12 @@ class Update:
         if form is None:
             return f"{self.module} has {', '.join(parts) or 'a scale'} and not what belongs to it, or an empty matrix"
         if sized is None:
-            told = ", ".join(f"{role} {spans[self.keys[role]].shape}" for role in parts)
-            return f"the parts of {self.module} do not fit each other: {told}"
+            shapes = ", ".join(f"{role} {spans[self.keys[role]].shape}" for role in parts)
+            return f"the parts of {self.module} do not fit each other: {shapes}"
         return self._too_large(form, sized) or self._no_scale(sized, spans, settings)
 
     def _too_large(self, form: Form, sized: Sized) -> str:
-        """Factors that lie in the file are no larger than the file; others are put together, and may be."""
+        """The reason why the factors are not formed; those stored in the file are no larger than it."""
         what = f"the {form.name} of {self.module} would take"
         if form.stored:
             return ""

@@ -1,4 +1,4 @@
-"""Weights of eight bits, which mean something only with the scale that is stored beside them."""
+"""Weights of eight bits and the scale that is stored beside them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Shape = tuple[int, ...]
 
 def companions(spans: Mapping[str, TensorSpan]) -> dict[str, tuple[str, ...]]:
     """The scales stored beside each weight that is not floating point of 16 bits or more, most usual name first."""
-    found = {name: tuple(_beside(name, spans)) for name, span in spans.items() if span.dtype not in FLOATS}
-    return {name: scales for name, scales in found.items() if scales}
+    scales = {name: tuple(_beside(name, spans)) for name, span in spans.items() if span.dtype not in FLOATS}
+    return {name: names for name, names in scales.items() if names}
 
 
 def problem(shape: Shape, scales: tuple[TensorSpan, ...]) -> str:
     """Why a weight of this shape cannot be read with the scales beside it, or nothing when it can."""
     if len(scales) > 1:
-        return f"{len(scales)} scales lie beside it, and not which of them counts: {', '.join(s.name for s in scales)}"
+        return f"{len(scales)} scales lie beside it and it is unclear which counts: {', '.join(s.name for s in scales)}"
     if scales and scales[0].dtype not in FLOATS:
         return f"its scale is {scales[0].dtype}, not floating point"
     if not scales or _steps(shape, scales[0].shape):
@@ -47,7 +47,7 @@ def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: R
     import torch
 
     start, stop = rows or (0, view[0])
-    found = tensors.read(name, view, (start, stop), into=torch.empty(max(stop - start, 0), view[1]))
+    values = tensors.read(name, view, (start, stop), into=torch.empty(max(stop - start, 0), view[1]))
     if scale and stop > start:
         span = tensors.span(scale)
         count = math.prod(span.shape)
@@ -56,25 +56,25 @@ def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: R
         steps = _steps(shape, span.shape) or shape
         grid = factors.reshape([-(-size // step) for size, step in zip(shape, steps, strict=True)])
         if shape[0] == view[0]:
-            _multiply(found, shape, (start, stop), grid, steps)
+            _multiply(values, shape, (start, stop), grid, steps)
         else:
-            _multiply_stack(found, shape, (start, stop), grid, steps)
+            _multiply_stack(values, shape, (start, stop), grid, steps)
     if into is None:
-        return found
-    return into.copy_(found)
+        return values
+    return into.copy_(values)
 
 
-def _multiply_stack(found: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
+def _multiply_stack(values: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
     """The same for a stack of matrices (E, m, p) that is seen as (E m) x p, matrix by matrix."""
     start, stop = rows
     m = shape[1]
     for index in range(start // m, -(-stop // m)):
         first, last = max(index * m, start), min((index + 1) * m, stop)
         inside = (first - index * m, last - index * m)
-        _multiply(found[first - start : last - start], shape[1:], inside, grid[index // steps[0]], steps[1:])
+        _multiply(values[first - start : last - start], shape[1:], inside, grid[index // steps[0]], steps[1:])
 
 
-def _multiply(found: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
+def _multiply(values: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
     """Multiplies rows of the weight by what belongs to them, row by row of the scales, with no buffer of their size."""
     start, stop = rows
     high = steps[0]
@@ -85,7 +85,7 @@ def _multiply(found: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, 
             # One for the whole axis is left to broadcasting.
             if step < size:
                 spread = spread.repeat_interleave(step, axis).narrow(axis, 0, size)
-        found[first:last].view(-1, *shape[1:]).mul_(spread)
+        values[first:last].view(-1, *shape[1:]).mul_(spread)
 
 
 def _beside(name: str, spans: Mapping[str, TensorSpan]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Several adapters in one file: each is a model of its own, and what all of them share is understood once."""
+"""Several adapters in one file: each is a model of its own; the keys of the file are parsed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regular expressions out of strangers' files, matched without backtracking.
+"""Regular expressions from untrusted files, matched without backtracking.
 
 Python's own engine can be kept busy for years by thirty characters of pattern; here the work is bounded by the lengths
 of pattern and text. What this small language does not have (counted repeats, look-around, back-references) is refused.
@@ -23,7 +23,7 @@ _DEEPEST: Final = 4
 # or so for a name.
 _MOST_STEPS: Final = 3_000_000
 # So many characters of patterns that are no plain names are understood, in about a second.
-_MOST_ODD: Final = 100_000
+_MOST_COMPLEX: Final = 100_000
 # A name as most tables hold it, whose dots stand for any character.
 _PLAIN: Final = re.compile(r"\^?(?:[\w.-]|\\\.)*\$?")
 
@@ -75,15 +75,15 @@ class Patterns:
         self._others: list[tuple[int, Matcher | ValueError]] = []
         self._found: dict[str, int | None] = {}
         self._steps = _MOST_STEPS
-        odd = 0
+        complex_chars = 0
         for place, pattern in enumerate(self._patterns):
             if len(pattern) <= _LONGEST and _PLAIN.fullmatch(pattern):
                 size, mask, read = _plain(pattern)
                 self._names.setdefault(size, {}).setdefault(mask, {}).setdefault(read, place)
             else:
-                odd += len(pattern)
-                far = ValueError(f"patterns that are no plain names take more than {_MOST_ODD:,} characters")
-                self._others.append((place, far if odd > _MOST_ODD else _understood(pattern)))
+                complex_chars += len(pattern)
+                too_many = ValueError(f"patterns that are no plain names take more than {_MOST_COMPLEX:,} characters")
+                self._others.append((place, too_many if complex_chars > _MOST_COMPLEX else _understood(pattern)))
 
     def first(self, name: str) -> str | None:
         """The first pattern that the dotted `name` is, or ends after a dot in; None when there is none.
@@ -140,7 +140,7 @@ def _plain(pattern: str) -> tuple[int, _Mask, tuple[str, ...]]:
 
 
 def _understood(pattern: str) -> Matcher | ValueError:
-    """The pattern's matcher, or why there is none: said only when a name is held against it."""
+    """The pattern's matcher, or the reason why there is none, raised only when a name is matched."""
     if len(pattern) > _LONGEST:
         return ValueError(f"a pattern of {len(pattern)} characters is not matched, at most {_LONGEST} are")
     try:
@@ -160,7 +160,7 @@ class _Parser:
     def whole(self) -> Matcher:
         found = self.either()
         if self.at < len(self.pattern):
-            raise self.strange("an unopened )")
+            raise self.unsupported("an unopened )")
         return found
 
     def either(self) -> Matcher:
@@ -189,7 +189,7 @@ class _Parser:
         if kind:
             self.take("?")
         if self.at < len(self.pattern) and self.pattern[self.at] in "*+{":
-            raise self.strange("a counted or doubled repeat")
+            raise self.unsupported("a counted or doubled repeat")
         if kind == "?":
             return lambda text, starts: starts | piece(text, starts)
         if kind == "*":
@@ -211,18 +211,18 @@ class _Parser:
         if char == "\\":
             return _one(self.escaped())
         if char in "*+?{":
-            raise self.strange("a repeat of nothing, or a counted one")
+            raise self.unsupported("a repeat of nothing, or a counted one")
         return _one(char.__eq__)
 
     def group(self) -> Matcher:
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise self.strange("groups inside groups inside groups")
+            raise self.unsupported("groups inside groups inside groups")
         if self.take("?") and not self.take(":"):
-            raise self.strange("look-around or a flag")
+            raise self.unsupported("look-around or a flag")
         found = self.either()
         if not self.take(")"):
-            raise self.strange("an unclosed (")
+            raise self.unsupported("an unclosed (")
         self.depth -= 1
         return found
 
@@ -245,7 +245,7 @@ class _Parser:
     def escaped(self) -> Callable[[str], bool]:
         char = self.next()
         if char.isalnum() and char.lower() not in _CLASSES:
-            raise self.strange(f"\\{char}")
+            raise self.unsupported(f"\\{char}")
         if char.lower() not in _CLASSES:
             return char.__eq__
         test = _CLASSES[char.lower()]
@@ -259,11 +259,11 @@ class _Parser:
 
     def next(self) -> str:
         if self.at >= len(self.pattern):
-            raise self.strange("an end too early")
+            raise self.unsupported("an end too early")
         self.at += 1
         return self.pattern[self.at - 1]
 
-    def strange(self, what: str) -> ValueError:
+    def unsupported(self, what: str) -> ValueError:
         return ValueError(f"the pattern {self.pattern[:80]!r} has {what}, which is not understood here")
 
 

@@ -17,13 +17,13 @@ _MODELS: Final = frozenset(
     bert roberta distilbert albert electra deberta xlm_roberta camembert mpnet esm vit deit beit dinov2 gpt_neox
     """.split()  # noqa: SIM905 - more easily read in lines than as literals
 )
-# A longer name is nobody's layer.
+# A longer name is no layer.
 LONGEST: Final = 1000
 _SHOWN: Final = 80
 _ROWS: Final = re.compile(r"^(.*)\[:(\d{1,12})\]$")
-# The layers that GPT-2 and its like keep as inputs x outputs, and the one whose shape tells whether they do.
+# The layers that GPT-2 and its like keep as inputs x outputs, and the one whose shape shows it.
 _CONV1D: Final = re.compile(r"(?:^|\.)(?:c_attn|c_proj|c_fc|q_attn)\.weight$")
-_TELLING: Final = re.compile(r"(?:^|\.)c_attn\.weight$")
+_QKV: Final = re.compile(r"(?:^|\.)c_attn\.weight$")
 
 
 def unwrapped(name: str) -> str:
@@ -35,7 +35,7 @@ def unwrapped(name: str) -> str:
 
 
 def shown(name: str) -> str:
-    """The name as a note shows it: cut where nobody reads on."""
+    """The name as a note shows it: very long ones are cut."""
     return name if len(name) <= LONGEST else f"{name[:_SHOWN]}... ({len(name):,} characters)"
 
 
@@ -106,8 +106,8 @@ class LayerNames(Set[str]):
 
 
 def inputs_first(shapes: Mapping[str, Sequence[int]]) -> frozenset[str]:
-    """The layers of a model that are stored as inputs x outputs, told by the one with thrice as many outputs."""
-    telling = [shape for name, shape in shapes.items() if _TELLING.search(name) and len(shape) == 2]
+    """The layers of a model that are stored as inputs x outputs, known by one with three times as many outputs."""
+    telling = [shape for name, shape in shapes.items() if _QKV.search(name) and len(shape) == 2]
     if not telling or any(shape[1] != 3 * shape[0] for shape in telling):
         return frozenset()
     return frozenset(name for name in shapes if _CONV1D.search(name))
