@@ -9,7 +9,7 @@ import pytest
 from uws_core.analysis.accounting import storage
 from uws_core.collection import collect
 from uws_core.nouns.evidence import Verdict
-from uws_core.passes.stored_sizes import stored_numbers
+from uws_core.passes.stored_sizes import stored_sizes
 from uws_core.reporting.evidence_cache import EvidenceSettings, cached_evidence
 from uws_core.store.results import Store
 
@@ -19,17 +19,23 @@ KEY = "blocks.0.attn.k.weight"
 def test_adapters_store_factors_and_whole_networks_do_not() -> None:
     lora = collect("demo:lora")
     # Rank 4, 32 x 32: 4 * 64 numbers for each of 40 models.
-    assert stored_numbers(lora, [KEY]) == {KEY: 40 * 256}
-    assert stored_numbers(lora, [KEY], [0, 3]) == {KEY: 2 * 256}
-    assert not [name for name in stored_numbers(lora) if name.endswith((":A", ":B"))]
-    assert stored_numbers(collect("demo:scratch")) == {}
+    sizes = stored_sizes(lora, [KEY])
+    assert sizes.ranks == {KEY: (4,) * 40}
+    assert sizes.numbers(lora.by_name[KEY], 40) == 40 * 256
+    assert sizes.bytes == {KEY: 4 * 40 * 256}
+    assert stored_sizes(lora, [lora.by_name[KEY]], [0, 3]).ranks == {KEY: (4, 4)}
+    assert not [name for name in stored_sizes(lora).ranks if name.endswith((":A", ":B"))]
+    scratch = stored_sizes(collect("demo:scratch"))
+    assert not scratch.ranks
+    assert all(size > 0 for size in scratch.bytes.values())
 
 
 def test_sharing_adapters_is_compared_with_their_factors() -> None:
     lora = collect("demo:lora")
     dense = storage(lora, [KEY], kept=18, axis="models")
-    found = storage(lora, [KEY], kept=18, axis="models", stored=stored_numbers(lora))
-    assert (found.shared, sum(found.dense)) == (dense.shared, 10_240)
+    found = storage(lora, [KEY], kept=18, axis="models", stored=stored_sizes(lora))
+    # Combinations of the factors themselves, and 18 coefficients a model: less than 19 dense matrices.
+    assert (found.shared, sum(found.dense)) == (10_240 + 40 * 18, 10_240)
     assert found.ratio == pytest.approx(10_240 / found.shared)
     assert found.ratio < 1 < dense.ratio
     assert found.factors

@@ -122,8 +122,7 @@ def space(ask: Ask, found: Drawn, sizes: Sizes) -> Finding:
         return unknown("space", ask.layer, few(ask))
     ranks = rank_at(ask.share)(found.shares())
     rank = int(rank_at(ask.share)(found.seen.shares))
-    kept = 1.0 if sizes.stored is None else sizes.stored / (ask.s * ask.gram.d)
-    seen, samples = (kept * times_smaller(ask.s, ask.gram.d, one) for one in (rank, ranks))
+    seen, samples = (times_smaller(ask.s, ask.gram.d, one, stored=sizes.stored) for one in (rank, ranks))
     chance = float(np.median(samples))
     carried = top_share(rank)(found.shares())
     test = scalar_of(top(found.seen.shares, rank), carried, name="share of as many directions", seed=ask.seed)
@@ -142,9 +141,16 @@ def space(ask: Ask, found: Drawn, sizes: Sizes) -> Finding:
     return finding if seen > 1 else denied(finding, f"sharing saves nothing: {reason}")
 
 
-def times_smaller(n: int, d: int, rank: float | Floats) -> Floats:
-    """`n d / (r d + d + n r)`: all models at full size against basis and mean once and coefficients for each."""
-    return np.asarray(n * d / (np.asarray(rank) * (d + n) + d))
+def times_smaller(n: int, d: int, rank: float | Floats, *, stored: int | None = None) -> Floats:
+    """`n d / (r d + d + n r)`: all models at full size against basis and mean once and coefficients for each.
+
+    Adapters store `stored` numbers of factors; their basis is combinations of these where that is smaller than dense
+    directions, and takes `stored` numbers then.
+    """
+    shared = np.asarray(rank) * d + d
+    if stored is not None:
+        shared = np.minimum(shared, stored)
+    return np.asarray((n * d if stored is None else stored) / (shared + n * np.asarray(rank)))
 
 
 def between_share(inner: Floats, groups: Indices) -> float:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from uws_core.answers.wording import directions, median, share_text, where
+from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.storage import Storage
 
 # A smaller share beyond random directions is called hardly any.
 LITTLE = 0.02
@@ -27,6 +29,14 @@ def answer(items: Sequence[HeldOut], *, k: int, place: str, by: str = "") -> str
         f"{_verdict(found, luck)} in {where(place)}. {held_out}, {source} find {share_text(found)} of {subject} beyond "
         f"the mean, random ones {share_text(luck)}."
     )
+
+
+def sizes_text(size: Storage) -> str:
+    """The numbers stored with sharing and without, and the bytes where the files' are known."""
+    numbers = f"{size.shared:,} of {sum(size.dense):,} numbers{' of factors' if size.factors else ''}"
+    if size.shared_bytes is None:
+        return numbers
+    return f"{numbers}, {bytes_text(size.shared_bytes)} of {bytes_text(sum(size.dense_bytes))}"
 
 
 def answer_unseen_model(item: HeldOut, *, k: int, place: str) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+from uws_core.errors import LayerError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -184,3 +187,16 @@ class Collection:
     def by_name(self) -> Mapping[str, LayerKey]:
         """The layers by name."""
         return MappingProxyType({layer.name: layer for layer in self.layers})
+
+    def layer(self, layer: str | LayerKey) -> LayerKey:
+        """The collection's layer of that name or key.
+
+        Raises:
+            LayerError: the collection has no such layer; the message names the nearest ones.
+        """
+        name = layer.name if isinstance(layer, LayerKey) else layer
+        key = self.by_name.get(name)
+        if key is None:
+            near = get_close_matches(name, self.by_name, n=3) or [key.name for key in self.layers[:3]]
+            raise LayerError(f"{self.name} has no layer {name!r}; it has {len(self.layers)}, among them {near}")
+        return key

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
@@ -14,13 +15,33 @@ from uws_core.nouns.models import LayerKey
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSizes:
+    """What the files of the chosen models store, read from their headers.
+
+    `ranks` maps a layer that models keep as factors to one rank a model, in the models' order; 0 is a model that keeps
+    the layer whole. A layer that is not in it is whole in every model. `bytes` maps each layer to the bytes of all
+    models together. `other` counts the numbers in tensors that are not layers of the collection.
+    """
+
+    ranks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    other: int = 0
+
+    def numbers(self, layer: LayerKey, n: int) -> int:
+        """The numbers that `n` models store for a layer: `r (m + p)` for factors of rank r, `m p` for a whole one."""
+        ranks = self.ranks.get(layer.name, (0,) * n)
+        return sum(rank * sum(layer.shape) if rank else layer.entries for rank in ranks)
+
+
+@dataclass(frozen=True, slots=True)
 class Storage:
     """Stored numbers of `n` models at `kept` directions a layer, as integers; one entry a layer in each tuple.
 
     `basis` and `mean` are stored once for all models, `coefficients` are those of all `n` models together, `dense`
-    is what the layers take without sharing: every weight, or the numbers of the stored `factors`. `untouched` are all
-    other tensors of all models, stored as they are. `axis` None means both sides, with `kept` of the outputs and
-    `kept_in` of the inputs. `notes` says which k was clipped.
+    is what the layers take without sharing: every weight, or the numbers of the stored factors (`factors`), and
+    `dense_bytes` their bytes in the files, empty where these are not known. `untouched` are all other tensors of all
+    models, stored as they are. `axis` None means both sides, with `kept` of the outputs and `kept_in` of the inputs.
+    `notes` says which k was clipped.
     """
 
     axis: Axis | None
@@ -32,6 +53,7 @@ class Storage:
     mean: tuple[int, ...]
     coefficients: tuple[int, ...]
     dense: tuple[int, ...]
+    dense_bytes: tuple[int, ...] = ()
     untouched: int = 0
     notes: tuple[str, ...] = ()
     factors: bool = False
@@ -56,9 +78,32 @@ class Storage:
         """How many times smaller the whole checkpoints become."""
         return float(Fraction(sum(self.dense) + self.untouched, self.whole)) if self.whole else float("inf")
 
+    @property
+    def shared_bytes(self) -> int | None:
+        """Bytes of `shared` in the files' own width, at least two bytes a number; None where it is not known.
+
+        Packed weights have less than a byte a number, but a basis and coefficients are no grid of integers: they are
+        counted as float16.
+        """
+        if not self.dense_bytes:
+            return None
+        rows = zip(self.basis, self.mean, self.coefficients, self.dense, self.dense_bytes, strict=True)
+        return sum((basis + mean + own) * _width(size, numbers) for basis, mean, own, numbers, size in rows)
+
+    @property
+    def ratio_bytes(self) -> float | None:
+        """How many times fewer bytes the analysed layers take; None where the files' bytes are not known."""
+        shared = self.shared_bytes
+        return float(Fraction(sum(self.dense_bytes), shared)) if shared else None
+
     def per_model(self, layer: int) -> Fraction:
         """One model's share of what layer number `layer` stores: its coefficients, an `n`-th of basis and mean."""
         return Fraction(self.basis[layer] + self.mean[layer] + self.coefficients[layer], self.n)
+
+
+def _width(size: int, numbers: int) -> int:
+    """Bytes a number: the smallest of 2, 4 and 8 that is no narrower than the files'."""
+    return next((width for width in (2, 4) if size <= width * numbers), 8)
 
 
 class Method(StrEnum):

@@ -16,7 +16,7 @@ from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, LowRank
 from uws_core.passes.center import base_of, center_matrix, chosen, dense
 from uws_core.passes.memory import on_device_or_cpu
-from uws_core.passes.open_models import find_layer, open_models, product_dtype, torch_device
+from uws_core.passes.open_models import open_models, product_dtype, torch_device
 from uws_core.passes.options import ComputeOptions, DeviceKeywords
 from uws_core.sources.base import Source
 
@@ -64,7 +64,7 @@ def factors(
     """
     if kept < 1:
         raise UwsError(f"factors keeps at least one direction; found kept={kept}")
-    key, options = find_layer(collection, layer), ComputeOptions.of(compute)
+    key, options = collection.layer(layer), ComputeOptions.of(compute)
     members_read = chosen(collection, key, members, about)
     refs = [collection.refs[row] for row in members_read.rows]
     center = members_read.center

@@ -19,7 +19,6 @@ from uws_core.passes.block_layout import BlockLayout
 from uws_core.passes.memory import on_device, where_it_fits
 from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.open_models import (
-    find_layer,
     full_single_precision,
     is_low_rank,
     open_models,
@@ -52,7 +51,7 @@ def gram(
         SourceError: a model cannot be read, or changed since the collection was made.
         NotEnoughModels: fewer than two models have finite weights here.
     """
-    key, options = find_layer(collection, layer), ComputeOptions.of(compute)
+    key, options = collection.layer(layer), ComputeOptions.of(compute)
     rows = None if is_low_rank(collection, key) else rows
     refs = models_read(collection, [key])
     with open_models(refs, key, rows=rows, report=options.report) as sources, full_single_precision():

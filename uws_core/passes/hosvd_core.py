@@ -16,7 +16,7 @@ from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.nouns.spectrum import Core, Kept
 from uws_core.passes.center import center_matrix, dense
-from uws_core.passes.open_models import find_layer, full_single_precision, open_models, product_dtype
+from uws_core.passes.open_models import full_single_precision, open_models, product_dtype
 from uws_core.passes.options import ComputeOptions
 
 # A block of the core, what it is made from, and running sums of it.
@@ -103,7 +103,7 @@ def _core_pass(
     members: Members,
     options: ComputeOptions | None,
 ) -> _CorePass:
-    key, rows = find_layer(collection, layer), grams.models.chosen(members)
+    key, rows = collection.layer(layer), grams.models.chosen(members)
     _check(key, rows.size, grams, tuple(grams.models.labels[row] for row in rows))
     chosen = subspace(grams.models, kept=kept.models, members=rows)
     return _CorePass(

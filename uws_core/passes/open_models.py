@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from uws_core.errors import LayerError, UwsError
+from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.options import Report, no_report
 from uws_core.sources.base import Rows, Source, on_hub
@@ -20,22 +20,6 @@ from uws_core.sources.source_cache import is_unchanged
 _OPENERS = 8
 
 _TYPES = {"single": torch.float32, "double": torch.float64}
-
-
-def find_layer(collection: Collection, layer: LayerKey | str) -> LayerKey:
-    """The collection's layer of that name.
-
-    Raises:
-        LayerError: it has none; the message names the nearest ones.
-    """
-    name = layer if isinstance(layer, str) else layer.name
-    key = collection.by_name.get(name)
-    if key is None:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, collection.by_name, n=3) or [key.name for key in collection.layers[:3]]
-        raise LayerError(f"{collection.name} has no layer {name!r}; it has {len(collection.layers)}, among them {near}")
-    return key
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.gram import Members
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, chosen, dense
-from uws_core.passes.open_models import find_layer, open_models, product_dtype
+from uws_core.passes.open_models import open_models, product_dtype
 from uws_core.passes.options import ComputeOptions
 from uws_core.passes.projection import check_layer
 from uws_core.sources.base import Source
@@ -48,7 +48,7 @@ def per_model_svds(
     Raises:
         NotEnoughModels: another number of labels than models, or fewer than two groups among the usable ones.
     """
-    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
+    key, options = collection.layer(layer), options or ComputeOptions(budget=BUDGET)
     picked = chosen(collection, key, members, "mean")
     if len(groups) != len(collection):
         raise NotEnoughModels(
@@ -89,7 +89,7 @@ def unseen_model_svd(
     Raises:
         LayerError: the model lacks the layer or has NaN in it, or there is no such reference.
     """
-    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
+    key, options = collection.layer(layer), options or ComputeOptions(budget=BUDGET)
     picked = chosen(collection, key, members, reference)
     refs = [collection.refs[row] for row in picked.rows] if reference == "mean" else []
     with open_models([model, *refs, *([picked.center] if picked.center else [])], key) as sources:

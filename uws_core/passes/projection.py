@@ -16,7 +16,6 @@ from uws_core.nouns.heldout import UnseenModel
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.open_models import (
-    find_layer,
     full_single_precision,
     is_low_rank,
     open_models,
@@ -73,7 +72,7 @@ def unseen_model_row(
         LayerError: the model lacks the layer, has it in another shape, or has NaN or infinity in it.
         SourceError: a model cannot be read.
     """
-    key, options = find_layer(collection, layer), options or ComputeOptions(budget=BUDGET)
+    key, options = collection.layer(layer), options or ComputeOptions(budget=BUDGET)
     dense_base = gram.base is not None and collection.base is not None and not is_low_rank(collection, key)
     rows = np.flatnonzero(gram.usable)
     refs = [collection.refs[row] for row in rows]

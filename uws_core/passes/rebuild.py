@@ -17,7 +17,7 @@ from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.center import center_matrix, dense
 from uws_core.passes.gram import gram
-from uws_core.passes.open_models import find_layer, open_models
+from uws_core.passes.open_models import open_models
 from uws_core.passes.options import ComputeOptions
 from uws_core.sources.base import Source, Whole
 from uws_core.sources.files.row_slabs import slabs
@@ -58,7 +58,7 @@ def rebuild(
         LayerError: an unknown layer, or a model of which only updates are stored.
         SourceError: a model cannot be read.
     """
-    keys = [find_layer(collection, layer) for layer in (layers if layers is not None else collection.layers)]
+    keys = [collection.layer(layer) for layer in (layers if layers is not None else collection.layers)]
     rebuilt = {
         key.name: rebuilt_layer(
             collection, key, [model], basis or Basis(), kept=[kept], known=(grams or {}).get(key.name)

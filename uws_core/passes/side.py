@@ -17,7 +17,6 @@ from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.passes.center import center_matrix, chosen, dense
 from uws_core.passes.memory import on_device_or_cpu
 from uws_core.passes.open_models import (
-    find_layer,
     full_single_precision,
     open_models,
     product_dtype,
@@ -51,7 +50,7 @@ def side_gram(
 
     Source: De Lathauwer, De Moor, Vandewalle 2000; arXiv 2512.05117, Algorithm 1.
     """
-    key, side, options = find_layer(collection, layer), Axis(axis), ComputeOptions.of(compute)
+    key, side, options = collection.layer(layer), Axis(axis), ComputeOptions.of(compute)
     if side is Axis.MODELS:
         raise UwsError("side_gram is for the axes 'in' and 'out'; on 'models' use gram")
     picked = chosen(collection, key, members, about)

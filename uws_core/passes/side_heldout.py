@@ -28,7 +28,7 @@ from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import UNSEEN_MODEL, HeldOut
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.passes.center import center_matrix, dense
-from uws_core.passes.open_models import find_layer, full_single_precision, open_models, product_dtype
+from uws_core.passes.open_models import full_single_precision, open_models, product_dtype
 from uws_core.passes.options import ComputeOptions, Report, no_report
 from uws_core.passes.projection import check_layer
 from uws_core.passes.side import side_gram
@@ -213,7 +213,7 @@ def _opened_bench(
     extra: tuple[ModelRef, ...],
 ) -> Iterator[_Bench]:
     """Opens the models, checks what is asked, and reads the mean."""
-    key = find_layer(collection, layer)
+    key = collection.layer(layer)
     if question.reference not in ("mean", "zero", "base"):
         raise LayerError(f"{key.name}: errors are relative to mean, zero or base; found {question.reference!r}")
     if question.axis is Axis.MODELS:

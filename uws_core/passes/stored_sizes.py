@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from uws_core.nouns.cost import Reading
 from uws_core.nouns.models import Collection, LayerKey
+from uws_core.nouns.storage import StoredSizes
 from uws_core.passes.open_models import open_sources
 from uws_core.sources.base import Source
 from uws_core.sources.hub.prefetch import far_bytes
@@ -46,40 +47,41 @@ def readings(collection: Collection, layers: Sequence[str], *, precision: str = 
     )
 
 
-def stored_numbers(
-    collection: Collection, layers: Iterable[str] | None = None, members: Sequence[int] | None = None
-) -> Mapping[str, int]:
-    """The numbers that the chosen models store for each layer that is kept as factors: `sum r (m + p)`.
+def stored_sizes(
+    collection: Collection, layers: Iterable[LayerKey | str] | None = None, members: Sequence[int] | None = None
+) -> StoredSizes:
+    """What the chosen models' files store for each layer: ranks of factors, and bytes. Headers only are read.
 
-    A layer that all models store whole is not in it, nor is a factor view. Headers only are read.
+    A model that keeps an update as a product that is formed when it is read (LoHa, LoKr) counts as the rank that takes
+    about its bytes. Factor views are no layers of their own here.
 
     Raises:
+        LayerError: a layer the collection does not have.
         SourceError: a model went away or changed since the collection was made.
     """
-    names = [layer.name for layer in collection.layers] if layers is None else list(layers)
-    low_rank = [collection.by_name[name] for name in names if f"{name}:A" in collection.by_name]
-    if not low_rank:
-        return {}
+    keys = collection.layers if layers is None else [collection.layer(layer) for layer in layers]
+    keys = [key for key in keys if not (key.factor and key.name[:-2] in collection.by_name)]
     rows = range(len(collection)) if members is None else members
     sources = open_sources([collection.refs[row] for row in rows])
-    numbers = dict.fromkeys((key.name for key in low_rank), 0)
-    for key in low_rank:
-        for source in sources:
-            view = source.find(f"{key.name}:A")
-            numbers[key.name] += key.entries if view is None else view.shape[0] * sum(key.shape)
-    return numbers
+    ranks = {key.name: tuple(_rank(source, key) for source in sources) for key in keys}
+    sizes = {key.name: sum(source.stored_bytes(key.name) for source in sources) for key in keys}
+    return StoredSizes({name: every for name, every in ranks.items() if any(every)}, sizes)
+
+
+def _rank(source: Source, key: LayerKey) -> int:
+    """The rank of a model's stored factors; 0 where it keeps the layer whole."""
+    if key.name not in source.low_rank:
+        return 0
+    view = source.find(f"{key.name}:A")
+    # Factors that are only formed when read have no view, and take about their bytes.
+    return view.shape[0] if view is not None else max(1, source.stored_bytes(key.name) // (4 * sum(key.shape)))
 
 
 def _reading(key: LayerKey, sources: Sequence[Source], base: Sequence[Source], precision: str) -> Reading:
     # An adapter's update is about zero: its base is no row of it.
     used = sources if key.name in sources[0].low_rank else [*sources, *base]
     sizes = [source.stored_bytes(key.name) for source in used]
-    ranks = []
-    for source, size in zip(used, sizes, strict=True):
-        if key.name in source.low_rank:
-            # Factors that are only formed when read have no view, and take about their bytes.
-            view = source.find(f"{key.name}:A")
-            ranks.append(view.shape[0] if view is not None else max(1, size // (4 * sum(key.shape))))
+    ranks = [_rank(source, key) for source in used if key.name in source.low_rank]
     # Eight bytes a weight are float64, in which `auto` then forms the products.
     widest = 8 if not ranks and max(sizes[: len(sources)]) >= 8 * key.entries else 4
     item_bytes = _ITEM_BYTES.get(precision, widest)

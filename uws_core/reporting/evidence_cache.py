@@ -130,14 +130,15 @@ def affordable(models: int, layers: int, draws: int, *, within: float) -> int:
 
 def _stored_numbers(collection: Collection, layers: Sequence[str], members: Sequence[int]) -> int | None:
     """Numbers that the models store for these layers where some are factors; None where all are whole matrices."""
-    from uws_core.passes.stored_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_sizes
 
     try:
-        factors = stored_numbers(collection, layers, members)
+        sizes = stored_sizes(collection, layers, members)
     except UwsError:
         return None
-    whole = (len(members) * collection.by_name[name].entries for name in layers if name not in factors)
-    return sum(factors.values()) + sum(whole) if factors else None
+    if not sizes.ranks:
+        return None
+    return sum(sizes.numbers(collection.by_name[name], len(members)) for name in layers)
 
 
 def _key(collection: Collection, layers: Sequence[str], settings: EvidenceSettings) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.analysis.accounting import storage
+from uws_core.answers.reconstruction import sizes_text
 from uws_core.charts import reconstruction as charts
 from uws_core.charts.style import Theme, percent
 from uws_core.errors import LayerError
@@ -55,11 +56,11 @@ def place(query: RebuildQuery, collection: Collection) -> str:
 def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
     """What k directions take to store."""
     # torch is loaded only where weights are read.
-    from uws_core.passes.stored_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_sizes
 
     mean = query.about == "mean"
-    n, factors = len(query.members), stored_numbers(collection, query.layers, query.members)
-    return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=n, stored=factors)
+    n, sizes = len(query.members), stored_sizes(collection, query.layers, query.members)
+    return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=n, stored=sizes)
 
 
 def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
@@ -80,7 +81,7 @@ def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
             "Times smaller",
             f"{kept.ratio:.3g}",
             HELP["ratio"],
-            f"{kept.shared:,} of {sum(kept.dense):,} numbers{' of factors' if kept.factors else ''}",
+            sizes_text(kept),
         ),
     ]
 

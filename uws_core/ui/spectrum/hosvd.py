@@ -76,7 +76,7 @@ def hosvd_result(query: Query) -> HosvdResult:
         CollectionError: the collection changed or went away meanwhile.
     """
     # torch is loaded only where weights are read.
-    from uws_core.passes.stored_sizes import stored_numbers
+    from uws_core.passes.stored_sizes import stored_sizes
 
     collection = catalogue().get(query.collection)
     if collection is None or collection.fingerprint != query.fingerprint:
@@ -85,9 +85,9 @@ def hosvd_result(query: Query) -> HosvdResult:
     exact, spectra = _errors(query, collection), _spectra(query, collection)
     ranks = ranks_at(spectra, query.share)
     kept = Kept(*(ranks[axis].k for axis in AXES))
-    factors = stored_numbers(collection, [layer], query.members)
+    stored = stored_sizes(collection, [layer], query.members)
     n = len(query.members)
-    size = two_sided(collection, [layer], kept_out=kept.out, kept_in=kept.into, members=n, stored=factors)
+    size = two_sided(collection, [layer], kept_out=kept.out, kept_in=kept.into, members=n, stored=stored)
     return HosvdResult(
         hosvd.curves(spectra),
         hosvd.modes(spectra, collection.by_name[layer].shape, query.share),
