@@ -29,7 +29,7 @@ test: $(DEV) lint
 	$(PYTEST)
 
 check: $(DEV) lint
-	$(PYTEST) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not bench and not pages"
+	$(PYTEST) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not bench"
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -39,7 +39,7 @@ lint: $(DEV)
 test-lowest:
 	$(MAKE) VENV=.venv-lowest .venv-lowest/.lowest.stamp
 	.venv-lowest/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --ignore=tests/ui --ignore=tests/e2e \
-		-m "not slow and not bench and not pages"
+		-m "not slow and not bench"
 
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
