@@ -292,6 +292,17 @@ class TestInputsFirst:
         assert "m0" in reason
         assert "m2" in reason
 
+    def test_a_model_with_its_sides_the_other_way_round_is_no_other_architecture(self, tmp_path: Path):
+        for i, flag in enumerate((True, True, False)):
+            tensors = {f"base_model.model.h.0.mlp.c_fc.lora_{side}.weight": some(*shape, seed=i)
+                       for side, shape in (("A", (2, 12)), ("B", (48, 2)))}  # fmt: skip
+            config = {"peft_type": "LORA", "r": 2, "fan_in_fan_out": flag}
+            write(tmp_path / f"m{i}", tensors, config=config, file="adapter_model.safetensors")
+        collection = collect(tmp_path)
+        (reason,) = [item.reason for item in collection.left_out if item.what == "m2"]
+        assert "the other way round" in reason
+        assert "fan_in_fan_out" in reason
+
 
 class TestScales:
     """An alpha that stands anywhere in the file is found."""

@@ -78,7 +78,8 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     buffers = equal_buffers([opened[label].ref for label in labels], layers)
     layers = tuple(layer for layer in layers if layer.name not in {one.what for one in buffers})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
-    left_out = listing.left_out + unreadable + others + renamed + agreement.left_out + mixed + unclear
+    strangers = _name_turned(agreement.left_out, spelled, layers)
+    left_out = listing.left_out + unreadable + others + renamed + strangers + mixed + unclear
     if architecture is None and (len(labels) < 2 or not layers) and (known := _architectures(readable)):
         # The commonest layout stands alone, and other models here can be compared.
         return collect(
@@ -290,6 +291,24 @@ def _same_sides(
         reason = f"read as inputs x outputs in {some} and not in {others}: their fan_in_fan_out contradict each other"
         unclear.append(LeftOut(layer.name, reason))
     return tuple(kept), tuple(unclear)
+
+
+def _name_turned(
+    left_out: Sequence[LeftOut], models: Mapping[str, Sequence[LayerKey]], layers: Sequence[LayerKey]
+) -> tuple[LeftOut, ...]:
+    """The reasons, with another one for models that differ only in which side of their layers comes first."""
+    usual = {layer.name: layer.shape for layer in layers if not layer.factor}
+    notes = []
+    for item in left_out:
+        shapes = {layer.name: layer.shape for layer in models.get(item.what, ())}
+        turned = [name for name, (m, p) in usual.items() if m != p and shapes.get(name) == (p, m)]
+        if turned:
+            reason = f"{len(turned)} of its layers have inputs and outputs the other way round, first {turned[0]}"
+            item = LeftOut(
+                item.what, f"{reason}: its fan_in_fan_out, of which there is one a file, contradicts the others'"
+            )
+        notes.append(item)
+    return tuple(notes)
 
 
 def _own_base(listing: Listing, roots: Roots, layers: Sequence[LayerKey]) -> _Base:
