@@ -31,6 +31,7 @@ def main() -> None:
         flags.check(selection.collection, collection)
         loader.notices(collection)
 
+    view.architectures(selection, collection)
     st.subheader("Models", anchor=False)
     view.models(selection, collection)
     places.save_box(selection, collection)

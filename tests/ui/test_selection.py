@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.models import Collection, LayerKey, ModelRef
 from uws_core.ui import tokens
 from uws_core.ui.selection import POOLS, Selection
@@ -47,6 +48,9 @@ class Shelf:
 
     def get(self, collection: str) -> Collection | None:
         return next((each for each in self.held if each.name == collection), None)
+
+    def architectures(self, collection: str) -> tuple[Architecture, ...]:
+        return (Architecture("8x8-a", "8 x 8", "checkpoint", ("m",), ()),) if collection == "demo:two" else ()
 
 
 Q1 = "blocks.1.attn.q.weight"

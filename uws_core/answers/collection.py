@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 
 from uws_core.answers.wording import counted
+from uws_core.nouns.left_out import counts
 from uws_core.nouns.models import Collection
 
 # A column with more values holds names, not groups.
@@ -13,11 +14,10 @@ _MOST_VALUES = 100
 
 
 def answer(collection: Collection, *, members: Sequence[int], layers: Sequence[str]) -> str:
-    """The numbers of models, layers and left-out items; for a subset, those that are chosen."""
+    """The numbers of models and layers, those that are chosen of a subset, and of what is left out; biases are none."""
     models = _chosen(len(members), len(collection), "model")
     shown = _chosen(len(layers), len(collection.layers), "layer")
-    left_out = f"{len(collection.left_out)} left out" if collection.left_out else "nothing left out"
-    return f"{models} of one architecture, {shown} comparable, {left_out}; {_base(collection)}."
+    return f"{models} of one architecture, {shown} comparable, {_left_out(collection)}; {_base(collection)}."
 
 
 def design(collection: Collection) -> str:
@@ -30,6 +30,16 @@ def design(collection: Collection) -> str:
         if len(pairs) == len(collection) == groups[first] * groups[second]:
             return f"{counted(groups[first], first)} x {counted(groups[second], second)}"
     return ", ".join(counted(count, name) for name, count in list(groups.items())[:3])
+
+
+def _left_out(collection: Collection) -> str:
+    """The models that are left out; the matrices where no model is."""
+    lost = counts(collection.left_out)
+    if lost.models:
+        return f"{lost.models} {'model or file' if lost.models == 1 else 'models or files'} left out"
+    if lost.matrices:
+        return f"{lost.matrices} {'matrix' if lost.matrices == 1 else 'matrices'} left out"
+    return "nothing left out but biases and other vectors" if lost.vectors else "nothing left out"
 
 
 def _chosen(chosen: int, total: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 A folder is chosen by an id, never by a path in an address; which path an id stands for, and how it was chosen to be
 read, is kept in the store, so that a link works after a restart, and the path is checked against the roots every time
-it is used.
+it is used. Where models of several architectures lie at one place, the id of one of them follows after a slash.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from pathlib import Path
 
 import streamlit as st
 
-from uws_core.collection import collect
+from uws_core.collection import architectures, collect
 from uws_core.errors import StoreError, UwsError
+from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
 from uws_core.store.results import default_store
 from uws_core.ui import folders, saved_collections
+from uws_core.ui.selection import ARCHITECTURE, base_id
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 FOLDER = "folder:"
+# How reasons begin where models were left out because others at the same place are of another architecture.
+_SEVERAL = ("another architecture", "of the kind ")
 _KEPT = "opened/"
 # More than anybody keeps in mind; the oldest make room.
 _MOST_FOLDERS = 24
@@ -64,23 +68,38 @@ class Catalogue:
 
     def open(self, collection: str) -> Opened:
         """The collection, or why it cannot be had."""
-        if collection.startswith(PREFIX):
-            return _collected(collection, "", USUAL)
-        place = self.place(collection)
+        base, _, architecture = collection.partition(ARCHITECTURE)
+        if base.startswith(PREFIX):
+            return _collected(base, "", USUAL, architecture)
+        place = self.place(base)
         if place is None:
             hint = "" if collection.startswith(saved_collections.SAVED) else "; open its folder again"
             name = collection.removeprefix(saved_collections.SAVED)
             return Opened(None, f"No collection is called {name} here{hint}")
         if collection.startswith(saved_collections.SAVED):
-            return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices)
+            return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices, architecture)
         try:
             folder = folders.allowed(str(place.path))
         except UwsError as error:
             return Opened(None, str(error))
-        return _collected(str(folder), _stamp(str(folder)), place.choices)
+        return _collected(str(folder), _stamp(str(folder)), place.choices, architecture)
+
+    def architectures(self, collection: str) -> tuple[Architecture, ...]:
+        """The groups of models at a collection's place that share layers; none where there is one such group only."""
+        base = base_id(collection)
+        opened = self.get(base)
+        place = self.place(base)
+        several = opened is not None and any(item.reason.startswith(_SEVERAL) for item in opened.left_out)
+        # A saved collection has the models of one architecture.
+        if not several or base.startswith(saved_collections.SAVED):
+            return ()
+        path, choices = (base, USUAL) if place is None else (str(place.path), place.choices)
+        listed = _architectures(path, "" if place is None else _stamp(path), choices)
+        return listed if len(listed) > 1 else ()
 
     def place(self, collection: str) -> Place | None:
         """The folder or the collection file behind an id, and how it is read; None for a built-in collection."""
+        collection = base_id(collection)
         if collection.startswith(saved_collections.SAVED):
             path = saved_collections.path_of(collection)
             return None if path is None else Place(path, Choices(pickled=saved_collections.trusted(path)))
@@ -112,18 +131,26 @@ class Catalogue:
         return name
 
     def title(self, collection: str) -> str:
-        """What a person reads for an id."""
+        """What a person reads for an id: of a folder its name, with as much of its path as tells it from the others."""
+        collection = base_id(collection)
         if collection.startswith(saved_collections.SAVED):
             return next((one.title for one in saved_collections.listed() if one.id == collection), collection)
         demo = DEMOS.get(collection.removeprefix(PREFIX)) if collection.startswith(PREFIX) else None
         if demo is not None:
             return demo.title
         place = self.place(collection)
-        name = collection.removeprefix(FOLDER)
-        return f"{name} ({place.choices})" if place is not None and place.choices else name
+        if place is None:
+            return collection.removeprefix(FOLDER)
+        with self._lock:
+            others = {str(item.path) for item in self._folders.values()} - {str(place.path)}
+        parts = place.path.parts
+        ends = ("/".join(parts[-depth:]) for depth in range(1, len(parts)))
+        name = next((end for end in ends if not any(other.endswith(f"/{end}") for other in others)), str(place.path))
+        return f"{name} ({place.choices})" if place.choices else name
 
     def about(self, collection: str) -> str:
         """One sentence about a collection: what it is, or where it lies and how it is read."""
+        collection = base_id(collection)
         demo = DEMOS.get(collection.removeprefix(PREFIX)) if collection.startswith(PREFIX) else None
         if demo is not None:
             return demo.about
@@ -148,21 +175,37 @@ def read_again() -> None:
     """Forget what was read of folders, so that the next look reads them anew."""
     _stamp.clear()
     _collected.clear()
+    _architectures.clear()
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the models' headers")
-def _collected(where: str, stamp: str, choices: Choices) -> Opened:
+def _collected(where: str, stamp: str, choices: Choices, architecture: str) -> Opened:
     """What lies at a place; `stamp` is part of the key, so a changed folder is read again."""
     try:
-        found = collect(where) if where.startswith(PREFIX) else _opened(Path(where), _roots(), choices)
-        return Opened(saved_collections.edited(found))
+        if where.startswith(PREFIX):
+            collection = collect(where, architecture=architecture or None)
+        else:
+            collection = _opened(Path(where), _roots(), choices, architecture)
+        return Opened(saved_collections.edited(collection))
     except UwsError as error:
         return Opened(None, str(error))
 
 
-def _opened(path: Path, roots: tuple[Path, ...], choices: Choices) -> Collection:
+@st.cache_resource(max_entries=16, show_spinner="Reading the models' headers")
+def _architectures(where: str, stamp: str, choices: Choices) -> tuple[Architecture, ...]:
+    """The architectures at a place; `stamp` is part of the key, so a changed folder is read again."""
+    if where.startswith(PREFIX):
+        return architectures(where)
+    try:
+        return architectures(Path(where), roots=_roots(), pickled=choices.pickled, dialect=choices.dialect or None)
+    except UwsError:
+        return ()
+
+
+def _opened(path: Path, roots: tuple[Path, ...], choices: Choices, architecture: str = "") -> Collection:
     return collect(
         path,
+        architecture=architecture or None,
         roots=roots,
         common_rows=choices.common_rows,
         pickled=choices.pickled,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 import streamlit as st
 
 from uws_core.errors import StoreError
 from uws_core.frames.collection import left_out as left_out_frame
+from uws_core.nouns.left_out import counts
 from uws_core.nouns.models import LeftOut
 from uws_core.store.results import default_store
 from uws_core.ui import state
@@ -88,8 +89,8 @@ def is_open(box: ExpanderContainer | PopoverContainer) -> bool:
 
 
 def left_out(items: Sequence[LeftOut], *, key: str = "left out") -> None:
-    """Everything that is not compared, folded, with the count in the label; `key` where a page has two such lists."""
-    with folded(f"Left out ({len(items)})", icon="filter_alt_off", key=key) as unfolded:
+    """Everything that is not compared, folded, with the counts in the label; `key` where a page has two such lists."""
+    with folded(f"Left out ({str(counts(items)) or 'nothing'})", icon="filter_alt_off", key=key) as unfolded:
         if not unfolded:
             return
         if not items:
@@ -130,6 +131,12 @@ def configs(frame: pl.DataFrame, columns: Mapping[str, str], *, percent: Sequenc
         else:
             found[name] = st.column_config.Column(help=told)
     return found
+
+
+def height(rows: int, *, most: int = 300) -> int | Literal["content"]:
+    """The height of a table: that of its rows where they fit in `most` pixels."""
+    # A row and the head take 35 pixels each.
+    return "content" if 35 * (rows + 1) <= most else most
 
 
 def facts(title: str, items: Mapping[str, str]) -> None:

@@ -7,10 +7,11 @@ Nothing in it is ever joined into a path, and nothing in it can raise.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol, Self
 
+from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.ui import tokens
@@ -19,6 +20,8 @@ from uws_core.ui import tokens
 POOLS = ("sum", "mean", "each")
 CENTRES = ("mean", "zero", "base")
 NULLS = ("profile", "strength", "gaussian", "none")
+# Between the id of a place and that of an architecture in it.
+ARCHITECTURE = "/"
 # Longer texts than any list of rows, and more values than any list of layers, are noise.
 MOST_CHARACTERS = 8_000
 MOST_VALUES = 1_000
@@ -33,6 +36,10 @@ class Catalogue(Protocol):
 
     def get(self, collection: str) -> Collection | None:
         """The collection, or None when the id is unknown or its files cannot be read now."""
+        ...
+
+    def architectures(self, collection: str) -> Sequence[Architecture]:
+        """The groups of models that can be chosen in a collection; none where it is of one architecture."""
         ...
 
 
@@ -59,8 +66,7 @@ class Selection:
     @classmethod
     def clean(cls, catalogue: Catalogue, **raw: object) -> Self:
         """The nearest valid selection to `raw`: what is unknown, impossible or of another type becomes its default."""
-        known = catalogue.ids()
-        collection = _one_of(raw.get("collection"), known, known[0] if known else "")
+        collection = _collection(raw.get("collection"), catalogue)
         found = catalogue.get(collection) if collection else None
         plain = cls(
             collection=collection,
@@ -134,6 +140,22 @@ class Selection:
 # Field to key in the address: short, because addresses are pasted into mails.
 _SHORT = {"collection": "c", "members": "m", "layers": "l"}
 _KEYS = {field.name: _SHORT.get(field.name, field.name) for field in fields(Selection)}
+
+
+def base_id(collection: str) -> str:
+    """The id of the place, without that of an architecture in it."""
+    return collection.partition(ARCHITECTURE)[0]
+
+
+def _collection(value: object, catalogue: Catalogue) -> str:
+    """The id when it is known, without its architecture when the place has none of that id; else the first of all."""
+    known, last = catalogue.ids(), _last(value)
+    text = last if isinstance(last, str) else ""
+    base, _, architecture = text.partition(ARCHITECTURE)
+    if base not in known:
+        return known[0] if known else ""
+    there = catalogue.architectures(base) if architecture else ()
+    return text if any(item.id == architecture for item in there) else base
 
 
 def _texts(value: object) -> tuple[str, ...]:

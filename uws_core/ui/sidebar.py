@@ -11,7 +11,7 @@ from uws_core.store.results import default_store
 from uws_core.ui import grams, state, tokens
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.compute import device
-from uws_core.ui.selection import Selection
+from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
 
 
 def show() -> None:
@@ -22,12 +22,13 @@ def show() -> None:
         chosen = st.selectbox(
             "Collection",
             collections.ids(),
-            key=state.held("collection", selection.collection),
+            key=state.held("collection", base_id(selection.collection)),
             format_func=collections.title,
             help="Models of one architecture. Open a folder of your own on the collection page.",
         )
-        if chosen != selection.collection:
+        if chosen != base_id(selection.collection):
             selection = state.change(collection=chosen)
+        selection = _architecture(selection)
         collection = collections.get(selection.collection)
         if collection is not None:
             selection = _models_and_layers(selection, collection)
@@ -40,6 +41,24 @@ def state_line(selection: Selection, collection: Collection) -> str:
     models = f"{len(selection.members_in(collection))} of {len(collection)} models"
     layers = f"{len(selection.layers_in(collection))} of {len(collection.layers)} layers"
     return ", ".join([models, layers, device(), _stored()])
+
+
+def _architecture(selection: Selection) -> Selection:
+    """The choice of an architecture, where models of several lie at one place."""
+    here, known = base_id(selection.collection), catalogue().architectures(selection.collection)
+    collection = catalogue().get(selection.collection)
+    if not known or collection is None:
+        return selection
+    shown = next((item.id for item in known if collection.labels[0] in item.models), known[0].id)
+    titles = {item.id: str(item) for item in known}
+    picked = st.selectbox(
+        "Architecture",
+        list(titles),
+        key=state.held(f"architecture.{here}", shown),
+        format_func=lambda name: titles.get(name, name),
+        help="Models of several architectures lie here. Those of one can be compared with each other.",
+    )
+    return selection if picked == shown else state.change(collection=f"{here}{ARCHITECTURE}{picked}")
 
 
 def _models_and_layers(selection: Selection, collection: Collection) -> Selection:

@@ -16,7 +16,6 @@ from uws_core.ui import page, saved_collections
 from uws_core.ui.catalogue import read_again
 
 _NEW, _PROBLEM, _ROUND = "attributes.new", "attributes.problem", "attributes.round"
-_HEIGHT = 300
 
 
 def editor(collection: Collection) -> None:
@@ -39,7 +38,7 @@ def editor(collection: Collection) -> None:
             key=f"attributes.{here}.{added.strip()}.{','.join(dropped)}",
             disabled=[KEY],
             hide_index=True,
-            height=_HEIGHT,
+            height=page.height(before.height),
             alt="The models' attributes, to be edited",
         )
         with st.container(horizontal=True, vertical_alignment="center"):

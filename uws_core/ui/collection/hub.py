@@ -19,7 +19,6 @@ from uws_core.ui.grams import jobs
 
 _QUERY, _ASKED, _PRESET, _LIST = "hub.query", "hub.asked", "hub.preset", "hub.list"
 _UNDERWAY, _STOPPED = "hub.underway", "hub.stopped"
-_HEIGHT = 260
 # A list of names is short; a whole file of another kind is not one.
 _LONGEST_LIST = 1_000_000
 HELP: Final = (
@@ -85,7 +84,7 @@ def _found(asked: str, listing: HubListing) -> None:
         on_select="rerun",
         selection_mode="multi-row",
         hide_index=True,
-        height=_HEIGHT,
+        height=page.height(frame.height, most=260),
         column_config=page.configs(frame, frames.HELP),
         alt="Models that the query found on the Hub",
     )

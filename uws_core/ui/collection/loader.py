@@ -18,7 +18,6 @@ from uws_core.ui.collection import controls
 from uws_core.ui.selection import Selection
 
 _ASSUMED = "scale assumed 1"
-_HEIGHT = 300
 
 
 def models_at(here: str, collection: Collection) -> tuple[Located, ...]:
@@ -101,7 +100,7 @@ def _tables(label: str, report: LoaderReport, selection: Selection, collection: 
         st.dataframe(
             shown,
             hide_index=True,
-            height=_HEIGHT if shown.height > 7 else "auto",
+            height=page.height(shown.height),
             column_config=page.configs(shown, frames.HELP),
             alt=f"{name.capitalize()} of {label}, and what became of them",
         )

@@ -27,7 +27,6 @@ _UPLOAD, _UPLOAD_NAME, _SAVE_NAME, _KEPT, _PROBLEM = (
     "saved.kept",
     "places.problem",
 )
-_HEIGHT = 180
 
 
 def show(selection: Selection) -> None:
@@ -94,7 +93,7 @@ def _built_in() -> None:
         on_select="rerun",
         selection_mode="single-row",
         hide_index=True,
-        height=_HEIGHT,
+        height=page.height(frame.height, most=250),
         column_config={"collection": st.column_config.TextColumn(width="medium")},
         alt="Built-in collections",
     )

@@ -15,10 +15,9 @@ from uws_core.nouns.query import Query
 from uws_core.ui import folders, page, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
 from uws_core.ui.collection import controls, data
-from uws_core.ui.selection import Selection
+from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
 
 _PATH, _PROBLEM = "collection.path", "collection.problem"
-_HEIGHT = 300
 
 
 def path_box(selection: Selection) -> None:
@@ -43,6 +42,31 @@ def path_box(selection: Selection) -> None:
         page.problem(wrong)
 
 
+def architectures(selection: Selection, collection: Collection) -> None:
+    """The architectures at the collection's place, one of them chosen with a click; nothing where there is one only."""
+    known = catalogue().architectures(selection.collection)
+    if not known:
+        return
+    titles = {item.id: str(item) for item in known}
+    shown = next((item.id for item in known if collection.labels[0] in item.models), known[0].id)
+    key = f"collection.architecture.{selection.collection}"
+
+    def choose() -> None:
+        picked = st.session_state.get(key)
+        if picked:
+            state.set_selection(collection=f"{base_id(selection.collection)}{ARCHITECTURE}{picked}")
+
+    st.pills(
+        f"{len(known)} architectures lie here; those of one are compared",
+        list(titles),
+        default=shown,
+        required=True,
+        format_func=lambda name: titles.get(name, name),
+        key=key,
+        on_change=choose,
+    )
+
+
 def models(selection: Selection, collection: Collection) -> None:
     """The models with their attributes, filters and a search; picked rows become the chosen models."""
     chosen = set(selection.members_in(collection))
@@ -57,7 +81,7 @@ def models(selection: Selection, collection: Collection) -> None:
         on_select="rerun",
         selection_mode="multi-row",
         hide_index=True,
-        height=_HEIGHT,
+        height=page.height(table.height),
         column_config=page.configs(table, {**frames.HELP, "chosen": "Whether the model is in the selection."}),
         alt=f"Models of {collection.name} with their attributes",
     )
@@ -77,7 +101,7 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
         on_select="rerun",
         selection_mode="multi-row",
         hide_index=True,
-        height=_HEIGHT,
+        height=page.height(frame.height),
         column_config=config,
         alt=f"Layers that the models of {collection.name} share",
     )
