@@ -24,8 +24,8 @@ from uws_core.store.results import default_path
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
-# How the reason begins where a model is of an architecture that was not chosen.
-ANOTHER = "another architecture"
+# How reasons begin where a model is of another architecture than those that are compared.
+OTHERS = ("another architecture", "of the kind ")
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
 
@@ -172,9 +172,9 @@ def _of_architecture(
     if chosen is None:
         there = "; ".join(f"{item.id} ({item})" for item in known) or "none, since no two models share a layer"
         raise CollectionError(f"{name}: no architecture is called {text!r}. There are: {there}")
-    others = {label: f"{ANOTHER}: {item.title}" for item in known for label in item.models if item != chosen}
+    others = {label: f"{OTHERS[0]}: {item.title}" for item in known for label in item.models if item != chosen}
     notes = (
-        LeftOut(label, others.get(label, f"{ANOTHER}, of which no other model is here"))
+        LeftOut(label, others.get(label, f"{OTHERS[0]}, of which no other model is here"))
         for label in readable
         if label not in chosen.models
     )

@@ -26,17 +26,23 @@ WHAT: Mapping[str, str] = {
 def same_content(collection: Collection) -> tuple[Flag, ...]:
     """Models with one commit, the base among them: on a disk a digest of header, size and a sample of every tensor.
 
-    Files of one repository on the Hub share its commit and are no copies. Price: nothing is opened.
+    Models of the Hub under other commits are copies where the sha256 of their weights files are the same. Files of one
+    repository on the Hub share its commit and are no copies. Price: nothing is opened.
     """
     groups: dict[str, dict[str, str]] = {}
     for label, ref in zip(collection.labels, collection.refs, strict=True):
         groups.setdefault(ref.commit, {}).setdefault(ref.repo, label)
     if collection.base is not None and collection.base.commit in groups:
         groups[collection.base.commit].setdefault(collection.base.repo, BASE)
+    files: dict[str, dict[str, str]] = {}
+    digests = collection.table.get("weights_sha256", (None,) * len(collection))
+    for label, ref, digest in zip(collection.labels, collection.refs, digests, strict=True):
+        files.setdefault(str(digest or ""), {}).setdefault(f"{ref.repo}@{ref.commit}", label)
+    known = [set(places.values()) for commit, places in groups.items() if commit]
     return tuple(
-        Flag(tuple(places.values()), "have the same content", f"one digest of all their files, {commit[:12]}")
-        for commit, places in groups.items()
-        if len(places) > 1 and commit
+        Flag(tuple(places.values()), "have the same content", f"one digest of all their files, {digest[:12]}")
+        for digest, places in (*groups.items(), *files.items())
+        if len(places) > 1 and digest and (digest in groups or set(places.values()) not in known)
     )
 
 

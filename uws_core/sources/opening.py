@@ -18,6 +18,7 @@ from uws_core.sources.formats import pickled
 from uws_core.sources.formats.adapter import is_adapter
 from uws_core.sources.formats.adapter_layout import MultipleAdapters
 from uws_core.sources.formats.checkpoint import Checkpoint
+from uws_core.sources.formats.model_buffers import hold_the_same, may_be_buffer
 from uws_core.sources.formats.multi_adapter import opened_adapter
 from uws_core.sources.listing import Roots, all_inside
 from uws_core.sources.source_cache import LayoutCache, SourceCache, file_stamps
@@ -31,6 +32,8 @@ FORMATS: Final[Mapping[str, Callable[[ModelRef, Tensors], Source]]] = {
 _OPENERS: Final = 8
 # Adapters read from one file: each is a model, and people look through the table of models.
 MOST_ADAPTERS: Final = 1000
+# The column of a collection's table with the digest of a Hub model's weights files.
+WEIGHTS_DIGEST: Final = "weights_sha256"
 # A pass opens every model once a layer, so opened models and the layouts they share are cached.
 _source_cache: Final = SourceCache()
 _layout_cache: Final = LayoutCache()
@@ -89,6 +92,22 @@ def resolved(ref: ModelRef) -> tuple[ModelRef, Source]:
         source.ref = replace(ref, commit=source.digest())
         _source_cache.keep(source)
     return source.ref, source
+
+
+def equal_buffers(refs: Sequence[ModelRef], layers: Sequence[LayerKey]) -> tuple[LeftOut, ...]:
+    """The layers that bear a buffer's name and are equal in all models, with that reason.
+
+    Raises:
+        SourceError: a model cannot be read.
+    """
+    candidates = [layer for layer in layers if may_be_buffer(layer)]
+    sources = [open_source(ref) for ref in refs] if candidates and len(refs) > 1 else []
+    dense = [layer for layer in candidates if sources and all(layer.name not in one.low_rank for one in sources)]
+    return tuple(
+        LeftOut(layer.name, "equal in all models, and its name is a buffer's")
+        for layer in dense
+        if hold_the_same(sources, layer)
+    )
 
 
 def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef, Source | SourceError]]:
@@ -174,6 +193,8 @@ def _layout(given: ModelRef, ref: ModelRef, source: Source | SourceError, dialec
 
         # Looked up when it was opened, so this takes no request.
         attributes = dict(hub.look_up(ref).attributes)
+        if digest := hub.weights_digest(ref):
+            attributes[WEIGHTS_DIGEST] = digest
         if given.repo != ref.repo:
             renamed = LeftOut(given.repo, f"it was renamed; it is {ref.repo} now, and is read from there")
             left_out = (renamed, *left_out)

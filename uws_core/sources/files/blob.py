@@ -102,6 +102,12 @@ class FileBlob:
         self.name = name or path.name
         self.size = path.stat().st_size
 
+    @property
+    def tag(self) -> str:
+        """The sha256 of the content where the Hub client's cache names the file by it; empty elsewhere."""
+        name = self.path.resolve().name
+        return name if len(name) == 64 and self.path.is_symlink() else ""
+
     def stamp(self) -> Stamp:
         """What the file system knows of the file, to notice a change without reading it."""
         entry = os.stat(self._place)  # noqa: PTH116 - three times as fast as through Path

@@ -1,4 +1,4 @@
-"""A model whose tensors are its weights as they stand."""
+"""A checkpoint: a model whose tensors are its weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from uws_core.sources.base import FileStamp, Rows, within
 from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import float8
+from uws_core.sources.formats.model_buffers import buffer_reason
 from uws_core.sources.formats.packed import find_packed, unpacked_notes
 from uws_core.sources.formats.tensor_names import (
     LayerNames,
@@ -57,7 +58,7 @@ class Checkpoint:
         # By stored name: what is not compared, or not as it would be with a scale.
         self._notes: dict[str, str] = {}
         for name, span in tensors.spans.items():
-            found = self._seen(name, span)
+            found = self._layer_of(name, span)
             if isinstance(found, LayerKey) and found.name in self._layers:
                 found = LeftOut(name, f"{self._stored[found.name]} has the same name without its wrapper, and is used")
             if isinstance(found, LayerKey):
@@ -200,7 +201,7 @@ class Checkpoint:
         """The smaller side of a whole matrix."""
         return min(self._located(layer)[0].shape)
 
-    def _seen(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
+    def _layer_of(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
         if problem := too_long(name):
             return LeftOut(name, problem)
         if packed := self._packed.weights.get(name):
@@ -212,11 +213,14 @@ class Checkpoint:
         if name in self._scale_of:
             return LeftOut(name, f"a scale of {self._scale_of[name]}, which is not read with it")
         if span.dtype in float8.TYPES:
-            return self._seen_eight(name, span)
+            return self._float8_layer(name, span)
         found = as_layer(name, span.dtype, span.shape)
-        return found if isinstance(found, LeftOut) else LayerKey(unwrapped(name), found.shape)
+        if isinstance(found, LeftOut):
+            return found
+        reason = buffer_reason(self._tensors, name, span)
+        return LeftOut(name, reason) if reason else LayerKey(unwrapped(name), found.shape)
 
-    def _seen_eight(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
+    def _float8_layer(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
         """An eight-bit weight: a layer with its scale, or without one in a file that has none for any weight."""
         found = as_layer(name, "F32", span.shape)
         if isinstance(found, LeftOut):

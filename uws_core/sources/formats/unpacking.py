@@ -141,18 +141,22 @@ def integers(raw: NDArray[np.uint8], bits: int, count: int) -> Floats:
 
 def numbers(tensors: Tensors, name: str, start: int, stop: int, m: int) -> NDArray[np.float32 | np.int64]:
     """Rows of a tensor that has `m` of them as numbers of any stored type, `(stop - start, entries of a row)`."""
-    span = tensors.span(name)
-    found = _raw(tensors, name, start, stop, m).view(_NUMPY[span.dtype])
-    if span.dtype == "BF16":
+    return as_numbers(_raw(tensors, name, start, stop, m), tensors.span(name).dtype)
+
+
+def as_numbers(raw: NDArray[np.uint8], dtype: str) -> NDArray[np.float32 | np.int64]:
+    """Bytes `(..., bytes of a row)` as numbers of a stored type, `(..., entries of a row)`."""
+    found = raw.view(_NUMPY[dtype])
+    if dtype == "BF16":
         return (found.astype(np.uint32) << 16).view(np.float32)
-    if span.dtype == "F8_E8M0":
+    if dtype == "F8_E8M0":
         return np.exp2(found.astype(np.float32) - 127)
-    if span.dtype in ("F8_E4M3", "F8_E5M2"):
+    if dtype in ("F8_E4M3", "F8_E5M2"):
         import torch
 
-        dtype = torch.float8_e4m3fn if span.dtype == "F8_E4M3" else torch.float8_e5m2
-        return np.asarray(torch.from_numpy(found.copy()).view(dtype).float().numpy())
-    return found.astype(np.float32 if span.dtype.startswith("F") else np.int64)
+        kind = torch.float8_e4m3fn if dtype == "F8_E4M3" else torch.float8_e5m2
+        return np.asarray(torch.from_numpy(found.copy()).view(kind).float().numpy())
+    return found.astype(np.float32 if dtype.startswith("F") else np.int64)
 
 
 def stored_shape(tensors: Tensors, name: str) -> tuple[int, ...]:

@@ -80,6 +80,11 @@ class HubBlob:
         return self._known().size
 
     @property
+    def tag(self) -> str:
+        """The Hub's tag of the content, of large files their sha256; empty if it is not known."""
+        return self._known().tag.strip('"')
+
+    @property
     def head(self) -> int:
         """The bytes that came with the first answer."""
         self._known()
@@ -141,7 +146,14 @@ class HubBlob:
         if head is None:
             return None
         self._head = head
-        return Facts(size)
+        return Facts(size, self._cached_tag())
+
+    def _cached_tag(self) -> str:
+        key = f"{self._key} tag"
+        size = self._range_cache.size(key) if self._range_cache else None
+        target = bytearray(size or 0)
+        missing = self._range_cache is None or not size or self._range_cache.fill(key, 0, memoryview(target))
+        return "" if missing else target.decode("utf-8", "replace")
 
     def _cached_start(self, stop: int) -> bytes | None:
         """The first bytes, if all of them are cached."""
@@ -164,4 +176,6 @@ class HubBlob:
             self._head = self._head[:end]
         if self._range_cache and got:
             self._range_cache.keep(self._key, 0, head[:got], size=facts.size)
+            if tag := facts.tag.encode():
+                self._range_cache.keep(f"{self._key} tag", 0, memoryview(tag), size=len(tag))
         return facts

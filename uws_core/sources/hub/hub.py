@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
+from hashlib import sha256
 from typing import Final
 
 from huggingface_hub import cached_assets_path, snapshot_download
@@ -20,13 +21,13 @@ from uws_core.errors import HubError, UnsupportedFormat
 from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.hub import HubListing, HubModel, HubQuery
 from uws_core.nouns.models import ModelRef
-from uws_core.sources.files.blob import Blob
+from uws_core.sources.files.blob import Blob, FileBlob
 from uws_core.sources.files.shards import SUFFIX, layout_of
 from uws_core.sources.files.tensors import Tensors, open_tensors
 from uws_core.sources.hub import models
 from uws_core.sources.hub.client import HubClient
 from uws_core.sources.hub.errors import TOKEN_VARIABLE
-from uws_core.sources.hub.files import HubFiles
+from uws_core.sources.hub.files import HubBlob, HubFiles
 from uws_core.sources.hub.models import Report
 from uws_core.sources.hub.range_cache import RangeCache
 
@@ -36,6 +37,7 @@ KEEP_VARIABLE: Final = "UWS_HUB_KEEP"
 KEEP: Final = "8GiB"
 # A model's headers take about 150 kB once parsed.
 _OPEN_MODELS: Final = 2048
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 # Raised when a cached description gets another form.
 _ABOUT: Final = 1
@@ -104,6 +106,17 @@ def tensors_at(ref: ModelRef) -> Tensors:
         SourceError: the repository is empty, holds no safetensors, or cannot be read.
     """
     return _tensors(client(), ModelRef.of_part(ref.repo, ref.commit, file=ref.file))
+
+
+def weights_digest(ref: ModelRef) -> str:
+    """The first half of the sha256 of a model's weights, by the tags that the Hub sent; empty if one is unknown.
+
+    Copies under other commits have the same. Price: none, the tags came with the headers.
+    """
+    tags = [blob.tag for blob in tensors_at(ref).blobs if isinstance(blob, FileBlob | HubBlob)]
+    if not tags or not all(_SHA256.fullmatch(tag) for tag in tags):
+        return ""
+    return (tags[0] if len(tags) == 1 else sha256("".join(sorted(tags)).encode()).hexdigest())[:32]
 
 
 def download(refs: Sequence[ModelRef], *, report: Report | None = None) -> None:
