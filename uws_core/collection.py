@@ -79,7 +79,7 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     layers = tuple(layer for layer in layers if layer.name not in {one.what for one in buffers})
     layers = tuple(sorted(layers, key=lambda layer: (bool(layer.factor), natural(layer.name))))
     strangers = _name_turned(agreement.left_out, spelled, layers)
-    left_out = listing.left_out + unreadable + others + renamed + strangers + mixed + unclear
+    left_out = listing.left_out + unreadable + others + renamed + strangers + mixed + unclear + buffers
     if architecture is None and (len(labels) < 2 or not layers) and (known := _architectures(readable)):
         # The commonest layout stands alone, and other models here can be compared.
         return collect(

@@ -140,7 +140,7 @@ class _Walk:
             if not any(isinstance(one, FoundModel) for one in inside) and not any(
                 one.what.startswith(here) for one in inside if isinstance(one, LeftOut)
             ):
-                yield LeftOut(label, f"{NO_WEIGHTS}: the cache holds no weights file of snapshot {snapshot.name[:12]}")
+                yield LeftOut(label, f"the cache holds no weights file of snapshot {snapshot.name[:12]}")
             for one in inside:
                 if isinstance(one, FoundModel):
                     yield replace(one, label=one.label.replace(here, label, 1), commit=snapshot.name)

@@ -126,9 +126,10 @@ def _loaded(path: Path) -> dict[str, object]:
     try:
         found = torch.load(path, weights_only=True, mmap=True, map_location="cpu")
     except RuntimeError as error:
-        if "mmap can only be used" in str(error):
+        known = _why_not(path, error)
+        if "mmap can only be used" in str(error) and "weights-only" in known:
             raise UnsupportedFormat(f"{path.name}: torch's format from before 2020; save it as safetensors") from error
-        raise UnreadableFile(f"{path.name}: {_why_not(path, error)}") from error
+        raise UnreadableFile(f"{path.name}: {known}") from error
     # The unpickler meets hostile bytes with almost any exception; none of them is a reason to stop.
     except Exception as error:
         raise UnreadableFile(f"{path.name}: {_why_not(path, error)}") from error
