@@ -12,9 +12,11 @@ sparsity, and destroys agreement between blocks. Source: Hong, Sheng and Dobriba
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from scipy.stats import gamma
+from scipy.linalg import eigh
+from scipy.special import gammaincc
 
 from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.noise import Indices, batches, wishart
@@ -71,17 +73,18 @@ def shared_directions(
         reason = f"{rows.size} models differ here; a count needs at least {LEAST_MODELS}"
         return _nothing(rows.size, kind=kind, draws=draws, seed=seed, reason=reason)
     inner = gram.about(center, members=rows)
-    test = _Test(anchored=center != "mean", draws=draws, seed=seed, level=level)
+    test = _Test(inner, anchored=center != "mean", draws=draws, seed=seed, level=level)
     # Products of small matrices on several cores cost more in waiting than they bring: twenty times on a busy machine.
     with one_core_each():
         views = _views(gram, center, rows) if kind == "profile" else {}
         if not views:
-            return test.run(inner, lambda step: _wishart_draws(gram.effective_d), kind="strength", view="")
-        counts = [
-            test.run(inner, lambda step, blocks=blocks: _flips(step(blocks)), kind="profile", view=view)
+            return test.run(lambda residual: _wishart_draws(gram.effective_d), kind="strength", view="")
+        results = [
+            test.run(lambda residual, blocks=blocks: _flips(residual(blocks)), kind="profile", view=view)
             for view, blocks in views.items()
         ]
-    return min(counts, key=lambda result: (result.count, -float(result.p[-1]) if result.p.size else 0.0))
+    weaker = min(results, key=lambda result: (result.count, -float(result.p[-1])))
+    return replace(weaker, by_view=tuple((result.view, result.count) for result in results))
 
 
 def flipped(blocks: Floats, rng: np.random.Generator, count: int) -> Floats:
@@ -157,7 +160,7 @@ class _Residual:
         scale = np.sqrt(strengths2)
         for _ in range(_MATCHING):
             self._whiten(inner, scale, k, anchored)
-            now = np.einsum("ij,jk,ki->i", self.keep, self.whitened, self.keep)
+            now = np.diag(self.projected(self.whitened))
             free = self.norms2 > 0.05
             ratio = np.ones(len(inner))
             ratio[free] = now[free] / self.norms2[free]
@@ -167,45 +170,56 @@ class _Residual:
             scale = scale * np.sqrt(np.clip(ratio, 0.1, 10.0))
         self._whiten(inner, scale, k, anchored)
         self.scale = scale
-        self.values = self.matched(self.keep @ self.whitened @ self.keep)
+        self.values = self.matched(self.projected(self.whitened))
 
     def _whiten(self, inner: Floats, scale: Floats, k: int, anchored: bool) -> None:
         s = len(inner)
-        if anchored:
-            self.turn = np.eye(s) / scale[:, None]
-            null = np.zeros((s, 0))
-        else:
-            weights = scale**-2 / (scale**-2).sum()
-            self.turn = (np.eye(s) - weights[None, :]) / scale[:, None]
-            null = (1 / scale / np.linalg.norm(1 / scale))[:, None]
-        whitened = self.turn @ inner @ self.turn.T
-        self.whitened = (whitened + whitened.T) / 2
-        self.vectors = np.linalg.eigh(self.whitened)[1][:, ::-1][:, :k]
-        basis = np.hstack([null, self.vectors])
-        self.keep = np.eye(s) - basis @ basis.T
-        self.norms2 = np.maximum(1 - np.square(basis).sum(axis=1), 1e-12)
-        self.rest = s - basis.shape[1]
+        # Rows of models minus the common point, over the noise strength: diag(1 / scale) (I - 1 weights').
+        self.weights = np.zeros(s) if anchored else scale**-2 / (scale**-2).sum()
+        self.sizes = 1 / scale
+        null = np.zeros((s, 0)) if anchored else (self.sizes / np.linalg.norm(self.sizes))[:, None]
+        toward = inner @ self.weights
+        about = inner - toward[:, None] - toward[None, :] + self.weights @ toward
+        self.whitened = self.sizes[:, None] * about * self.sizes[None, :]
+        self.vectors = _leading(self.whitened, k)
+        self.basis = np.hstack([null, self.vectors])
+        self.norms2 = np.maximum(1 - np.square(self.basis).sum(axis=1), 1e-12)
+        self.rest = s - self.basis.shape[1]
 
     def matched(self, noise: Floats) -> Floats:
         """Rows of (..., s, s) scaled to the norms that equal noise has without the same directions."""
         now = np.maximum(np.einsum("...ii->...i", noise), 1e-300)
-        size = np.sqrt(self.norms2 / now)
+        size = np.sqrt(self.norms2 / now).astype(noise.dtype)
         return np.asarray(noise * size[..., :, None] * size[..., None, :])
 
+    def projected(self, matrices: Floats) -> Floats:
+        """`Q A Q` for symmetric A (..., s, s), `Q = I - B B'`, at the price of `s^2` times the columns of B."""
+        basis = self.basis.astype(matrices.dtype)
+        half = matrices - basis @ (basis.T @ matrices)
+        return np.asarray(half - (half @ basis) @ basis.T)
+
     def blocks(self, blocks: Floats) -> Floats:
-        """The blocks (B, s, s) of the same residual, float32 where there are many models."""
-        turn = self.keep @ self.turn
-        return np.asarray(turn @ blocks @ turn.T)
+        """The blocks (B, s, s) of the same residual."""
+        toward = blocks @ self.weights
+        about = blocks - toward[:, :, None] - toward[:, None, :] + (toward @ self.weights)[:, None, None]
+        return self.projected(about * (self.sizes[:, None] * self.sizes[None, :]))
 
     def statistics(self, noise: Floats) -> Floats:
         """The first share of what is left, times its directions, of each draw (b, s, s) of noise."""
-        keep = self.keep.astype(noise.dtype)
-        return first_shares(self.matched(keep @ noise @ keep), self.rest)
+        return first_shares(self.matched(self.projected(noise)), self.rest)
 
     @property
     def statistic(self) -> float:
         """The same of the models."""
         return float(first_shares(self.values[None], self.rest)[0])
+
+
+def _leading(matrix: Floats, k: int) -> Floats:
+    """The eigenvectors (s, k) of the `k` largest eigenvalues, the largest first."""
+    s = len(matrix)
+    if k == 0:
+        return np.zeros((s, 0))
+    return np.asarray(eigh(matrix, subset_by_index=(s - k, s - 1))[1][:, ::-1])
 
 
 def first_shares(matrices: Floats, rest: int) -> Floats:
@@ -250,24 +264,30 @@ def tail_p(observed: float, samples: Floats) -> float:
     if spread <= 0:
         return 1.0 if observed <= samples.mean() else 0.0
     z = (observed - float(samples.mean())) / spread
-    return float(gamma.sf(_MEAN + _DEVIATION * z + _SHIFT, _SHAPE, scale=_SCALE))
+    return float(gammaincc(_SHAPE, max(_MEAN + _DEVIATION * z + _SHIFT, 0.0) / _SCALE))
 
 
 class _Test:
     """The sequential test over one source of noise."""
 
-    def __init__(self, *, anchored: bool, draws: int, seed: int, level: float) -> None:
-        self.anchored, self.draws, self.seed, self.level = anchored, draws, seed, level
+    def __init__(self, inner: Floats, *, anchored: bool, draws: int, seed: int, level: float) -> None:
+        self.inner, self.anchored, self.draws, self.seed, self.level = inner, anchored, draws, seed, level
+        self.strengths2 = np.diag(inner).copy() if anchored else noise_strengths(inner)
+        self.residuals: list[_Residual] = []
 
-    def run(self, inner: Floats, noise: Callable[..., Draw], *, kind: str, view: str) -> SharedDirections:
+    def residual(self, k: int) -> _Residual:
+        """What is left without `k` directions; rows and columns test the same."""
+        while len(self.residuals) <= k:
+            self.residuals.append(_Residual(self.inner, self.strengths2, len(self.residuals), anchored=self.anchored))
+        return self.residuals[k]
+
+    def run(self, noise: Callable[..., Draw], *, kind: str, view: str) -> SharedDirections:
         """Directions one after another, until the first that is not found."""
-        strengths2 = np.diag(inner).copy() if self.anchored else noise_strengths(inner)
         p, tail, z = list[float](), list[float](), list[float]()
         rng = np.random.default_rng(self.seed)
         found = 0
-        residual = _Residual(inner, strengths2, 0, anchored=self.anchored)
-        loadings, scale = np.zeros((0, len(inner))), residual.scale
-        while found <= len(inner) - 4:
+        while True:
+            residual = self.residual(found)
             samples = self._samples(residual, noise(residual.blocks), rng)
             observed = residual.statistic
             hits = int((samples >= observed).sum())
@@ -275,18 +295,16 @@ class _Test:
             tail.append(tail_p(observed, samples))
             spread = float(samples.std(ddof=1))
             z.append((observed - float(samples.mean())) / spread if spread > 0 else 0.0)
-            if p[-1] > self.level or found == len(inner) - 4:
+            if p[-1] > self.level or found == len(self.inner) - 4:
                 break
             found += 1
-            residual = _Residual(inner, strengths2, found, anchored=self.anchored)
-            loadings, scale = residual.vectors.T, residual.scale
         return SharedDirections(
             count=found,
             p=np.array(p),
             tail=np.array(tail),
             z=np.array(z),
-            loadings=loadings,
-            noise=scale,
+            loadings=residual.vectors.T,
+            noise=residual.scale,
             kind=kind,
             view=view,
             draws=self.draws,

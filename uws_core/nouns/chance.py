@@ -39,6 +39,8 @@ class SharedDirections:
     seed: int
     # Why there is no count; empty where there is one.
     reason: str = ""
+    # The count of each view that was flipped, of which `count` is the smaller; empty where nothing was.
+    by_view: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("p", "tail", "z", "loadings", "noise"):
