@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
 from types import MappingProxyType
@@ -76,6 +77,10 @@ class LayerKey:
 
     name: str
     shape: tuple[int, int]
+    # Set by the collection, which alone knows what tells its layers apart: see `named`.
+    label: str = field(default="", compare=False, repr=False)
+    block: int | None = field(default=None, compare=False, repr=False)
+    part: str = field(default="", compare=False, repr=False)
 
     @property
     def entries(self) -> int:
@@ -84,15 +89,19 @@ class LayerKey:
 
     @property
     def depth(self) -> int | None:
-        """The first number in the dotted name: the block the layer stands in, or None."""
-        found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", self.name)
-        return int(found[1]) if found else None
+        """The block the layer stands in, or None: the number that repeats over the collection's layers.
+
+        For a layer outside a collection it is the first number of the dotted name.
+        """
+        if self.label:
+            return self.block
+        number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", self.name)
+        return int(number[1]) if number else None
 
     @property
     def module(self) -> str:
-        """The layer's name inside its block, equal at every depth: `attn.q`."""
-        tail = re.split(r"(?:^|\.)\d+\.", self.name, maxsplit=1)[-1]
-        return re.sub(r"\.weight(?=$|:[AB]$|\[:)", "", tail)
+        """The layer's name inside its block, equal at every depth: `attn.q`, or `encoder.*.attn.q` beside a decoder."""
+        return self.part or _without_weight(re.split(r"(?:^|\.)\d+\.", self.name, maxsplit=1)[-1])
 
     @property
     def whole(self) -> str:
@@ -106,8 +115,66 @@ class LayerKey:
 
     @property
     def short(self) -> str:
-        """The name on every figure: `blocks.2.attn.q.weight` reads `2.attn.q`."""
-        return self.module if self.depth is None else f"{self.depth}.{self.module}"
+        """The name on every figure, unique in its collection: `blocks.2.attn.q.weight` reads `2.attn.q`."""
+        return self.label or (self.module if self.depth is None else f"{self.depth}.{self.module}")
+
+
+def named(layers: Sequence[LayerKey]) -> tuple[LayerKey, ...]:
+    """The layers with the names that figures show: unique, and as short as tells them apart.
+
+    A layer's block is the number in its dotted name for which most other layers have the same name but for that number;
+    where no number repeats, the first one. The short name is the block and what follows it, `2.attn.q`; where a module
+    stands in several stacks of blocks, it begins with as many components of the path as tell the stacks apart,
+    `encoder.2.attn.q`.
+    """
+    parts = [layer.name.split(".") for layer in layers]
+    blocks = _block_positions(parts)
+    # The stacks that each module stands in: paths before the block.
+    stacks: dict[str, set[tuple[str, ...]]] = {}
+    for names, at in zip(parts, blocks, strict=True):
+        if at is not None:
+            stacks.setdefault(".".join(names[at + 1 :]), set()).add(tuple(names[:at]))
+    result = []
+    for layer, names, at in zip(layers, parts, blocks, strict=True):
+        if at is None:
+            whole = _without_weight(layer.name)
+            result.append(replace(layer, label=whole, block=None, part=whole))
+            continue
+        module = ".".join(names[at + 1 :])
+        own, others = tuple(names[:at]), stacks[module] - {tuple(names[:at])}
+        deep = 0
+        while deep < len(own) and any(path[len(path) - deep :] == own[at - deep :] for path in others):
+            deep += 1
+        before, after = own[at - deep :] if others else (), _without_weight(module) if module else ""
+        label = ".".join((*before, names[at], *([after] if after else [])))
+        part = ".".join((*before, "*", after)) if before else after or ".".join(own)
+        result.append(replace(layer, label=label, block=int(names[at]), part=part))
+    count = Counter(layer.label for layer in result)
+    return tuple(layer if count[layer.label] == 1 else replace(layer, label=layer.name) for layer in result)
+
+
+def _block_positions(parts: Sequence[Sequence[str]]) -> list[int | None]:
+    """For each dotted name the component that counts blocks, or None."""
+    numbers = [[at for at, part in enumerate(names) if part.isdecimal()] for names in parts]
+    repeats = Counter(
+        (*names[:at], "", *names[at + 1 :]) for names, places in zip(parts, numbers, strict=True) for at in places
+    )
+    # A module that one block alone has stands in that block too.
+    stacks = {key[: key.index("")] for key, count in repeats.items() if count > 1}
+    result: list[int | None] = []
+    for names, places in zip(parts, numbers, strict=True):
+        counts = [repeats[(*names[:at], "", *names[at + 1 :])] for at in places]
+        if max(counts, default=0) > 1:
+            result.append(places[counts.index(max(counts))])
+        elif stacks:
+            result.append(next((at for at in places if tuple(names[:at]) in stacks), None))
+        else:
+            result.append(places[0] if places else None)
+    return result
+
+
+def _without_weight(name: str) -> str:
+    return re.sub(r"\.weight(?=$|:[AB]$|\[:)", "", name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +240,7 @@ class Collection:
                 f"Collection {self.name!r}: labels must be unique and every column needs one value a model; "
                 f"wrong: {wrong}"
             )
+        object.__setattr__(self, "layers", named(self.layers))
         object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
 
     def __len__(self) -> int:
