@@ -106,7 +106,7 @@ def _evidence(grams: list[Gram], whole: Gram, models: Collection, place: str) ->
 
 def _groups(models: Collection) -> str:
     """The column that makes groups: `task` where it has several values, else none."""
-    return "task" if len(set(models.table["task"])) > 1 else ""
+    return "task" if len(set(models.table.get("task", ()))) > 1 else ""
 
 
 def markdown(names: tuple[str, ...] = tuple(DEMOS)) -> str:

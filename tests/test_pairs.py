@@ -9,9 +9,9 @@ import pytest
 
 from tests.planted import gram_of, noise
 from tests.test_angles import factors_of
+from tests.wording import measured
 from uws_core.analysis.pairs import only_differing, pair_layers, rank_of_difference
 from uws_core.answers.pairs import answer
-from uws_core.answers.wording import measured
 from uws_core.charts import pairs as charts
 from uws_core.charts.style import DARK, LIGHT
 from uws_core.errors import LayerError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.wording import measured
 from uws_core.answers.shared_directions import BEYOND_EQUAL_NOISE, answer
-from uws_core.answers.wording import measured
 from uws_core.nouns.chance import SharedDirections
 
 

@@ -43,7 +43,10 @@ def answer(
     fact = f"{place}{owners} overlap by {number(float(np.median(overlap)))}"
     if band is not None:
         shuffled = number(band.between.middle)
-        return f"{_against_shuffled(band)}: {fact}, those of random groups by {shuffled}."
+        verdict = "More different than random groups" if band.between.z > 0 else "More alike than random groups"
+        if band.p_between > LEVEL:
+            verdict = "No different from random groups"
+        return f"{verdict}: {fact}, those of random groups by {shuffled}."
     if level.overlap > ALL:
         return ALL_DIRECTIONS
     return _against_random(overlap, chance, level, fact=fact, place=place, what=table.what)
@@ -69,13 +72,6 @@ def number(value: float) -> str:
     if value < 0.001:
         return f"{value:.1g}" if value > 0 else "0"
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
-
-
-def _against_shuffled(band: TableBand) -> str:
-    """The verdict on the mean overlap against shuffled labels, tested on both sides."""
-    if band.p_between > LEVEL:
-        return "No different from random groups"
-    return "More different than random groups" if band.between.z > 0 else "More alike than random groups"
 
 
 def _against_random(overlap: Floats, chance: Floats, level: ChanceLevel, *, fact: str, place: str, what: str) -> str:

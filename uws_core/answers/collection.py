@@ -33,10 +33,12 @@ def design(collection: Collection) -> str:
 
 
 def _left_out(collection: Collection) -> str:
-    """The models that are left out; the matrices where no model is."""
+    """The models that are left out; where no model is, those of other architectures, or else the matrices."""
     lost = counts(collection.left_out)
     if lost.models:
         return f"{lost.models} {'model or file' if lost.models == 1 else 'models or files'} left out"
+    if lost.others:
+        return f"{lost.others} {'model of another architecture' if lost.others == 1 else 'models of other architectures'} beside"
     if lost.matrices:
         return f"{lost.matrices} {'matrix' if lost.matrices == 1 else 'matrices'} left out"
     return "nothing left out but biases and other vectors" if lost.vectors else "nothing left out"

@@ -32,7 +32,10 @@ def answer(evidence: Evidence, *, place: str) -> str:
         head, doubt = _verdict(verdicts, evidence.grouped_by, count=count)
     if verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE):
         # The numbers of such models mean little.
-        return f"{head} in {here}{doubt}. {warning(_kinds(evidence['sound']))}"
+        reason = evidence["sound"].reason
+        kinds = [kind for kind in KINDS if re.search(rf"(^|; ){kind}[:,]", reason)]
+        kinds += ["near copies"] if "nearly the same" in reason else []
+        return f"{head} in {here}{doubt}. {warning(kinds)}"
     if count and first.verdict is Verdict.CHANCE:
         return f"{head}{doubt}: in {here}, too weak to concentrate the variance beyond noise."
     value, chance = number(first.value, first.claim), number(first.middle, first.claim)
@@ -53,19 +56,6 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
     odd = verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE)
     passed = f"{first.discoveries or 'none'} of {_layers(first.tested)} of {models} models pass"
     return f"{head}{doubt}: {passed}." + (" Check the models first: some look odd or are copies." if odd else "")
-
-
-def tally(verdicts: Sequence[Verdict]) -> str:
-    """Counts of verdicts: `7 hold, 4 are weak, 2 are chance and 1 cannot be told`."""
-    counts = {verdict: list(verdicts).count(verdict) for verdict in _ORDER}
-    words = {
-        Verdict.HOLDS: ("holds", "hold"),
-        Verdict.WEAK: ("is weak", "are weak"),
-        Verdict.CHANCE: ("is no more than chance", "are no more than chance"),
-        Verdict.UNKNOWN: ("cannot be told", "cannot be told"),
-    }
-    parts = [f"{counts[verdict]} {words[verdict][counts[verdict] > 1]}" for verdict in _ORDER if counts[verdict]]
-    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
 def why(finding: Finding) -> str:
@@ -125,12 +115,6 @@ def _best(verdicts: Mapping[str, Verdict], claims: Sequence[str]) -> Verdict | N
     """The best verdict on some claims; None where none can be told."""
     known = [verdicts[claim] for claim in claims if verdicts.get(claim, Verdict.UNKNOWN) is not Verdict.UNKNOWN]
     return min(known, key=_ORDER.index) if known else None
-
-
-def _kinds(sound: Finding) -> list[str]:
-    """The kinds of outliers in the reason of the claim that all models are sound."""
-    kinds = [kind for kind in KINDS if re.search(rf"(^|; ){kind}[:,]", sound.reason)]
-    return [*kinds, *(["near copies"] if "nearly the same" in sound.reason else [])]
 
 
 def _layers(count: int) -> str:

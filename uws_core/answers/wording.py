@@ -1,44 +1,19 @@
 """Words and numbers that several answer lines share.
 
 An answer line has the verdict first, at most 30 words, at most three numbers, one comparison and no brackets.
-`measured` counts them; names in backticks are names, not numbers.
+`tests/wording.py` counts them; digits of names in backticks are no numbers.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-MOST_WORDS = 30
-MOST_NUMBERS = 3
-_NAME = re.compile(r"`[^`]*`")
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 # Kinds of `nouns.lineage.KINDS` that need other words in a sentence.
 _KINDS = {"strength": "unusual norms", "constant": "constant entries", "non-finite": "non-finite entries"}
 _SEVERAL = re.compile(r"\b(?:all )?(\d+) layers taken as one")
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The size of an answer line: counts of words, numbers and brackets."""
-
-    words: int
-    numbers: int
-    brackets: int
-
-    @property
-    def short(self) -> bool:
-        """True where the line keeps all limits."""
-        return self.words <= MOST_WORDS and self.numbers <= MOST_NUMBERS and not self.brackets
-
-
-def measured(line: str) -> Measured:
-    """The counts of a line; a name in backticks is one word, and `90 %` is one word and one number."""
-    plain = _NAME.sub("name", line).replace(" %", "%")
-    return Measured(len(plain.split()), len(_NUMBER.findall(plain)), len(re.findall(r"[()\[\]{}]", plain)))
 
 
 def where(place: str) -> str:

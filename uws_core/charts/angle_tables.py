@@ -69,8 +69,12 @@ def heatmap(
     `groups` (one a row of the table) becomes a strip of colours; `chosen` gets a frame. More than 512 rows are pooled.
     Up to 500 rows, every cell names its two rows and can be clicked; see `clicked`.
     """
-    leaves, step = _shown(order.leaves)
-    values = _pooled(_matrix(table, measure)[np.ix_(order.leaves, order.leaves)], step)
+    step = -(-len(order.leaves) // MOST_CELLS)
+    leaves = order.leaves[::step]
+    # The diagonal is blank, so that the scale is that of different rows.
+    matrix = np.array(getattr(table, measure.name))
+    np.fill_diagonal(matrix, np.nan)
+    values = _pooled(matrix[np.ix_(order.leaves, order.leaves)], step)
     clickable = step == 1 and len(leaves) <= MOST_TARGETS
     figure = style.figure(theme, height=560)
     least, most = _scale(values, measure)
@@ -109,19 +113,6 @@ def clicked(point: Mapping[str, object], leaves: Indices) -> tuple[int, int] | N
     if len(rows) != 2 or not all(isinstance(row, int | float) and 0 <= row < len(leaves) for row in rows):
         return None
     return int(rows[0]), int(rows[1])
-
-
-def _matrix(table: AngleTable | Lineage, measure: Measure) -> Floats:
-    """The measure of each pair; the diagonal is blank, so that the scale is that of different rows."""
-    values = np.array(getattr(table, measure.name))
-    np.fill_diagonal(values, np.nan)
-    return values
-
-
-def _shown(leaves: Indices) -> tuple[Indices, int]:
-    """Every `step`-th row, at most `MOST_CELLS`."""
-    step = -(-len(leaves) // MOST_CELLS)
-    return leaves[::step], step
 
 
 def _pooled(values: Floats, step: int) -> Floats:

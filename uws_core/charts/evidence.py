@@ -43,7 +43,8 @@ def draws(finding: Finding, *, theme: Theme = LIGHT) -> go.Figure:
     style.rule(figure, {"color": theme.series[0], "width": 3}, x=finding.value)
     # A shape has no legend entry, so an empty trace provides it.
     line = {"color": theme.series[0], "width": 3}
-    figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"these models, {_score(finding)}")
+    score = f"z {finding.z:.1f}, p {finding.p:.2g}" if isfinite(finding.z) else f"p {finding.p:.2g}"
+    figure.add_scatter(x=[None], y=[None], mode="lines", line=line, name=f"these models, {score}")
     form = ".2~%" if finding.about.form == "share" else ".3~g"
     figure.update_xaxes(title_text=finding.about.statistic, tickformat=form)
     figure.update_yaxes(title_text="draws")
@@ -73,7 +74,8 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         xgap=2,
         ygap=2,
         showscale=False,
-        colorscale=_steps(colours),
+        # Equal, unmixed steps.
+        colorscale=[((i + side) / 4, colour) for i, colour in enumerate(colours) for side in (0, 1)],
         customdata=words,
         hovertemplate="%{x}<br>%{y}<br>%{customdata}<extra></extra>",
     )
@@ -126,7 +128,12 @@ def curve(frame: pl.DataFrame, *, statistic: str, ceiling: bool = True, theme: T
     figure.add_scatter(x=n, y=middle, mode="lines+markers", line=line, name="these models, median")
     dashed = {"color": theme.quiet, "width": 1.5, "dash": "dash"}
     figure.add_scatter(x=n, y=part["noise"].to_numpy(), mode="lines", line=dashed, name="noise, median")
-    _guide(figure, n, middle, statistic, ceiling=ceiling, theme=theme)
+    thin = {"color": theme.quiet, "width": 1, "dash": "dot"}
+    if statistic in ("rank", "effective_rank") and ceiling:
+        figure.add_scatter(x=n, y=n - 1, mode="lines", line=thin, name="n - 1, the most there can be")
+    if statistic == "captured" and n.size:
+        guide = 1 - (1 - middle[0]) * np.sqrt(n[0] / n)
+        figure.add_scatter(x=n, y=guide, mode="lines", line=thin, name="if the rest fell as 1 / sqrt(n)")
     share = statistic in ("share", "overlap", "captured")
     figure.update_xaxes(title_text="models", type="log", tickvals=n.tolist(), ticktext=[str(size) for size in n])
     figure.update_yaxes(title_text=NAMES[statistic], rangemode="tozero", tickformat=".0%" if share else None)
@@ -157,22 +164,3 @@ def determined(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     figure.update_yaxes(title_text="sine, at most", type="log", range=[-1.3, 1.3], tickvals=ticks)
     figure.update_xaxes(title_text="directions kept, k")
     return figure
-
-
-def _guide(figure: go.Figure, n: Floats, middle: Floats, statistic: str, *, ceiling: bool, theme: Theme) -> None:
-    thin = {"color": theme.quiet, "width": 1, "dash": "dot"}
-    if statistic in ("rank", "effective_rank") and ceiling:
-        figure.add_scatter(x=n, y=n - 1, mode="lines", line=thin, name="n - 1, the most there can be")
-    if statistic == "captured" and n.size:
-        guide = 1 - (1 - middle[0]) * np.sqrt(n[0] / n)
-        figure.add_scatter(x=n, y=guide, mode="lines", line=thin, name="if the rest fell as 1 / sqrt(n)")
-
-
-def _steps(colours: tuple[str, ...]) -> list[tuple[float, str]]:
-    """A colour scale of equal, unmixed steps."""
-    count = len(colours)
-    return [((index + side) / count, colour) for index, colour in enumerate(colours) for side in (0, 1)]
-
-
-def _score(finding: Finding) -> str:
-    return f"z {finding.z:.1f}, p {finding.p:.2g}" if isfinite(finding.z) else f"p {finding.p:.2g}"

@@ -44,7 +44,9 @@ def overview(
     """
     rows = _rows(frame)
     up = list(dict.fromkeys(rows))
-    columns = _columns(frame)
+    depths = set(frame["depth"].to_list())
+    # Layers outside any block share the last column.
+    columns = [*sorted(depth for depth in depths if depth is not None), *([None] if None in depths else [])]
     across = [OUTSIDE if depth is None else str(depth) for depth in columns]
     cells = [(columns.index(depth), up.index(row)) for depth, row in zip(frame["depth"], rows, strict=True)]
     values = np.full((len(up), len(across)), np.nan)
@@ -55,7 +57,10 @@ def overview(
     if values.size <= MOST_NUMBERS:
         figure.data[-1].texttemplate = f"%{{z:{measure.form}}}"
     _targets(figure, frame, [(across[x], up[y]) for x, y in cells], measure, theme)
-    _chosen(figure, dict(zip(frame["layer"], cells, strict=True)).get(chosen or ""), theme)
+    cell = dict(zip(frame["layer"], cells, strict=True)).get(chosen or "")
+    if cell is not None:
+        corners = {"x0": cell[0] - 0.5, "x1": cell[0] + 0.5, "y0": cell[1] - 0.5, "y1": cell[1] + 0.5}
+        figure.add_shape(type="rect", line={"color": theme.ink, "width": 2.5}, **corners)
     figure.update_xaxes(title_text="block", type="category", showgrid=False, ticks="", categoryarray=across)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", categoryarray=up)
     figure.update_layout(showlegend=False, clickmode="event+select", dragmode=False)
@@ -69,12 +74,6 @@ def _rows(frame: pl.DataFrame) -> list[str]:
         return frame["module"].to_list()
     starred = (re.sub(r"(^|\.)\d+\.", r"\1*.", name, count=1) for name in frame["layer"])
     return [name.removesuffix(".weight") for name in starred]
-
-
-def _columns(frame: pl.DataFrame) -> list[int | None]:
-    """The blocks in order; None is last where a layer is outside any block."""
-    depths = set(frame["depth"].to_list())
-    return [*sorted(depth for depth in depths if depth is not None), *([None] if None in depths else [])]
 
 
 def _colours(values: Floats, measure: Measure, theme: Theme) -> dict[str, object]:
@@ -107,12 +106,3 @@ def _targets(
         text=words,
         hovertemplate="%{text}<extra></extra>",
     )
-
-
-def _chosen(figure: go.Figure, cell: tuple[int, int] | None, theme: Theme) -> None:
-    """Adds a frame around the chosen layer's cell."""
-    if cell is None:
-        return
-    x, y = cell
-    line = {"color": theme.ink, "width": 2.5}
-    figure.add_shape(type="rect", x0=x - 0.5, x1=x + 0.5, y0=y - 0.5, y1=y + 0.5, line=line)

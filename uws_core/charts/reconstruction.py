@@ -153,7 +153,10 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, the
     ends = frame[column].drop_nulls()
     if ends.len():
         low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
-        figure.update_xaxes(type="log", range=[np.log10(low), np.log10(high)], **_times(low, high))
+        figure.update_xaxes(type="log", range=[np.log10(low), np.log10(high)])
+        candidates = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
+        ticks = [value for value in candidates if low <= value <= high]
+        figure.update_xaxes(tickvals=ticks, ticktext=[f"{value:g}×" for value in ticks])
     style.rule(figure, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=1)
     what = "whole checkpoints" if whole else "these layers"
     figure.update_xaxes(title_text=f"{what}, times smaller")
@@ -251,10 +254,3 @@ def _spread(part: pl.DataFrame, column: str, k: int | None) -> pl.Series:
         marked.append(count == k or abs(position - last) >= gap)
         last = position if marked[-1] else last
     return pl.Series(marked, dtype=pl.Boolean)
-
-
-def _times(low: float, high: float) -> dict[str, object]:
-    """Ticks at 1, 2, 5 of every decade, written as `2x`."""
-    candidates = [step * 10.0**decade for decade in range(-4, 7) for step in (1, 2, 5)]
-    ticks = [value for value in candidates if low <= value <= high]
-    return {"tickvals": ticks, "ticktext": [f"{value:g}×" for value in ticks]}

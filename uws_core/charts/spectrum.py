@@ -46,7 +46,10 @@ def scree(
         style.ceiling(figure, theme, ceiling, x=ceiling + 0.5, top=True)
     _axes(figure, frame, axis_name, "share of the variance")
     if log:
-        _logarithmic(figure, _ends(frame), floor)
+        heights = [frame["share"], *(frame[name].drop_nulls() for name in ("low", "high") if name in frame.columns)]
+        if "share_std" in frame.columns:
+            heights.append(frame["share"] + frame["share_std"])
+        _logarithmic(figure, [column.to_numpy() for column in heights], floor)
     else:
         figure.update_yaxes(rangemode="tozero", tickformat=".3~%")
     return figure
@@ -223,14 +226,6 @@ def _logarithmic(figure: go.Figure, shares: Iterable[Floats], floor: float) -> N
     low, high = (float(real.min()) * 0.6, float(real.max()) * 1.4) if real.size else (1e-3, 1.0)
     ticks, texts = style.log_ticks(low, high)
     figure.update_yaxes(type="log", range=[np.log10(low), np.log10(high)], tickvals=ticks, ticktext=texts)
-
-
-def _ends(frame: pl.DataFrame) -> list[Floats]:
-    """All heights of a scree: the shares, their upper deviation, and the band."""
-    shown = [frame["share"], *(frame[name].drop_nulls() for name in ("low", "high") if name in frame.columns)]
-    if "share_std" in frame.columns:
-        shown.append(frame["share"] + frame["share_std"])
-    return [column.to_numpy() for column in shown]
 
 
 def _faint(colour: str) -> str:

@@ -64,15 +64,12 @@ def table(title: str, frame: pl.DataFrame) -> Table:
         title=title,
         columns=tuple(names.values()),
         numeric=frozenset(name for column, name in names.items() if frame.schema[column].is_numeric()),
-        rows=tuple(tuple(_cell(value) for value in row) for row in frame.head(MOST_ROWS).iter_rows()),
+        rows=tuple(
+            tuple("" if cell is None else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row)
+            for row in frame.head(MOST_ROWS).iter_rows()
+        ),
         height=frame.height,
     )
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @cache

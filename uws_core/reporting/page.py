@@ -40,10 +40,25 @@ def answer(data: ReportData) -> str:
 def page(data: ReportData, source: Provenance) -> str:
     """The whole HTML document."""
     frames = tables(data)
-    by_layer = _with_escaped_names(frames["claims_by_layer"])
+    by_layer = frames["claims_by_layer"]
+    # plotly would read markup in the names of layers.
+    escaped = [escape(name, quote=True) for name in by_layer["short"]]
+    by_layer = by_layer.with_columns(pl.Series("short", escaped, dtype=pl.String))
     many = len(data.layers) > 1
     figure = verdicts(by_layer) if many else None
     place = _ALL_LAYERS if many else data.keys[0].short
+    lineage_drawings = [drawing(norms(frames["lineage"]), "norms", "Distance of every model from the centre.")]
+    if data.lineage.s <= MOST_ROWS:
+        # A larger matrix is unreadable on paper.
+        heatmap = cosine_heatmap(data.lineage)
+        lineage_drawings.insert(
+            0, drawing(heatmap, "cosines", "Cosine of every pair of models, ordered by similarity.")
+        )
+    layer_rows = {
+        "layer": [key.name for key in data.keys],
+        "outputs": [key.shape[0] for key in data.keys],
+        "inputs": [key.shape[1] for key in data.keys],
+    }
     return render(
         "report.html",
         title=f"Evidence: {data.collection.name}",
@@ -61,15 +76,12 @@ def page(data: ReportData, source: Provenance) -> str:
         each=[_claim(data, finding, by_layer, frames) for finding in data.whole.findings],
         spectrum=_spectrum(data, frames["spectrum"]),
         lineage_answer=lineage.answer(data.lineage, place=place).replace("`", ""),
-        lineage=[
-            *_cosine_heatmap(data),
-            drawing(norms(frames["lineage"]), "norms", "Distance of every model from the centre."),
-        ],
+        lineage=lineage_drawings,
         groups=table("Groups", frames["groups"]),
         outliers=table("Outliers", frames["outliers"]),
         near_copies=table("Near copies", frames["near_copies"]),
         models=table("Models", frames["models"]),
-        layers=table("Layers", _layers(data)),
+        layers=table("Layers", pl.DataFrame(layer_rows)),
         left_out=table("Left out", frames["left_out"]),
         provenance=_provenance(source),
     )
@@ -167,24 +179,6 @@ def _spectrum(data: ReportData, frame: pl.DataFrame) -> list[Drawing]:
     ]
 
 
-def _cosine_heatmap(data: ReportData) -> list[Drawing]:
-    if data.lineage.s > MOST_ROWS:
-        # A larger matrix is unreadable on paper.
-        return []
-    figure = cosine_heatmap(data.lineage)
-    return [drawing(figure, "cosines", "Cosine of every pair of models, ordered by similarity.")]
-
-
-def _layers(data: ReportData) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "layer": [key.name for key in data.keys],
-            "outputs": [key.shape[0] for key in data.keys],
-            "inputs": [key.shape[1] for key in data.keys],
-        }
-    )
-
-
 def _provenance(source: Provenance) -> dict[str, object]:
     facts = json.loads(source.as_json())
     return {
@@ -194,9 +188,3 @@ def _provenance(source: Provenance) -> dict[str, object]:
         "Packages": ", ".join(f"{name} {version}" for name, version in facts["packages"].items()),
         "Made": facts["time"],
     }
-
-
-def _with_escaped_names(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with escaped layer names: plotly would read markup in them."""
-    names = [escape(name, quote=True) for name in frame["short"]]
-    return frame.with_columns(pl.Series("short", names, dtype=pl.String))
