@@ -13,6 +13,7 @@ from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
 from uws_core.errors import CollectionError, SourceError
 from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.hub import HubQuery
+from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.sources.base import on_hub
 from uws_core.sources.discovery import natural
@@ -24,8 +25,6 @@ from uws_core.store.results import default_path
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
-# How reasons begin where a model is of another architecture than those that are compared.
-OTHERS = ("another architecture", "of the kind ")
 _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
 
@@ -181,17 +180,13 @@ def _of_architecture(
     return chosen.models, tuple(notes)
 
 
-def _made_folder() -> Path:
-    # Beside the results, not among them: the store owns its folder.
-    results = default_path()
-    return results.with_name(f"{results.name}-demos")
-
-
 def _listing(where: Where, roots: Roots, *, pickled: bool) -> Listing:
     if isinstance(where, str) and where.startswith(PREFIX):
         known = demo(where)
         if known.generated:
-            known = prepare(known, _made_folder())
+            # Beside the results, not among them: the store owns its folder.
+            results = default_path()
+            known = prepare(known, results.with_name(f"{results.name}-demos"))
         found = in_folder(known.folder)
         return replace(found, name=where, base=None if known.base is None else ModelRef(str(known.base), ""))
     if isinstance(where, HubQuery):

@@ -50,18 +50,13 @@ class Buffers:
         if size < _ROUND:
             yield [buffer_of(*shape, dtype) for _ in range(count)]
             return
-        held = self._taken(count, -(-size // _ROUND) * _ROUND)
+        rounded = -(-size // _ROUND) * _ROUND
+        with self._lock:
+            held = [one for one in self._free if one.nbytes == rounded][:count]
+            self._free = []
+        held += [_memory(rounded) for _ in range(count - len(held))]
         yield [torch.from_numpy(one[:size]).view(dtype).view(shape) for one in held]
         # Not after an error: an interrupted pass may have left a thread that still writes there.
-        self._give_back(held)
-
-    def _taken(self, count: int, size: int) -> list[_Bytes]:
-        with self._lock:
-            held = [one for one in self._free if one.nbytes == size][:count]
-            self._free = []
-        return held + [_memory(size) for _ in range(count - len(held))]
-
-    def _give_back(self, held: list[_Bytes]) -> None:
         with self._lock:
             self._free, self._used = held, time.monotonic()
             watched, self._watched = self._watched, True

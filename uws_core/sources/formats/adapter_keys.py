@@ -249,7 +249,10 @@ def parsed(key: str, *, peft: bool = False) -> Key | None:
             return _not_read(key, match.start(), Role.OTHER, method, peft=peft)
     if match := _UNKNOWN_PART.search(key):
         return _not_read(key, match.start(), Role.UNKNOWN, match["part"], peft=peft)
-    return _whole(key)
+    # A weight saved with the adapter under its own name; only PEFT does that.
+    module, _, tensor = key.removeprefix("base_model.model.").rpartition(".")
+    is_saved = key.startswith("base_model.model.") and module
+    return Key("peft", module, Role.SAVED, tensor=tensor) if is_saved else None
 
 
 def is_telling(key: str) -> bool:
@@ -306,9 +309,3 @@ def _module(name: str, spoken: str, *, peft: bool) -> tuple[str, str]:
 def _plain(name: str) -> str:
     """Without the processor that early diffusers versions put the matrices into: `attn1.processor.to_out`."""
     return re.sub(r"\.to_out\Z", ".to_out.0", name.replace(".processor", "")) if ".processor." in name else name
-
-
-def _whole(key: str) -> Key | None:
-    """A weight saved with the adapter under its own name; only PEFT does that."""
-    module, _, tensor = key.removeprefix("base_model.model.").rpartition(".")
-    return Key("peft", module, Role.SAVED, tensor=tensor) if key.startswith("base_model.model.") and module else None

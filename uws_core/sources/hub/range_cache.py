@@ -67,7 +67,10 @@ class RangeCache:
         """Writes the cached bytes from `start` on into `target`; returns the ranges that are missing."""
         missing: list[tuple[int, int]] = []
         at, stop = start, start + len(target)
-        for part in self._slices(key):
+        home = self._home(key)
+        matches = (match for name in _names(home) if (match := _SLICE.fullmatch(name)))
+        slices = (_Slice(int(match[1]), int(match[2]), match[3], home / match[0]) for match in matches)
+        for part in sorted(slices, key=lambda part: part.start):
             if part.stop <= at or part.start >= stop:
                 continue
             first, end = max(at, part.start), min(stop, part.stop)
@@ -99,8 +102,10 @@ class RangeCache:
         """Whether the slice's bytes from `first` on fill `target`; a damaged slice is removed."""
         try:
             with open(part.path, "rb", buffering=0) as file:  # noqa: PTH123
-                if part.path not in self._sound and not self._checked(part, file.readall()):
+                if part.path not in self._sound and f"{zlib.crc32(file.readall()):08x}" != part.sum:
+                    part.path.unlink(missing_ok=True)
                     return False
+                self._sound.add(part.path)
                 file.seek(first - part.start)
                 whole = file.readinto(target) == len(target)
         except OSError:
@@ -109,14 +114,6 @@ class RangeCache:
         with suppress(OSError):
             os.utime(part.path)
         return whole
-
-    def _checked(self, part: _Slice, data: bytes) -> bool:
-        """Whether the bytes of a slice are what was written."""
-        if f"{zlib.crc32(data):08x}" != part.sum:
-            part.path.unlink(missing_ok=True)
-            return False
-        self._sound.add(part.path)
-        return True
 
     def _make_room(self, added: int) -> None:
         with self._lock:
@@ -140,13 +137,6 @@ class RangeCache:
                 if not path.name.startswith(_SIZE):
                     entry = path.stat()
                     yield entry.st_mtime, entry.st_size, path
-
-    def _slices(self, key: str) -> list[_Slice]:
-        """The slices of a file in the order of their bytes."""
-        home = self._home(key)
-        matches = [match for name in _names(home) if (match := _SLICE.fullmatch(name))]
-        found = [_Slice(int(m[1]), int(m[2]), m[3], home / m[0]) for m in matches]
-        return sorted(found, key=lambda one: one.start)
 
     def _home(self, key: str) -> Path:
         # A digest: a name from outside is never joined into a path.
