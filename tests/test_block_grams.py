@@ -142,7 +142,7 @@ def test_blocks_of_adapters_are_those_of_their_products(tmp_path: Path, ranks: l
     check_sums(found, 1e-12)
     assert not blocks_of(found).with_base
     scale = np.abs(found.values).max()
-    rows, columns = centred_blocks(dense, range(0, 70, 2), 0), centred_blocks(dense, range(0, 90, 2), 1)
+    rows, columns = centred_blocks(dense, range(0, 70, 3), 0), centred_blocks(dense, range(0, 90, 3), 1)
     np.testing.assert_allclose(blocks_of(found).rows[:, :6, :6], rows, rtol=0, atol=1e-12 * scale)
     np.testing.assert_allclose(blocks_of(found).columns[:, :6, :6], columns, rtol=0, atol=1e-12 * scale)
 
@@ -189,10 +189,8 @@ def test_chunks_cover_every_entry_once_and_cross_no_border(shape: tuple[int, int
         tall, wide = rows.stop - rows.start, columns.stop - columns.start
         if layout.kept:
             start = first + rows.start
-            assert (
-                (tall % layout.height == 0
-                and start % layout.height == 0)
-                or (start // layout.height == (start + tall - 1) // layout.height)
+            assert (tall % layout.height == 0 and start % layout.height == 0) or (
+                start // layout.height == (start + tall - 1) // layout.height
             )
             assert columns.start % layout.width == 0
             assert wide % layout.width == 0 or columns.stop == shape[1]

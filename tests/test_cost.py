@@ -17,6 +17,8 @@ from uws_core.passes.throughput import measured_throughput
 from uws_core.store.codec import to_bytes
 
 LAYERS = [LayerKey("a", (10, 20)), LayerKey("b", (5, 8))]
+# Row and column blocks of three models, in float32 with the mean and a row of ones.
+BLOCKS_OF_3 = 2 * 64 * 4 * 5**2
 THROUGHPUT = Throughput(1000.0, 1e4, 1e3, seconds_per_open=2.0, seconds_per_read=0.5)
 
 
@@ -25,7 +27,7 @@ def test_the_formula_by_hand():
     cost = scan_cost(planned(LAYERS, n=3), n=3, budget=10**6, throughput=THROUGHPUT)
     assert cost.bytes == 2880
     assert cost.seconds == pytest.approx(2.88 + 0.72 + 0.216 + 3 * 2.0 + 3 * 2 * 0.5)
-    assert cost.memory == 4 * 3 * 200 + 7 * 8 * 9 + FIXED_BYTES
+    assert cost.memory == 4 * 3 * 200 + 7 * 8 * 9 + 5 * BLOCKS_OF_3 + FIXED_BYTES
     assert cost.layers == 2
 
 
@@ -61,12 +63,15 @@ def test_what_the_hub_must_send_takes_its_time():
 
 def test_memory_is_a_slab_a_core_and_one_more_within_the_budget():
     # One row of three models takes 240 bytes; five fit twice into 2,500, and then no third slab of so many.
-    assert scan_cost(planned(LAYERS, n=3), n=3, budget=2500).memory == 2 * 5 * 240 + 7 * 8 * 9 + FIXED_BYTES
+    assert scan_cost(planned(LAYERS, n=3), n=3, budget=2500).memory == (
+        2 * 5 * 240 + 7 * 8 * 9 + 5 * BLOCKS_OF_3 + FIXED_BYTES
+    )
     large = planned([LayerKey("a", (10**4, 10**4))], n=10)
     slab = 32 * 2**20 // 400_000 * 400_000
     for cores, budget, count in ((1, 2**30, 2), (2, 2**30, 3), (15, 2**30, 16), (15, 2**27, 4)):
         cost = scan_cost(large, n=10, budget=budget, throughput=Throughput(cores=cores))
-        assert cost.memory == count * slab + (cores + 5) * 8 * 100 + FIXED_BYTES
+        blocks = 2 * 64 * 4 * 12**2
+        assert cost.memory == count * slab + (cores + 5) * 8 * 100 + (cores + 3) * blocks + FIXED_BYTES
 
 
 def test_a_layer_without_room_for_one_row_is_refused_with_the_figure_and_costs_nothing():

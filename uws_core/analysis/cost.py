@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uws_core.errors import BudgetError
+from uws_core.nouns.block_grams import most_blocks
 from uws_core.nouns.cost import Cost, Reading, Throughput, result_bytes, slabs_at_once
 from uws_core.nouns.gram import Axis
 
@@ -13,17 +14,17 @@ from uws_core.nouns.gram import Axis
 FIXED_BYTES = 60 * 2**20
 # Bytes a second of a modest connection to the Hub.
 NETWORK = 10e6
-# Rank rows of one block of products of thin factors, and bytes of it an entry: two in single, one in double.
-_BLOCK_ROWS, _BLOCK_ITEM = 1024, 16
+# Products of ranks of adapters that are formed at once, and bytes of each: four in single, two in double.
+_BLOCK_PRODUCTS, _BLOCK_ITEM = 2**20, 16
 
 
 def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, throughput: Throughput | None = None) -> Cost:
     """The cost of one Gram of `n` models a layer, with slabs of `budget` bytes.
 
     Seconds are of reading and of computing, which share the cores, of opening the models once and finding each tensor,
-    and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with the throughput's o and t (s),
+    and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with its o and t (s),
     R (bytes/s), E (entries/s) and F (multiply-adds/s). Memory is a slab a core and one more, within the budget, a
-    float64 matrix of n x n for each and four more, and a fixed part. Adapters of `R = sum r` ranks take
+    float64 matrix of n x n for each and four more, block Grams for each and two more, and a fixed part. Adapters of `R = sum r` ranks take
     `R^2 (m + p) / 2` multiply-adds, and their factors twice in memory. A layer that the budget has no room for
     costs nothing and is named in `refused`.
     """
@@ -89,14 +90,17 @@ def _possible(readings: Sequence[Reading], budget: int) -> tuple[list[Reading], 
 def _held(one: Reading, budget: int, cores: int) -> int:
     """The bytes of one layer's weights in memory at once."""
     if one.ranks:
-        return 2 * one.factors * one.item_bytes + _BLOCK_ITEM * min(_BLOCK_ROWS, one.ranks) * one.ranks
+        # At least those of one model with all.
+        products = min(max(_BLOCK_PRODUCTS, one.ranks**2 // max(one.models, 1)), one.ranks**2)
+        return 2 * one.factors * one.item_bytes + _BLOCK_ITEM * products
     at_once = slabs_at_once(one.models, one.layer, item_bytes=one.item_bytes, budget=budget, cores=cores)
     return min(at_once * one.rows(budget), one.layer.shape[0]) * one.models * one.layer.shape[1] * one.item_bytes
 
 
 def _matrices(n: int, cores: int) -> int:
-    """The bytes of the n x n matrices of the lanes, and of the result on its way to the store."""
-    return (cores + 1 + 4) * 8 * n * n
+    """The bytes of the n x n matrices of the workers and of their blocks, and of the result on its way to the store."""
+    blocks = 2 * most_blocks(n) * 4 * (n + 2) ** 2
+    return (cores + 1 + 4) * 8 * n * n + (cores + 1 + 2) * blocks
 
 
 def _computing(one: Reading, throughput: Throughput) -> float:

@@ -13,6 +13,8 @@ _ENOUGH_OF_FEW = 16
 _EFFICIENT_CELL = 512
 # Column blocks are widened for that, but never beyond this number of blocks.
 _ENOUGH_COLUMNS = 16
+# Of adapters each block costs a sweep over the products of all ranks.
+_MOST_OF_FACTORS = 32
 # Copies of rows of a block are faster where these begin at whole vectors of the processor.
 _VECTOR = 16
 # In a layer of smaller cells the products of rows and those of columns are formed one after the other.
@@ -40,6 +42,7 @@ class BlockLayout:
         most = min(most_blocks(models), max(m * p // max(models, 1), _ENOUGH_OF_FEW))
         if not most:
             return cls(m, p, m, p, kept=False)
+        most = most if cells else min(most, _MOST_OF_FACTORS)
         height, width = -(-m // most), -(-p // most)
         if cells and (height * width >= _SMALLEST_CELL or m * p > 2**18):
             width = max(width, min(-(-p // _ENOUGH_COLUMNS), -(-_EFFICIENT_CELL // height)))

@@ -22,8 +22,8 @@ from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.options import ComputeOptions, Report
 from uws_core.sources.base import Source
 
-# Rank rows of one block of products; two float32 blocks of 1024 x 8000 are 64 MB.
-_BLOCK_ROWS = 1024
+# Products of ranks that are formed at once: in float32 three times 4 MB, which the cache holds over all blocks.
+_BLOCK_PRODUCTS = 2**20
 
 
 def sums(
@@ -74,25 +74,25 @@ def _inner_products(
     """The Gram (n, n) about zero, and those of row and column blocks (blocks, n, n), all float64.
 
     Formed in blocks of rank rows, each pair of models once. A block of rows takes its part of `up` only, as
-    `G_b,ij = s_i s_j sum((U_ib^T U_jb) * (D_i D_j^T))`, a block of columns its part of `down`.
+    `G_b,ij = s_i s_j sum((U_ib^T U_jb) * (D_i D_j^T))`, and the Gram is their sum; a block of columns takes its part of
+    `down`. The blocks cost half as many multiply-adds again as the Gram, and a sweep over `(sum r)^2` for each.
     """
     up, down, n = factors.up, factors.down, len(factors.ranks)
-    total = torch.zeros(n, n, dtype=torch.float64, device=up.device)
-    counts = (layout.rows, layout.columns) if layout.kept else (0, 0)
+    counts = (layout.rows, layout.columns) if layout.kept else (1, 0)
     rows, columns = (torch.zeros(count, n, n, dtype=torch.float64, device=up.device) for count in counts)
-    ranges = list(_model_ranges(factors.ranks))
-    for first, last in ranges:
+    for first, last in _model_ranges(factors.ranks):
         start, stop = sum(factors.ranks[:first]), sum(factors.ranks[:last])
-        of_up, of_down = up[:, start:stop].T @ up[:, start:], down[start:stop] @ down[start:].T
-        _add_symmetric(total, factors.per_model(of_up * of_down, first, last), first, last)
-        for block, part in enumerate(torch.split(up, layout.height) if layout.kept else ()):
+        of_down = down[start:stop] @ down[start:].T
+        of_up = torch.zeros_like(of_down)
+        for block, part in enumerate(torch.split(up, layout.height)):
             product = part[:, start:stop].T @ part[:, start:]
+            of_up += product
             _add_symmetric(rows[block], factors.per_model(product.mul_(of_down), first, last), first, last)
         for block, part in enumerate(torch.split(down, layout.width, dim=1) if layout.kept else ()):
             product = part[start:stop] @ part[start:].T
             _add_symmetric(columns[block], factors.per_model(product.mul_(of_up), first, last), first, last)
         report(stop / down.shape[0], f"{layer.short}: {stop} of {down.shape[0]} adapter ranks")
-    return total, rows, columns
+    return rows.sum(0), rows, columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +105,16 @@ class _Factors:
 
     def per_model(self, products: Tensor, first: int, last: int) -> Tensor:
         """Sums (last - first, n - first) in float64 of products of ranks of these models with those from `first` on."""
-        ranks, height = self.ranks[first:], sum(self.ranks[first:last])
+        ranks, count = self.ranks[first:], last - first
+        # First over the ranks of these models, whole rows at a time; the rest is a small part of the work.
         if len(set(ranks)) == 1:
-            sums = products.view(height, len(ranks), ranks[0]).sum(2)
-            return sums.view(last - first, ranks[0], len(ranks)).sum(1, dtype=torch.float64)
+            of_rows = products.view(count, ranks[0], -1).sum(1)
+            return of_rows.view(count, len(ranks), ranks[0]).sum(2, dtype=torch.float64)
         owner = torch.repeat_interleave(torch.arange(len(ranks)), torch.tensor(ranks)).to(products.device)
-        sums = torch.zeros(height, len(ranks), dtype=torch.float64, device=products.device)
-        sums.index_add_(1, owner, products.double())
-        total = torch.zeros(last - first, len(ranks), dtype=torch.float64, device=products.device)
-        return total.index_add_(0, owner[:height], sums)
+        of_rows = torch.zeros(count, products.shape[1], dtype=products.dtype, device=products.device)
+        of_rows.index_add_(0, owner[: products.shape[0]], products)
+        sums = torch.zeros(count, len(ranks), dtype=torch.float64, device=products.device)
+        return sums.index_add_(1, owner, of_rows.double())
 
 
 def _add_symmetric(gram: Tensor, part: Tensor, first: int, last: int) -> None:
@@ -123,11 +124,11 @@ def _add_symmetric(gram: Tensor, part: Tensor, first: int, last: int) -> None:
 
 
 def _model_ranges(ranks: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of models with about `_BLOCK_ROWS` ranks together."""
-    first, held = 0, 0
+    """Ranges of models whose products with all others are about `_BLOCK_PRODUCTS` numbers."""
+    most, first, held = _BLOCK_PRODUCTS // max(sum(ranks), 1), 0, 0
     for index, rank in enumerate(ranks):
         held += rank
-        if held >= _BLOCK_ROWS or index + 1 == len(ranks):
+        if held >= most or index + 1 == len(ranks):
             yield first, index + 1
             first, held = index + 1, 0
 
