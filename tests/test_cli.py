@@ -43,6 +43,26 @@ def json_lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_one_of_several_architectures_is_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        save_file(
+            {"w": torch.randn(3, 2, generator=torch.Generator().manual_seed(number))},
+            folder / f"x-{number}.safetensors",
+        )
+    assert main(["ls", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "5 models, 4 layers" in text
+    assert "architectures here" in text
+    assert " 12 x 8: 5 models, 4 layers" in text
+    assert "x 3 x 2: 2 models, 1 layer" in text
+    assert main(["ls", str(folder), "--architecture", "x 3 x 2", "--json"]) == 0
+    (listed,) = json_lines(capsys.readouterr().out)
+    assert listed["labels"] == ["x-0", "x-1"]
+    assert [len(item["models"]) for item in listed["architectures"]] == [5, 2]
+    assert main(["scan", str(folder), "--architecture", "nothing"]) == 1
+    assert "no architecture is called 'nothing'" in capsys.readouterr().err
+
+
 def test_ls_tells_models_layers_and_what_is_left_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ls", str(folder)]) == 0
     text = capsys.readouterr().out

@@ -24,10 +24,13 @@ def test_each_kind_is_counted_once_a_name(tmp_path: Path) -> None:
     save("stranger", x=(9, 9), y=(9, 9))
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     collection = collect(tmp_path)
-    assert counts(collection.left_out) == LeftOutCounts(models=2, matrices=1, vectors=2, notes=0)
-    assert str(counts(collection.left_out)) == "2 models or files, 1 matrix, 2 biases and other vectors"
+    assert counts(collection.left_out) == LeftOutCounts(others=1, models=1, matrices=1, vectors=2, notes=0)
+    assert (
+        str(counts(collection.left_out))
+        == "1 model of another architecture, 1 model or file, 1 matrix, 2 biases and other vectors"
+    )
     line = answer(collection, members=range(3), layers=["w", "v"])
-    assert line == "3 models of one architecture, 2 layers comparable, 2 models or files left out; no base known."
+    assert line == "3 models of one architecture, 2 layers comparable, 1 model or file left out; no base known."
 
 
 def test_a_note_is_no_loss(tmp_path: Path) -> None:
@@ -37,7 +40,7 @@ def test_a_note_is_no_loss(tmp_path: Path) -> None:
             tmp_path / f"{name}.safetensors",
         )
     lost = collect(tmp_path, common_rows=True).left_out
-    assert counts(lost) == LeftOutCounts(models=0, matrices=0, vectors=0, notes=1)
+    assert counts(lost) == LeftOutCounts(others=0, models=0, matrices=0, vectors=0, notes=1)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +50,7 @@ def test_a_note_is_no_loss(tmp_path: Path) -> None:
         ("its entries are int8, not float16, bfloat16, float32 or float64", "1 matrix"),
         ("4 x 3 in 2 of 3 models; missing in c", "1 matrix"),
         ("scale assumed 1: no alpha is known", "1 note"),
-        ("of the kind 'adapter', while 3 of 4 models are of the kind 'checkpoint'", "1 model or file"),
+        ("of the kind 'adapter', while 3 of 4 models are of the kind 'checkpoint'", "1 model of another architecture"),
     ],
 )
 def test_words(reason: str, words: str) -> None:

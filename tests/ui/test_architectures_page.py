@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 from streamlit.testing.v1 import AppTest
 
 from tests.ui.conftest import Open
 from uws_core.collection import architectures
+from uws_core.ui import saved_collections
 from uws_core.ui.catalogue import catalogue
 
 MIXED = "demo:mixed"
@@ -26,7 +29,9 @@ def line(app: AppTest) -> str:
 
 def test_the_page_and_the_sidebar_list_them(open_page: Open) -> None:
     app = open_page("collection", c=MIXED)
-    assert line(app).startswith("12 models of one architecture, 20 layers comparable, 22 models or files left out")
+    assert line(app).startswith(
+        "12 models of one architecture, 20 layers comparable, 22 models of other architectures beside"
+    )
     listed = [
         "vit 32 x 32: 12 models, 20 layers",
         "mlp 32 x 64: 8 models, 3 layers",
@@ -41,13 +46,13 @@ def test_a_click_chooses_one_and_the_address_holds_it(open_page: Open, ids: dict
     app = open_page("collection", c=MIXED)
     app.pills(key="collection.architecture.demo:mixed").set_value(ids["mlp"]).run()
     assert line(app).startswith("8 models of one architecture, 3 layers comparable")
-    assert app.query_params["c"] == [f"{MIXED}/{ids['mlp']}"]
+    assert app.query_params["c"] == f"{MIXED}/{ids['mlp']}"
     app.sidebar.selectbox(key="pick.architecture.demo:mixed").set_value(ids["run"]).run()
     assert line(app).startswith("6 models of one architecture, 3 layers comparable")
-    assert app.query_params["c"] == [f"{MIXED}/{ids['run']}"]
+    assert app.query_params["c"] == f"{MIXED}/{ids['run']}"
     app.sidebar.selectbox(key="pick.collection").set_value("demo:scratch").run()
     assert line(app).startswith("40 models")
-    assert app.query_params["c"] == ["demo:scratch"]
+    assert app.query_params["c"] == "demo:scratch"
 
 
 def test_other_pages_show_the_architecture_of_the_address(open_page: Open, ids: dict[str, str]) -> None:
@@ -68,3 +73,20 @@ def test_a_place_of_one_architecture_offers_no_choice(open_page: Open) -> None:
     assert catalogue().architectures("demo:scratch") == ()
     assert not app.pills
     assert not [box for box in app.sidebar.selectbox if box.label == "Architecture"]
+
+
+@pytest.mark.usefixtures("own_shelf")
+def test_uploads_of_two_architectures_become_two_collections(open_page: Open) -> None:
+    rng = np.random.default_rng(0)
+    shapes = {"a-0": (4, 3), "a-1": (4, 3), "a-2": (4, 3), "b-0": (5, 5), "b-1": (5, 5)}
+    files = [(f"{name}.safetensors", save({"w": rng.normal(size=shape)}), "") for name, shape in shapes.items()]
+    app = open_page("collection")
+    app.file_uploader(key="upload.files").set_value(files).run()
+    app.text_input(key="upload.name").set_value("mine").run()
+    app.button(key="upload.open").click().run()
+    assert line(app).startswith("3 models of one architecture, 1 layer comparable, 2 models of other architectures")
+    assert sorted(one.title for one in saved_collections.listed()) == ["mine", "mine, b 5 x 5"]
+    assert "are saved as collections of their own" in " ".join(str(each.value) for each in app.caption)
+    other = next(one.id for one in saved_collections.listed() if one.title != "mine")
+    app.sidebar.selectbox(key="pick.collection").set_value(other).run()
+    assert line(app).startswith("2 models of one architecture")

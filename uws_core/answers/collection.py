@@ -38,7 +38,8 @@ def _left_out(collection: Collection) -> str:
     if lost.models:
         return f"{lost.models} {'model or file' if lost.models == 1 else 'models or files'} left out"
     if lost.others:
-        return f"{lost.others} {'model of another architecture' if lost.others == 1 else 'models of other architectures'} beside"
+        noun = "model of another architecture" if lost.others == 1 else "models of other architectures"
+        return f"{lost.others} {noun} beside"
     if lost.matrices:
         return f"{lost.matrices} {'matrix' if lost.matrices == 1 else 'matrices'} left out"
     return "nothing left out but biases and other vectors" if lost.vectors else "nothing left out"

@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from uws_core.collection import collect
+from uws_core.collection import architectures, collect
 from uws_core.errors import CollectionError, LayerError
+from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.loader import DIALECTS
@@ -26,6 +27,12 @@ def add_where(parser: ArgumentParser) -> None:
     """Adds the arguments that name a collection and its base, and say how its files are read."""
     parser.add_argument("where", nargs="+", metavar="WHERE", help=_WHERE)
     parser.add_argument("--base", metavar="PLACE", help="the model they all started from")
+    parser.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="the models of one architecture, where several lie together: an id or a title that `ls` lists (the "
+        "commonest)",
+    )
     parser.add_argument(
         "--common-rows",
         action="store_true",
@@ -67,7 +74,17 @@ def open_collection(options: Namespace) -> Collection:
         common_rows=options.common_rows,
         pickled=options.pickled,
         dialect=options.dialect or None,
+        architecture=options.architecture,
     )
+
+
+def open_architectures(options: Namespace) -> tuple[Architecture, ...]:
+    """Returns the groups of models that share layers, where `where` points.
+
+    Raises:
+        UwsError: see `architectures`.
+    """
+    return architectures(_where(options.where), pickled=options.pickled, dialect=options.dialect or None)
 
 
 def paths(options: Namespace) -> Path | list[str] | None:

@@ -12,6 +12,7 @@ from uws_core.cli.results import DONE
 from uws_core.cli.scan import fields_of
 from uws_core.errors import UwsError
 from uws_core.frames import loader as frames
+from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import LoaderReport
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.reporting import loader
@@ -36,9 +37,11 @@ def ls(options: Namespace) -> int:
     shown = arguments.choose_layers(collection, options.layers) if options.layers else collection.layers
     known = set(run.stored_layers(collection))
     reports, problems = _reports(collection, options) if options.report else ({}, {})
+    groups = arguments.open_architectures(options) if _may_be_several(collection) else ()
     if options.json:
         more = {"report": _report_as_json(reports, problems)} if options.report else {}
-        print_json(_as_json(collection, shown, known) | more)
+        listed = [{"id": item.id, "title": item.title, "models": list(item.models)} for item in groups]
+        print_json(_as_json(collection, shown, known) | {"architectures": listed} | more)
         return DONE
     base = collection.base or "unknown"
     print(f"{plain(collection.name)}: {len(collection)} models, {len(collection.layers)} layers, base {base}")
@@ -46,6 +49,10 @@ def ls(options: Namespace) -> int:
         print(
             f"  {'computed' if key.name in known else '        '}  {plain(key.name)}  {key.shape[0]} x {key.shape[1]}"
         )
+    if len(groups) > 1:
+        print("architectures here, one of which --architecture takes:")
+        for group in groups:
+            print(f"  {'shown' if collection.labels[0] in group.models else '     '}  {group.id}  {plain(str(group))}")
     if collection.left_out:
         print(f"left out ({len(collection.left_out)}):")
     for item in collection.left_out:
@@ -53,6 +60,11 @@ def ls(options: Namespace) -> int:
     if options.report:
         _print_report(reports, problems)
     return DONE
+
+
+def _may_be_several(collection: Collection) -> bool:
+    """Returns True where models were left out because others are of another architecture."""
+    return any(item.reason.startswith(OTHERS) for item in collection.left_out)
 
 
 def _reports(collection: Collection, options: Namespace) -> tuple[dict[str, LoaderReport], dict[str, str]]:

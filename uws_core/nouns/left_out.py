@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from uws_core.nouns.models import LeftOut
 
+# How reasons begin where a model is of another architecture than those that are compared.
+OTHERS = ("another architecture", "of the kind ")
 # The beginnings of the reasons that are given for single tensors.
 _VECTOR = re.compile(r"it is (a vector|a scalar|empty)")
 _MATRIX = re.compile(r"\d+ x \d+ in |low-rank in |its entries are |read as inputs x outputs|not in the base model")
@@ -19,8 +21,12 @@ _NOTE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LeftOutCounts:
-    """Numbers of distinct entries: models or files, matrices, vectors such as biases, and notes on what is compared."""
+    """Numbers of distinct entries: models of other architectures, other models or files, matrices, vectors, notes.
 
+    Vectors are biases and the like; notes are about what is compared all the same.
+    """
+
+    others: int
     models: int
     matrices: int
     vectors: int
@@ -31,6 +37,7 @@ class LeftOutCounts:
         return ", ".join(
             f"{count} {word if count == 1 else several}"
             for count, word, several in (
+                (self.others, "model of another architecture", "models of other architectures"),
                 (self.models, "model or file", "models or files"),
                 (self.matrices, "matrix", "matrices"),
                 (self.vectors, "bias or other vector", "biases and other vectors"),
@@ -42,13 +49,16 @@ class LeftOutCounts:
 
 def counts(items: Iterable[LeftOut]) -> LeftOutCounts:
     """The entries by kind, told from their reasons; a tensor with several reasons counts once."""
-    vectors, matrices, models, notes = set[str](), set[str](), set[str](), set[str]()
+    others, vectors, matrices = set[str](), set[str](), set[str]()
+    models, notes = set[str](), set[str]()
     for item in items:
         reason = item.reason
-        if _VECTOR.match(reason):
+        if reason.startswith(OTHERS):
+            others.add(item.what)
+        elif _VECTOR.match(reason):
             vectors.add(item.what)
         elif _MATRIX.match(reason):
             matrices.add(item.what)
         else:
             (notes if _NOTE.match(reason) else models).add(item.what)
-    return LeftOutCounts(len(models), len(matrices), len(vectors), len(notes))
+    return LeftOutCounts(len(others), len(models), len(matrices), len(vectors), len(notes))

@@ -19,6 +19,7 @@ import streamlit as st
 from uws_core.collection import architectures, collect
 from uws_core.errors import StoreError, UwsError
 from uws_core.nouns.architectures import Architecture
+from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
 from uws_core.store.results import default_store
@@ -27,8 +28,6 @@ from uws_core.ui.selection import ARCHITECTURE, base_id
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 FOLDER = "folder:"
-# How reasons begin where models were left out because others at the same place are of another architecture.
-_SEVERAL = ("another architecture", "of the kind ")
 _KEPT = "opened/"
 # More than anybody keeps in mind; the oldest make room.
 _MOST_FOLDERS = 24
@@ -89,7 +88,7 @@ class Catalogue:
         base = base_id(collection)
         opened = self.get(base)
         place = self.place(base)
-        several = opened is not None and any(item.reason.startswith(_SEVERAL) for item in opened.left_out)
+        several = opened is not None and any(item.reason.startswith(OTHERS) for item in opened.left_out)
         # A saved collection has the models of one architecture.
         if not several or base.startswith(saved_collections.SAVED):
             return ()

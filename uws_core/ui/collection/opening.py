@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TypedDict
 
 import streamlit as st
 
-from uws_core.collection import collect
+from uws_core.collection import Where, architectures, collect
 from uws_core.errors import UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.hub import HubListing, str_ref
+from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import USUAL, Choices
-from uws_core.nouns.models import LeftOut, ModelRef
+from uws_core.nouns.models import Collection, LeftOut, ModelRef
 from uws_core.store.saved_collections import portable, read_saved
 from uws_core.ui import folders, saved_collections
 from uws_core.ui.catalogue import read_again
@@ -78,6 +80,7 @@ def start(opening: Opening) -> JobState:
         )
         made = replace(made, left_out=tuple(dict.fromkeys(opening.left_out + made.left_out)))
         saved_collections.keep(made, query=opening.query, name=opening.id)
+        _keep_others(made, list(opening.refs), opening.choices, query=opening.query)
 
     title = f"Opening {len(opening.refs)} models"
     return jobs().submit(opening.key, work, title=title)
@@ -108,14 +111,16 @@ def open_uploads(files: Sequence[tuple[str, bytes]], name: str, choices: Choices
         UwsError: they hold nothing that can be compared, or cannot be kept; or whose a configuration is, is unclear.
     """
     plan = planned(files, pickled=choices.pickled)
+    folder = saved_collections.keep_uploads(plan)
     made = collect(
-        saved_collections.keep_uploads(plan),
+        folder,
         name=name,
         common_rows=choices.common_rows,
         pickled=choices.pickled,
         dialect=choices.dialect or None,
         roots=_roots(),
     )
+    _keep_others(made, folder, choices, left_out=plan.notes)
     return saved_collections.keep(replace(made, left_out=plan.notes + made.left_out))
 
 
@@ -142,6 +147,28 @@ def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
         raise UwsError(f"{error}{hint}with uws_core.collect" if beside else str(error)) from error
     read_again()
     return name
+
+
+def _keep_others(
+    collection: Collection, where: Where, choices: Choices, *, query: str = "", left_out: tuple[LeftOut, ...] = ()
+) -> None:
+    """Saves the models of other architectures that came with a collection's, as collections of their own."""
+    if not any(item.reason.startswith(OTHERS) for item in collection.left_out):
+        return
+    how: _How = {"pickled": choices.pickled, "dialect": choices.dialect or None, "roots": _roots()}
+    for item in architectures(where, **how):
+        if collection.labels[0] not in item.models:
+            name = f"{collection.name}, {item.title}"
+            other = collect(where, name=name, architecture=item.id, common_rows=choices.common_rows, **how)
+            saved_collections.keep(replace(other, left_out=left_out + other.left_out), query=query)
+
+
+class _How(TypedDict):
+    """The options that `collect` and `architectures` share."""
+
+    pickled: bool
+    dialect: str | None
+    roots: tuple[str, ...]
 
 
 def _roots() -> tuple[str, ...]:

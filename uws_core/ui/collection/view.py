@@ -9,10 +9,11 @@ import streamlit as st
 
 from uws_core.errors import UwsError
 from uws_core.frames import collection as frames
+from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import Choices
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui import folders, page, state, tokens
+from uws_core.ui import folders, page, saved_collections, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
 from uws_core.ui.collection import controls, data
 from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
@@ -46,6 +47,9 @@ def architectures(selection: Selection, collection: Collection) -> None:
     """The architectures at the collection's place, one of them chosen with a click; nothing where there is one only."""
     known = catalogue().architectures(selection.collection)
     if not known:
+        saved = selection.collection.startswith(saved_collections.SAVED)
+        if saved and any(item.reason.startswith(OTHERS) for item in collection.left_out):
+            st.caption("Models of other architectures that came with these are saved as collections of their own.")
         return
     titles = {item.id: str(item) for item in known}
     shown = next((item.id for item in known if collection.labels[0] in item.models), known[0].id)
