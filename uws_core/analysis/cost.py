@@ -24,9 +24,9 @@ def scan_cost(readings: Sequence[Reading], *, n: int, budget: int, throughput: T
     Seconds are of reading and of computing, which share the cores, of opening the models once and finding each tensor,
     and of what the Hub sends: `n o + bytes / R + n d / E + n^2 d / F + n t + far / N` with its o and t (s),
     R (bytes/s), E (entries/s) and F (multiply-adds/s). Memory is a slab a core and one more, within the budget, a
-    float64 matrix of n x n for each and four more, block Grams for each and two more, and a fixed part. Adapters of `R = sum r` ranks take
-    `R^2 (m + p) / 2` multiply-adds, and their factors twice in memory. A layer that the budget has no room for
-    costs nothing and is named in `refused`.
+    float64 matrix of n x n for each and four more, block Grams for each and two more, and a fixed part. Adapters of
+    `R = sum r` ranks take `R^2 (m + p) / 2` multiply-adds, and their factors twice in memory. A layer that the budget
+    has no room for costs nothing and is named in `refused`.
     """
     speed = throughput or Throughput()
     possible, refused = _possible(readings, budget)
