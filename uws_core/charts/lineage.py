@@ -60,9 +60,8 @@ def model_map(
     """
     figure = style.figure(theme, height=460)
     x, y = f"component_{across}", f"component_{up}"
-    if y not in frame.columns:
-        # With a single direction, the models lie on a line.
-        frame = frame.with_columns(pl.lit(0.0).alias(y))
+    # With a single direction the models lie on a line, and at one point where they do not differ.
+    frame = frame.with_columns(pl.lit(0.0).alias(name) for name in (x, y) if name not in frame.columns)
     if colour is None or colour not in frame.columns:
         _points(figure, frame, x, y, name="models", marker={"color": theme.series[0]})
     elif frame[colour].n_unique() > MOST_COLOURS and frame[colour].dtype.is_numeric():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
 
 from uws_core import run
 from uws_core.analysis.lineage import lineage
@@ -11,7 +14,7 @@ from uws_core.analysis.nulls import null_band
 from uws_core.analysis.over_layers import over_layers
 from uws_core.analysis.sample_size import sample_curve
 from uws_core.analysis.spectrum import spectrum
-from uws_core.errors import NotEnoughModels
+from uws_core.errors import NotEnoughModels, UwsError
 from uws_core.nouns.evidence import Evidence, Pooled, SampleCurve
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.lineage import Lineage
@@ -84,8 +87,17 @@ def gather(
     progress = report if report is not None else (lambda fraction, message: None)
     keys = run.chosen_layers(collection, layers)
     names = [key.name for key in keys]
-    scanned = run.scan(collection, names, store=store, report=_part(progress, 0.0, _READ))
+    broken: list[LeftOut] = []
+    scanned = run.scan(
+        collection, names, store=store, report=_part(progress, 0.0, _READ), failed=partial(_without_models, broken)
+    )
     by_name = {gram.layer.name: gram for gram in scanned}
+    keys, spare = _comparable(keys, by_name, settings.members)
+    if not keys:
+        raise NotEnoughModels(
+            f"{collection.name}: no layer has finite weights in at least two of the {len(settings.members)} models"
+        )
+    names = [key.name for key in keys]
     grams = [by_name[name] for name in names]
     if settings.whole is None:
         # The size of a whole checkpoint, for the second storage ratio.
@@ -101,7 +113,7 @@ def gather(
     part = _part(progress, _LAYERS, _WHOLE - _LAYERS, "all layers as one: ")
     whole = cached_evidence(collection, names, settings, store=store, grams=grams, report=part)
     total = run.whole_network(grams)
-    left_out = (*collection.left_out, *by_model(item for gram in grams for item in gram.left_out))
+    left_out = (*collection.left_out, *broken, *spare, *by_model(item for gram in grams for item in gram.left_out))
     about = "base" if total.base is not None else "zero"
     growth = _part(progress, _WHOLE, 1 - _WHOLE, "growth with n: ")
     return ReportData(
@@ -117,6 +129,34 @@ def gather(
         curve=_curve(total, settings, whole.kept, growth),
         left_out=tuple(dict.fromkeys(left_out)),
     )
+
+
+def _without_models(broken: list[LeftOut], key: LayerKey, problem: UwsError) -> None:
+    """Leaves out a layer in which too few models are finite; any other problem ends the report."""
+    if not isinstance(problem, NotEnoughModels):
+        raise problem
+    broken.append(LeftOut(key.name, str(problem).removeprefix(f"{key.name}: ")))
+
+
+def _comparable(
+    keys: Sequence[LayerKey], grams: Mapping[str, Gram], members: Sequence[int]
+) -> tuple[tuple[LayerKey, ...], list[LeftOut]]:
+    """The layers that can be judged as one, and those left out for it.
+
+    A sum has the models that are finite in all its layers: the layers with the fewest go until two models remain.
+    """
+    rows = list(members)
+    finite = {key: grams[key.name].usable[rows] for key in keys if key.name in grams}
+    kept = [key for key in keys if key in finite]
+    left_out = []
+    while kept and np.logical_and.reduce([finite[key] for key in kept]).sum() < 2:
+        worst = min(kept, key=lambda key: int(finite[key].sum()))
+        kept.remove(worst)
+        count = int(finite[worst].sum())
+        left_out.append(
+            LeftOut(worst.name, f"{count} of {len(rows)} models have finite weights here, too few to judge with others")
+        )
+    return tuple(kept), left_out
 
 
 def _spectrum(gram: Gram, settings: EvidenceSettings, layers: int) -> LayerSpectrum:

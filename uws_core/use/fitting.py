@@ -130,7 +130,13 @@ def fit_weights(collection: Collection, plan: LayerPlan, members: Sequence[int],
         )
         buffer = torch.empty(layer.shape)
         for source in sources[: len(refs)]:
-            away = (dense(source, layer, into=buffer) - center).double().numpy()
+            weights = dense(source, layer, into=buffer)
+            if not bool(torch.isfinite(weights).all()):
+                raise LayerError(
+                    f"{layer.name}: {source.ref.repo} has weights that are NaN or infinite; leave out the model or the "
+                    "layer"
+                )
+            away = (weights - center).double().numpy()
             norm2 = float(np.square(away).sum())
             core, random_core = _seen(away, sides), _seen(away, random)
             cores.append(core)

@@ -1,4 +1,4 @@
-"""The groups of the lineage page, copies and odd ones, the map of models, and what columns explain of them."""
+"""The groups of the lineage page, copies and outliers, the map of models, and what columns explain of them."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
     st.dataframe(
         frame,
         hide_index=True,
-        height=215,
+        height=page.height(frame.height, most=215),
         column_order=("group", "models", "representative", "mean_cosine", "share"),
         column_config=page.configs(frame, frames.HELP, percent=("share",)),
         alt="Groups of models, the largest first",
     )
 
 
-def odd(result: LineageResult) -> None:
-    """Copies and whatever looks odd, each with the reason in words."""
+def outliers(result: LineageResult) -> None:
+    """Copies and outliers, each with the reason in words."""
     family = result.family
     found, copies = frames.outliers(family), frames.duplicates(family)
-    st.markdown("**Copies and odd ones**")
+    st.markdown("**Copies and outliers**")
     if found.is_empty() and copies.is_empty():
         st.caption("None: no two models are nearly the same, and no model stands apart from the others.")
     for one in family.outliers[:_MOST_REASONS]:
         st.markdown(f"**{page.plain(one.model)}**, {one.kind}: {page.plain(one.reason)}")
     if found.height:
-        page.table(found, frames.HELP, label="Odd ones")
+        page.table(found, frames.HELP, label="Outliers")
     if copies.height:
         config = page.configs(copies, frames.HELP)
         st.dataframe(copies, hide_index=True, column_config=config, alt="Pairs of models that are nearly the same")
@@ -92,6 +92,9 @@ def model_map(result: LineageResult, selection: Selection, source: Provenance) -
             width=190,
             help="It gets a ring, and its nearest models are named below. Clicking a point chooses it too.",
         )
+    if not result.points.shares.size:
+        st.caption("No map of models: they do not differ here, so all of them are one point.")
+        return
     # In the order of the strip over the cosines, so that a value has one colour in both.
     frame = frames.points(result.points, columns(result)).sort(pl.col(colour).cast(pl.String), nulls_last=True)
     figures.figure(
