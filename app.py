@@ -10,8 +10,9 @@ PAGES = (
     ("spectrum", "show_chart", "How many directions carry a layer, against chance?"),
     ("angles", "grid_on", "Do two models, groups or layers use the same directions?"),
     ("reconstruction", "auto_fix_high", "Does the shared subspace rebuild a model it never saw, and at what size?"),
-    ("lineage", "account_tree", "Which of these models are relatives, copies or odd ones out?"),
+    ("lineage", "account_tree", "Which of these models are relatives, copies or outliers?"),
     ("evidence", "gavel", "Claim by claim: what holds here, what is chance, what is ancestry?"),
+    ("compress", "compress", "What does a smaller collection cost its worst model, and would its own SVD do better?"),
     ("about", "info", "Versions, device, memory, store, jobs, and what leaves this machine."),
 )
 

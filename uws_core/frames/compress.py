@@ -6,6 +6,22 @@ import polars as pl
 
 from uws_core.nouns.storage import Compression
 
+HELP = {
+    "way": "How the same bytes are spent.",
+    "bytes": "Bytes of the chosen layers of all models, without what travels untouched.",
+    "worst_error": "The largest relative error of any model.",
+    "median_error": "The median model's relative error.",
+    "note": "Bits an entry, or why this way does not exist at this size.",
+    "model": "The model's name.",
+    "error": "Relative error in the shared basis, over all chosen layers.",
+    "own_svd_error": "Relative error of the model's own truncated SVD at the same bytes.",
+    "layer": "The layer's short name.",
+    "method": "How the layer is shared.",
+    "k": "Directions a side.",
+    "shared_numbers": "Numbers stored once for all models.",
+    "numbers_per_model": "Numbers stored for each model.",
+}
+
 
 def rivals(compression: Compression) -> pl.DataFrame:
     """One row a way to spend the bytes: bytes, the worst and the median model's relative error, a note."""

@@ -87,8 +87,8 @@ def compress(  # noqa: PLR0913 - the public door
         raise CollectionError(f"dtype is one of {', '.join(ITEM_BYTES)}; found {dtype!r}")
     keys = run.chosen_layers(collection, layers)
     updates = tuple(key for key in keys if is_low_rank(collection, key))
-    # Weights that an adapter trained whole travel untouched, unless they were asked for.
-    low_rank, keys = bool(updates), (updates if updates and layers is None else keys)
+    # Weights that an adapter trained whole travel untouched.
+    low_rank, keys = bool(updates), updates or keys
     chosen = Method(("two-sided" if low_rank else "in") if method == "auto" else method)
     say = report or _silent
     untouched = _untouched_bytes(collection, rows, keys)
@@ -184,7 +184,7 @@ def _measured(
         errors=_relative(fits),
         layer_errors=np.stack([_share(fit.basis.errors2, [fit]) for fit in fits]),
         bytes=shared + n * each + untouched,
-        original_bytes=_original_bytes(collection, rows, [plan.layer for plan in plans]) + untouched,
+        original_bytes=original_bytes(collection, rows, [plan.layer.name for plan in plans]) + untouched,
         untouched_bytes=untouched,
         bytes_per_member=each + untouched // n,
         rivals=_rivals(fits, numbers=(shared + n * each) // item, item=item),
@@ -244,8 +244,9 @@ def _untouched_bytes(collection: Collection, rows: Sequence[int], keys: Sequence
     return sum(portable(collection.refs[row]).untouched_bytes(names) for row in rows)
 
 
-def _original_bytes(collection: Collection, rows: Sequence[int], keys: Sequence[LayerKey]) -> int:
-    return sum(open_source(collection.refs[row]).stored_bytes(key.name) for row in rows for key in keys)
+def original_bytes(collection: Collection, rows: Sequence[int], layers: Sequence[str]) -> int:
+    """Returns the bytes that these models store for these layers now; reads headers only."""
+    return sum(open_source(collection.refs[row]).stored_bytes(name) for row in rows for name in layers)
 
 
 def _silent(fraction: float, message: str) -> None:

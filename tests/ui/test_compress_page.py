@@ -1,0 +1,56 @@
+"""The compress page: the verdict beside its rivals, and a folder that is written where the app may write."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import uws_core as uws
+from tests.ui.conftest import Open, drawn
+
+PATIENCE = 60.0
+LAYERS = ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
+
+
+def told(app: AppTest) -> str:
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    return "\n".join(each.value for each in (*app.subheader, *app.markdown, *app.caption, *app.error, *app.warning))
+
+
+def computed(app: AppTest) -> AppTest:
+    """The page after its fits are done, inline or as a job."""
+    end = time.monotonic() + PATIENCE
+    while "one more model costs" not in told(app) and time.monotonic() < end:
+        time.sleep(0.5)
+        app.run()
+    return app
+
+
+def test_adapters_are_judged_against_their_own_svd(open_page: Open):
+    app = computed(open_page("compress", c="demo:lora", l=LAYERS))
+    assert "Sharing does not pay: the worst model loses" in told(app)
+    assert len(drawn(app)) == 3
+
+
+def test_whole_networks_are_compressed_too(open_page: Open):
+    app = computed(open_page("compress", c="demo:finetuned", l=LAYERS))
+    assert "one more model costs" in told(app)
+
+
+def test_the_folder_is_written_below_a_root_and_opens(open_page: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("UWS_ROOTS", str(tmp_path))
+    app = computed(open_page("compress", c="demo:lora", l=LAYERS))
+    app.text_input(key="compress.folder").set_value("../outside").run()
+    app.button(key="compress.write").click().run()
+    assert "outside the folders" in told(app)
+    app.text_input(key="compress.folder").set_value("small").run()
+    app.button(key="compress.write").click().run()
+    end = time.monotonic() + PATIENCE
+    while not (tmp_path / "small").is_dir() and time.monotonic() < end:
+        time.sleep(0.2)
+    opened = uws.open_compressed(tmp_path / "small")
+    assert len(opened.members) == 40
+    assert [plan.layer.name for plan in opened.plans] == LAYERS
