@@ -128,7 +128,9 @@ def _finite_center(
     if about != "mean" or torch.isfinite(middle).all():
         return middle
     buffer = torch.empty(key.shape, dtype=kind)
-    return of([source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()])
+    finite = [source for source in models if torch.isfinite(dense(source, key, into=buffer)).all()]
+    # About a mean that is not finite no model has a decomposition, which the caller says.
+    return of(finite) if finite else middle
 
 
 def _of_matrix(matrix: Tensor, rank: int) -> _Svd:
