@@ -99,8 +99,10 @@ def _note(server: Server, url: str) -> None:
 
 
 def figure(page: Page, nth: int = 0) -> Locator:
-    """The figure with this place on the page."""
-    return page.locator(".uws-figure").nth(nth)
+    """The figure with this place on the page, in the window: a figure is drawn when it comes near."""
+    drawn = page.locator(".uws-figure").nth(nth)
+    drawn.scroll_into_view_if_needed()
+    return drawn
 
 
 def answer(page: Page) -> Locator:

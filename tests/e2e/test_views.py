@@ -42,7 +42,7 @@ def set_k(page: Page, k: int) -> None:
 
 def test_a_click_on_a_cell_looks_at_its_pair_and_a_reload_keeps_it(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:finetuned", layer=LAYER, k="8", view="groups", group="task", order="list"))
-    expect(answer(page)).to_contain_text("two of the 10 values of task")
+    expect(answer(page)).to_contain_text("two values of")
     settled(page)
     place = _cell(page, row=2, column=7, of=10)
     page.mouse.move(*place)
@@ -61,7 +61,7 @@ def test_a_click_on_a_cell_looks_at_its_pair_and_a_reload_keeps_it(server: Serve
 
 def test_two_rows_of_the_table_are_a_pair(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:finetuned", layer=LAYER, k="8", view="groups", group="task"))
-    expect(answer(page)).to_contain_text("two of the 10 values of task")
+    expect(answer(page)).to_contain_text("two values of")
     page.get_by_text("Groups (10 rows)").click()
     table = page.get_by_test_id("stDataFrame").first
     expect(table).to_be_visible()
@@ -87,7 +87,7 @@ def test_another_k_changes_the_answer_and_the_address(server: Server, page: Page
 
 def test_a_click_on_a_dot_looks_at_its_model_beside_the_base(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:lora", layer=LAYER, k="4", view="base", about="base", measure="overlap"))
-    expect(answer(page)).to_contain_text("overlap with the base's own by")
+    expect(answer(page)).to_contain_text("overlap with the base")
     settled(page)
     dot = still(page, figure(page).locator(".scatterlayer .point").nth(20))
     dot.hover(force=True)

@@ -111,7 +111,7 @@ class Figure {
       ...config,
       ...(isTouched() && { displayModeBar: false }),
       modeBarButtonsToAdd: [
-        { name: "download", title: "Download as SVG", icon: window.Plotly.Icons.camera, click: () => this.download() },
+        { name: "download", title: "Download plot", icon: window.Plotly.Icons.camera, click: () => this.download() },
         { name: "fullscreen", title: "Full screen", icon, click: () => this.toggleFullScreen() },
       ],
     }
