@@ -203,3 +203,25 @@ def pixels_of(page: Page) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"), dtype=np.float64)
+
+
+def test_a_zoom_and_a_legend_choice_survive_another_layer(server: Server, page: Page) -> None:
+    page.goto(server.link("spectrum", c="demo:finetuned"))
+    expect(answer(page)).to_contain_text("0.attn.k")
+    expect(figure(page).locator(".scatterlayer .trace").first).to_be_visible()
+    settled(page)
+    box = figure(page).locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 60, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 150, steps=5)
+    page.mouse.up()
+    figure(page).locator(".legendtoggle").first.click()
+    seen = "node => [node._fullLayout.xaxis.range, node._fullData.map(trace => trace.visible)]"
+    page.wait_for_function("document.querySelector('.uws-figure')._fullData.some(trace => trace.visible !== true)")
+    before = figure(page).evaluate(seen)
+    assert before[0][0] > 1
+    choose(page, "Layer", "2.mlp.up")
+    expect(answer(page)).to_contain_text("2.mlp.up")
+    expect(figure(page)).to_have_attribute("data-drawn", re.compile("[2-9]"))
+    assert figure(page).evaluate(seen) == before
