@@ -166,6 +166,16 @@ def test_copies_are_named() -> None:
     assert "nearly the same: model-3 and model-7" in evidence(gram_of(rows), draws=19)["sound"].reason
 
 
+@pytest.mark.parametrize(("cosine", "verdict"), [(0.98, Verdict.WEAK), (0.9, Verdict.HOLDS)])
+def test_near_copies_are_in_the_collection_twice(cosine: float, verdict: Verdict) -> None:
+    # Two snapshots of one run among independent models; relatives at 0.9 are two models.
+    rows = noise(13, 2000, seed=5)
+    rows[7] = cosine * rows[3] + np.sqrt(1 - cosine**2) * rows[12]
+    found = evidence(gram_of(rows[:12]), draws=19)["sound"]
+    assert found.verdict is verdict
+    assert ("nearly the same: model-3 and model-7 (cosine 0.98" in found.reason) is (cosine == 0.98)
+
+
 def test_models_scaled_to_one_norm_are_judged_apart_from_strong_ones() -> None:
     rows = noise(30, 1500, seed=11)
     # Opposite, so that the mean stays where it is: else all others would lie on one side of it.

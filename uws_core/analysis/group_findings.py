@@ -210,7 +210,7 @@ def _odd_ones(family: Lineage) -> list[str]:
     if family.duplicates:
         first = family.duplicates[0]
         rest = f", and {count(len(family.duplicates) - 1, 'more pair')}" if len(family.duplicates) > 1 else ""
-        said.append(f"nearly the same: {first.left} and {first.right}{rest}")
+        said.append(f"nearly the same: {first.left} and {first.right} (cosine {first.cosine:.4g}){rest}")
     return said
 
 

@@ -16,8 +16,10 @@ from uws_core.nouns.lineage import COLLECTION, LAYERS, Duplicate, Outlier
 FAR = 5.0
 # A smaller factor between norms is not worth a look, however alike the other models are.
 LEAST = float(np.log(1.5))
-# A copy is 20 times nearer than the nearest model usually is, or differs in the fifth digit only.
-COPY = 0.05
+# A copy is 20 times nearer than the nearest model usually is, or differs in the fifth digit only. A near copy is five
+# times nearer and apart by a quarter of its norm at most, as two snapshots of one run at cosine 0.98 are among
+# independent models (0.14 and 0.2); weak models among strong ones are near to each other by their norms alone.
+COPY, NEAR, NEAR_NORM = 0.05, 0.2, 0.25
 SAME = 1e-5
 # Fewer relatives are no family to be missing from, and fewer norms have no usual one.
 FAMILY, MANY = 3, 5
@@ -71,7 +73,8 @@ def over_layers(whole: Sequence[Outlier], layers: Sequence[tuple[str, Sequence[O
 def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, blur: Floats) -> tuple[Duplicate, ...]:
     """Pairs that are far nearer than usual pairs, nearest first; `inner` (s, s) is about any centre.
 
-    A pair counts when its distance is at most `COPY` times the usual distance to the nearest model, or next to nothing.
+    A pair counts when its distance is at most `COPY` times the usual distance to the nearest model, or next to nothing;
+    or `NEAR` times, where it is `NEAR_NORM` of their norms at most too.
     `blur` (s,) is how far off rounding may put each model.
     """
     if len(inner) < 2:
@@ -83,10 +86,11 @@ def duplicates(gram_labels: tuple[str, ...], inner: Floats, cosines: Floats, *, 
     norms = np.sqrt(np.maximum(squares, 0.0))
     mean = np.maximum((norms[left] + norms[right]) / 2, np.finfo(np.float64).tiny)
     # With two models there is no usual distance to compare with. Siblings of a base are all near, which is usual there:
-    # so the nearest models count, and three quarters of them may be copies before a copy looks usual.
+    # so the nearest models count, and three quarters of them may be copies before a copy looks usual (two of three).
     nearest = (distances + np.diag(np.full(len(inner), np.inf))).min(axis=1)
-    usual = float(np.quantile(nearest, 0.75)) if len(inner) > 2 else 0.0
-    near = np.flatnonzero(apart <= np.maximum(np.maximum(COPY * usual, blur[left] + blur[right]), SAME * mean))
+    usual = float(np.quantile(nearest, 0.75, method="higher")) if len(inner) > 2 else 0.0
+    limits = (np.full(mean.shape, COPY * usual), np.minimum(NEAR * usual, NEAR_NORM * mean))
+    near = np.flatnonzero(apart <= np.maximum.reduce([*limits, blur[left] + blur[right], SAME * mean]))
     return tuple(
         Duplicate(
             left=gram_labels[left[i]],
