@@ -8,19 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from uws_core.analysis import laws
 from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.noise import as_strong, batches, centred, strong, wishart, wishart_eigenvalues
-from uws_core.analysis.shared_directions import LEAST_BLOCKS, about_common_points, flipped, shared_directions
+from uws_core.analysis.shared_directions import (
+    COUNT_DRAWS,
+    LEAST_BLOCKS,
+    about_common_points,
+    flipped,
+    shared_directions,
+)
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.chance import NullBand, ScalarNull, Statistic, z_scores
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.spectrum import Spectrum
+
+# Draws that tell whether rows or columns, flipped, concentrate more.
+_PILOT = 20
 
 
 def null_band(
@@ -41,7 +51,7 @@ def null_band(
     direction. `gaussian` assumes equal norms too and adds the Marchenko-Pastur edge. Draws are centred, scaled and
     decomposed exactly as the observed models are; where a model is the centre, it is drawn too. The band's `kind` says
     what was drawn: a Gram without stored blocks, or with fewer than eight, falls back from `profile` to `strength`, a
-    side axis to `gaussian`. `shared` is the count of shared directions under the same null.
+    side axis to `gaussian`. `shared` is the count of shared directions under the same null, of at least 200 draws.
     Price: `draws * n^3`; `gaussian` without `unit` about the mean, zero or the base `draws * n^2`.
 
     Raises:
@@ -69,11 +79,9 @@ def null_band(
     rng = np.random.default_rng(seed)
     if views:
         with one_core_each():
-            drawn = [
-                _flipped_shares(gram, blocks, (draws, seed), members=members, unit=unit, about=about)
-                for blocks in views
-            ]
-        shares = max(drawn, key=lambda share: float(np.median(share[:, 0])))[:, : seen.variances.size]
+            flip = partial(_flipped_shares, gram, members=members, unit=unit, about=about)
+            first = [float(np.median(flip(blocks, (min(draws, _PILOT), seed))[:, 0])) for blocks in views]
+            shares = flip(views[int(np.argmax(first))], (draws, seed))[:, : seen.variances.size]
     elif gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
         shares = _equal_shares(gram, seen, draws=draws, rng=rng)
     else:
@@ -83,9 +91,9 @@ def null_band(
     band = band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=seen.resolved)
     if gram.axis is not Axis.MODELS:
         return band
-    return replace(
-        band, shared=shared_directions(gram, kind=kind, draws=draws, seed=seed, members=members, about=about)
-    )
+    # A band of fewer draws has the same count as everywhere else.
+    most = max(draws, COUNT_DRAWS)
+    return replace(band, shared=shared_directions(gram, kind=kind, draws=most, seed=seed, members=members, about=about))
 
 
 def band_of(
@@ -179,7 +187,7 @@ def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Float
     return [blocks for blocks in views if len(blocks) >= LEAST_BLOCKS]
 
 
-def wider_view(gram: Gram, members: Members, *, seed: int, draws: int = 20) -> Floats | None:
+def wider_view(gram: Gram, members: Members, *, seed: int, draws: int = _PILOT) -> Floats | None:
     """Returns the blocks (B, s, s) about the members' mean, of rows or columns: those whose flips concentrate more.
 
     None where the Gram has no blocks, or fewer than eight. The wider null is the one that is harder to beat.

@@ -32,6 +32,8 @@ _STEPS = 20
 _MATCHING = 8
 # A direction above every one of so many draws is found; the full number is drawn only where one of them reaches it.
 _FIRST_DRAWS = 40
+# Draws of the count, so that every page, the report and the command line give one number for a layer.
+COUNT_DRAWS = 200
 # Fewer blocks have too few ways to be flipped.
 LEAST_BLOCKS = 8
 # The Tracy-Widom law of real matrices as a shifted gamma law, to 1 % in its tail. Source: Chiani 2014.
@@ -43,7 +45,7 @@ def shared_directions(
     gram: Gram,
     *,
     kind: str = "profile",
-    draws: int = 200,
+    draws: int = COUNT_DRAWS,
     seed: int = 0,
     members: Members = None,
     about: str = "mean",

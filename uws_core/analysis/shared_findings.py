@@ -13,7 +13,7 @@ from uws_core.analysis.judging import count, denied, excess, judged, percent, un
 from uws_core.analysis.measures import Cuts, Measured, measure_each, top
 from uws_core.analysis.noise import Indices, as_strong, batches, centred, strong, wishart
 from uws_core.analysis.nulls import null_band
-from uws_core.analysis.shared_directions import about_common_points, flipped, shared_directions
+from uws_core.analysis.shared_directions import COUNT_DRAWS, about_common_points, flipped, shared_directions
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import ScalarNull, scalar_of, top_share
 from uws_core.nouns.evidence import LEVEL, Determined, Finding, Verdict
@@ -22,8 +22,6 @@ from uws_core.nouns.gram import Gram
 Report = Callable[[float, str], None]
 # Fewer directions than these, and any share of any noise is carried by nearly all of them.
 FEWEST = 5
-# Draws of the count of shared directions: as many as everywhere else, so that it is the same number.
-COUNT_DRAWS = 200
 BEYOND_EQUAL_NOISE = "beyond equal noise, not beyond the common scale of rows"
 # So many draws are measured together where models are few, and fewer where one takes long: s^3 times draws.
 TOGETHER, MOST_TOGETHER = 8, 10**7
