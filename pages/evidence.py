@@ -47,7 +47,7 @@ def main() -> None:
         return
 
     try:
-        every, single = (data.network(query), None) if query.each else (None, data.one(query))
+        every, single = (data.network(query), None) if query.each else (None, data.evidence_of(query))
     except UwsError as error:
         page.problem(str(error), way_out="Choose all models", set_selection={"members": ()})
         return

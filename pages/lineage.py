@@ -1,4 +1,4 @@
-"""Which of these models are relatives, copies or odd ones out?"""
+"""Which of these models are relatives, copies or outliers?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("lineage")
 
-    page.head("Lineage", "Which of these models are relatives, copies or odd ones out?")
+    page.head("Lineage", "Which of these models are relatives, copies or outliers?")
     entry = catalogue().open(selection.collection)
     collection = entry.collection
     if collection is None:
@@ -82,7 +82,7 @@ def main() -> None:
     with left:
         view.norms(result, query, source)
     with right:
-        relatives.odd(result)
+        relatives.outliers(result)
 
     for note in gauge_notes(collection.by_name[name] for name in query.layers):
         st.caption(note)

@@ -265,7 +265,7 @@ def test_whole_models_are_downloaded_when_somebody_asks(open_page: Open, lab: Hu
     app = finish(app)
     app.button(key="download.start").click().run()
     app = finish(app)
-    assert "They are here" in told(app)
+    assert "Download complete" in told(app)
     moved = len(lab.quiet())
     app.switch_page("pages/spectrum.py").run()
     assert "2 models give at most 1 direction" in answer(app)

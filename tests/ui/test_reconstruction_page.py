@@ -115,7 +115,7 @@ def test_a_model_from_outside_is_projected(open_page: Open, tmp_path: Path) -> N
     app = shown(open_page)
     app.text_input(key="newcomer.folder").set_value(str(folder)).run()
     said = told(app)
-    assert "directions of the collection leave" in said
+    assert "directions of the collection find" in said
     assert "`new model`" in said
 
 

@@ -40,7 +40,7 @@ class Network:
     draws: int
 
 
-def asked(query: EvidenceQuery, collection: Collection) -> EvidenceSettings:
+def settings_of(query: EvidenceQuery, collection: Collection) -> EvidenceSettings:
     """What the claims are judged by; many layers get fewer draws each, the same as in the report."""
     draws = query.draws
     if query.each:
@@ -59,26 +59,26 @@ def asked(query: EvidenceQuery, collection: Collection) -> EvidenceSettings:
 
 def task(query: EvidenceQuery, collection: Collection) -> tasks.Task:
     """The judging of the query's layers, as one or one by one; no weight is read."""
-    told, n = asked(query, collection), len(query.members)
+    settings, n = settings_of(query, collection), len(query.members)
     parts = [(name,) for name in query.layers] if query.each else [query.layers]
     many = f"{len(parts)} layers" if len(parts) > 1 else "the claims"
 
     def work(report: Report) -> None:
         part = tasks.in_parts(report, len(parts))
         for place, names in enumerate(parts):
-            evidence_cache.cached_evidence(collection, names, told, report=part(place))
+            evidence_cache.cached_evidence(collection, names, settings, report=part(place))
 
     return tasks.Task(
-        key=tasks.key_of("evidence", collection.fingerprint, query, told),
+        key=tasks.key_of("evidence", collection.fingerprint, query, settings),
         title=f"Judging {many} for {n} models",
-        seconds=evidence_cache.seconds(n, len(parts), told.draws),
+        seconds=evidence_cache.seconds(n, len(parts), settings.draws),
         bytes=0,
         work=work,
     )
 
 
 @st.cache_data(max_entries=512, max_size="128mb", show_spinner=False)
-def one(query: EvidenceQuery) -> Evidence:
+def evidence_of(query: EvidenceQuery) -> Evidence:
     """Every claim for the query's layers taken as one.
 
     Raises:
@@ -86,7 +86,7 @@ def one(query: EvidenceQuery) -> Evidence:
         CollectionError: the collection changed or went away meanwhile.
     """
     collection = _collection(query)
-    return evidence_cache.cached_evidence(collection, query.layers, asked(query, collection))
+    return evidence_cache.cached_evidence(collection, query.layers, settings_of(query, collection))
 
 
 @st.cache_data(max_entries=64, max_size="256mb", show_spinner=False)
@@ -98,11 +98,12 @@ def network(query: EvidenceQuery) -> Network:
         CollectionError: the collection changed or went away meanwhile.
     """
     collection = _collection(query)
-    told = asked(query, collection)
+    settings = settings_of(query, collection)
     found = tuple(
-        (collection.by_name[name], evidence_cache.cached_evidence(collection, [name], told)) for name in query.layers
+        (collection.by_name[name], evidence_cache.cached_evidence(collection, [name], settings))
+        for name in query.layers
     )
-    return Network(found, over_layers([each for _, each in found]), told.draws)
+    return Network(found, over_layers([each for _, each in found]), settings.draws)
 
 
 def left_out(query: EvidenceQuery) -> tuple[LeftOut, ...]:
@@ -192,8 +193,8 @@ def _whole(collection: str, fingerprint: str, members: tuple[int, ...]) -> int |
 def _report_key(query: EvidenceQuery, collection: Collection) -> str:
     plain = replace(query, each=False)
     # Names and attributes stand in the report, so other ones are another report.
-    told = repr((plain, asked(plain, collection), collection.name, collection.labels, dict(collection.table)))
-    return f"report/{MATH_VERSION}/{sha256(told.encode()).hexdigest()}"
+    text = repr((plain, settings_of(plain, collection), collection.name, collection.labels, dict(collection.table)))
+    return f"report/{MATH_VERSION}/{sha256(text.encode()).hexdigest()}"
 
 
 def _gram(query: EvidenceQuery) -> Gram:

@@ -26,7 +26,7 @@ from uws_core.store.results import default_store
 from uws_core.ui import compute, grams, tasks
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.reconstruction import folds
-from uws_core.ui.reconstruction.folds import names, told
+from uws_core.ui.reconstruction.folds import group_labels, names
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
 MOST_KS = 48
@@ -69,7 +69,7 @@ def task(query: RebuildQuery, collection: Collection) -> tasks.Task | None:
         return None
     seconds, bytes_read = _price(query, collection)
     return tasks.Task(
-        key=tasks.key_of("rebuild", replace(query, collection=""), told(query, collection)),
+        key=tasks.key_of("rebuild", replace(query, collection=""), group_labels(query, collection)),
         title=f"Rebuilding {_layers_text(query)} of {len(query.members)} models",
         seconds=seconds,
         bytes=bytes_read,
@@ -84,7 +84,7 @@ def rebuilt(query: RebuildQuery) -> Rebuilt:
         UwsError: no layer in which anything can be held out.
     """
     collection = _collection(query)
-    kept, known_by = kept_on(query, collection), (*told(query, collection), *names(query, collection))
+    kept, known_by = kept_on(query, collection), (*group_labels(query, collection), *names(query, collection))
     found: dict[str, tuple[HeldOut, ...]] = {}
     problems: list[tuple[str, UwsError]] = []
     for name in query.layers:
@@ -162,7 +162,7 @@ def _layer_errors(
     query: RebuildQuery, collection: Collection, kept: tuple[int, ...], report: Report | None
 ) -> tuple[HeldOut, ...]:
     """From the Gram on the models axis; on a side axis from the store or by a pass."""
-    own = folds.own(query, collection) if query.own else None
+    own = folds.per_model_svd(query, collection) if query.own else None
     if query.axis == Axis.MODELS:
         (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
         return held_out(
@@ -174,7 +174,7 @@ def _layer_errors(
             reference=query.reference,
             own=own,
         )
-    asked = (replace(query, collection=""), kept, told(query, collection))
+    asked = (replace(query, collection=""), kept, group_labels(query, collection))
     key = f"heldout/{MATH_VERSION}/{tasks.key_of('layer', *asked)}"
     raw = default_store().get(key)
     if raw is not None:
@@ -226,7 +226,7 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
         one = replace(query, layers=(name,))
         if query.own:
             with suppress(NotEnoughModels):
-                folds.own(one, collection, part(index))
+                folds.per_model_svd(one, collection, part(index))
         if query.axis != Axis.MODELS:
             with suppress(LayerError, NotEnoughModels):
                 _layer_errors(one, collection, kept, part(index))
@@ -236,7 +236,7 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
 def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
     """About how many seconds and bytes the task takes."""
     n, keys = len(query.members), [collection.by_name[name] for name in query.layers]
-    groups = len(set(told(query, collection)))
+    groups = len(set(group_labels(query, collection)))
     times, steps = 0.0, 0.0
     if query.own:
         times, steps = 3.0, sum(n * (2.0 * key.entries * min(key.shape) + 30.0 * min(key.shape) ** 3) for key in keys)

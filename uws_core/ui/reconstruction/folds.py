@@ -1,4 +1,4 @@
-"""What is held out together, as it is told in the keys of results, and each model's own SVD beside it.
+"""Which models are held out together, what of it stands in the keys of results, and the baseline of per-model SVDs.
 
 The fingerprint of a collection is that of its weights: attributes may be edited and models renamed under the same
 one. So whatever depends on groups is kept under the labels of the groups, and names no model but its row.
@@ -30,7 +30,7 @@ def groups(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
     return tuple(collection.table[query.group]) if query.group else tuple(range(len(collection)))
 
 
-def told(query: RebuildQuery, collection: Collection) -> tuple[str, ...]:
+def group_labels(query: RebuildQuery, collection: Collection) -> tuple[str, ...]:
     """The label of each chosen model's group: what a key needs besides the query."""
     labels = groups(query, collection)
     return tuple(repr(labels[row]) for row in query.members)
@@ -59,14 +59,14 @@ def by_name(items: tuple[HeldOut, ...], collection: Collection) -> tuple[HeldOut
         raise StoreError(f"Stored errors are not those of {collection.name}; computed again") from error
 
 
-def own(query: RebuildQuery, collection: Collection, report: Report | None = None) -> Factors:
+def per_model_svd(query: RebuildQuery, collection: Collection, report: Report | None = None) -> Factors:
     """The models' own singular values in the query's one layer, about what the errors are relative to."""
     name = query.layers[0]
     if query.reference != "mean":
         about, members = query.reference, query.members
         return run.cached_factors(collection, name, kept=KEPT, about=about, members=members, report=report or no_report)
     # Relative to the mean of the others, every group has a centre of its own.
-    asked = (collection.fingerprint, name, query.members, told(query, collection))
+    asked = (collection.fingerprint, name, query.members, group_labels(query, collection))
     key = f"own/{MATH_VERSION}/{tasks.key_of('own', *asked)}"
     raw = default_store().get(key)
     if raw is not None:

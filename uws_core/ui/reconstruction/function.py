@@ -27,7 +27,7 @@ from uws_core.store.results import default_store
 from uws_core.ui import figures, grams, job_panel, page, tasks
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.reconstruction.data import kept_on
-from uws_core.ui.reconstruction.folds import groups, told
+from uws_core.ui.reconstruction.folds import group_labels, groups
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 # One call of the tiny networks' evaluator, and rebuilding one of them.
@@ -128,7 +128,7 @@ def _kept(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
 def _asked(query: RebuildQuery, collection: Collection) -> tuple[object, ...]:
     """The query with what an edited table changes: what is held out together, and the task that is tried."""
     tasks = collection.table.get("task", ())
-    return replace(query, collection="", own=False), told(query, collection), tuple(map(repr, tasks))
+    return replace(query, collection="", own=False), group_labels(query, collection), tuple(map(repr, tasks))
 
 
 def _key(query: RebuildQuery, collection: Collection) -> str:
