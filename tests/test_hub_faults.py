@@ -13,7 +13,7 @@ from uws_core.errors import HubError, UnreadableFile
 from uws_core.nouns.models import ModelRef
 from uws_core.sources.base import Source
 from uws_core.sources.hub import hub
-from uws_core.sources.hub.client import HubClient, Place, RetryPolicy, demanded_wait
+from uws_core.sources.hub.client import HubClient, RemoteFile, RetryPolicy, demanded_wait
 from uws_core.sources.hub.files import HubBlob
 from uws_core.sources.hub.ranges import fetch
 from uws_core.sources.opening import open_source
@@ -174,7 +174,7 @@ def test_a_header_is_read_from_a_server_without_ranges(standin: HubStandIn):
 
 
 def test_a_file_that_changed_in_between_is_noticed(standin: HubStandIn, source: Source):
-    hub.client().forget(Place("lab/m", source.ref.commit, "model.safetensors"))
+    hub.client().forget(RemoteFile("lab/m", source.ref.commit, "model.safetensors"))
     standin.fail("/lab/m/resolve/*", "etag")
     with pytest.raises(UnreadableFile, match="changed while it was read; open the collection again"):
         source.read(LAYER)
@@ -250,14 +250,14 @@ def test_whatever_passes_the_bytes_are_right(
     standin.faults.clear()
     for kind, status, keep in trouble:
         standin.fail("*", kind, status=status or 500, keep=keep)
-    blob = HubBlob(client, Place("lab/bytes", commit, "x.bin"))
+    blob = HubBlob(client, RemoteFile("lab/bytes", commit, "x.bin"))
     blob.piece = piece
     assert bytes(blob.read(start, start + length)) == content[start : start + length]
 
 
 def test_bytes_beyond_the_end_are_not_there(standin: HubStandIn):
     commit = standin.add("lab/bytes", {"x.bin": b"0123456789"})
-    place = Place("lab/bytes", commit, "x.bin")
+    place = RemoteFile("lab/bytes", commit, "x.bin")
     with pytest.raises(UnreadableFile, match="expected bytes 5 to 11, it ends at 10"):
         HubBlob(hub.client(), place).read(5, 11)
     target = memoryview(bytearray(8))

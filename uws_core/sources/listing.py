@@ -90,24 +90,24 @@ def not_listed(listing: HubListing) -> tuple[LeftOut, ...]:
     return (*listing.left_out, *([cut] if listing.more else []))
 
 
-def reference(place: Place, roots: Roots = None) -> ModelRef:
-    """The model that a place names: what exists on this machine first, then `owner/name@revision` on the Hub.
+def reference(given: Place, roots: Roots = None) -> ModelRef:
+    """The model that `given` names: what exists on this machine first, then `owner/name@revision` on the Hub.
 
     Raises:
         OutsideRoot: a path outside `roots`.
         CollectionError: it names a collection, not a model.
     """
-    if isinstance(place, ModelRef):
-        path, text = Path(place.repo), str_ref(place)
+    if isinstance(given, ModelRef):
+        path, text = Path(given.repo), str_ref(given)
     else:
-        path, text = Path(place), str(place)
+        path, text = Path(given), str(given)
     if text.startswith("demo:"):
         raise CollectionError(f"{text} is a collection, not one model; open it by itself")
     # A relative path with a commit cannot be of this machine, whose models are known by absolute paths.
-    known = isinstance(place, ModelRef) and bool(place.commit) and not path.is_absolute()
-    if not isinstance(place, Path) and (known or not path.expanduser().exists()) and (named := _on_hub(text)):
+    known = isinstance(given, ModelRef) and bool(given.commit) and not path.is_absolute()
+    if not isinstance(given, Path) and (known or not path.expanduser().exists()) and (named := _on_hub(text)):
         return named
-    commit, part = (place.commit, place.part) if isinstance(place, ModelRef) else ("", "")
+    commit, part = (given.commit, given.part) if isinstance(given, ModelRef) else ("", "")
     return ModelRef(str(snapshot_of(inside(path, roots))), commit, part)
 
 

@@ -149,7 +149,7 @@ class _Module:
         return {role: self.stored(leaf) for role, leaf in roles.items() if leaf in self.leaves}
 
 
-def _sort(module: _Module, packed: Leaves, found: PackedParts) -> None:
+def _sort(module: _Module, packed: Leaves, parts: PackedParts) -> None:
     """One module's tensors into weights, companions and what is refused."""
     weights: list[PackedWeight] = []
     reason = ""
@@ -159,11 +159,11 @@ def _sort(module: _Module, packed: Leaves, found: PackedParts) -> None:
         except Refused as refused:
             reason = refused.reason
     for weight in weights:
-        found.weights[weight.main] = weight
-        found.companions |= {name: weight.main for role, name in weight.parts.items() if role != "weight"}
+        parts.weights[weight.main] = weight
+        parts.companions |= {name: weight.main for role, name in weight.parts.items() if role != "weight"}
         if weight.checked:
-            found.companions[weight.checked] = weight.main
-    used = {*found.weights, *found.companions}
+            parts.companions[weight.checked] = weight.main
+    used = {*parts.weights, *parts.companions}
     only_float8 = all(span.dtype in float8.TYPES for span in packed.values())
     scales = {leaf for leaf in packed if re.search(r"scale|zero", leaf)}
     if only_float8 and not weights and set(packed) - scales:
@@ -176,9 +176,9 @@ def _sort(module: _Module, packed: Leaves, found: PackedParts) -> None:
         if span.name in used or not _could_be_layer(module, leaf, span):
             continue
         if weights or only_float8 or span is not main:
-            found.refused[span.name] = f"a companion of the packed weight {main.name}, no layer of its own"
+            parts.refused[span.name] = f"a companion of the packed weight {main.name}, no layer of its own"
         else:
-            found.refused[span.name] = f"packed {reason}; {_WAY_OUT}"
+            parts.refused[span.name] = f"packed {reason}; {_WAY_OUT}"
 
 
 def _could_be_layer(module: _Module, leaf: str, span: TensorSpan) -> bool:

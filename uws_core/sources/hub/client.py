@@ -58,7 +58,7 @@ class RetryPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RemoteFile:
     """A file of a repository at a commit."""
 
     repo: str
@@ -99,7 +99,7 @@ class HubClient:
         self.fetched: dict[tuple[str, str], tuple[object, int]] = {}
         # False, not None: with None the client would look for a token in files of its own.
         self._token: str | Literal[False] = token or os.environ.get(TOKEN_VARIABLE) or False
-        self._signed: dict[Place, Address] = {}
+        self._signed: dict[RemoteFile, Address] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -160,13 +160,13 @@ class HubClient:
         """What to raise for an error of the client's."""
         return explained(error, repo=repo, revision=revision, endpoint=self.endpoint, has_token=bool(self._token))
 
-    def address(self, place: Place) -> Address:
+    def address(self, file: RemoteFile) -> Address:
         """Where to ask for a file's bytes. A signed address is off the Hub, so no token goes there."""
         with self._lock:
-            found = self._signed.get(place)
+            found = self._signed.get(file)
         if found and time.monotonic() < found.until:
             return found
-        url = hf_hub_url(place.repo, place.name, revision=place.commit)
+        url = hf_hub_url(file.repo, file.name, revision=file.commit)
         # The client builds addresses from the endpoint of the process, not from this object's.
         url = self.endpoint + url.removeprefix(constants.ENDPOINT)
         return Address(url, self.headers())
@@ -175,16 +175,16 @@ class HubClient:
         """The headers of a request to the Hub itself, with the token."""
         return dict(build_hf_headers(token=self._token, library_name="uws"))
 
-    def remember(self, place: Place, url: str, tag: str) -> None:
+    def remember(self, file: RemoteFile, url: str, tag: str) -> None:
         """Keeps the address a redirect led to, off the Hub: half as many requests, none of them counted there."""
         if not url.startswith(self.endpoint + "/"):
             with self._lock:
-                self._signed[place] = Address(url, {}, True, tag, time.monotonic() + _ADDRESS_LIVES)
+                self._signed[file] = Address(url, {}, True, tag, time.monotonic() + _ADDRESS_LIVES)
 
-    def forget(self, place: Place) -> None:
+    def forget(self, file: RemoteFile) -> None:
         """Drops a signed address that has expired."""
         with self._lock:
-            self._signed.pop(place, None)
+            self._signed.pop(file, None)
 
 
 def demanded_wait(headers: Mapping[str, str]) -> float | None:

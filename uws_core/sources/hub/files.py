@@ -15,7 +15,7 @@ from uws_core.nouns.hub import HubModel
 from uws_core.sources.files.blob import Blob, FileBlob
 from uws_core.sources.files.header import FIRST_READ, LONGEST, PREFIX
 from uws_core.sources.files.shards import SUFFIX
-from uws_core.sources.hub.client import HubClient, Place
+from uws_core.sources.hub.client import HubClient, RemoteFile
 from uws_core.sources.hub.range_cache import RangeCache
 from uws_core.sources.hub.ranges import Facts, fetch
 
@@ -50,8 +50,8 @@ class HubFiles(Mapping[str, Blob]):
         whole = try_to_load_from_cache(model.repo, name, revision=model.commit)
         if isinstance(whole, str):
             return FileBlob(Path(whole), name)
-        place = Place(model.repo, model.commit, name)
-        return HubBlob(self._client, place, range_cache=self._range_cache, restricted=not model.open_to_all)
+        file = RemoteFile(model.repo, model.commit, name)
+        return HubBlob(self._client, file, range_cache=self._range_cache, restricted=not model.open_to_all)
 
 
 class HubBlob:
@@ -62,14 +62,14 @@ class HubBlob:
     piece = 16 * 2**20
 
     def __init__(
-        self, client: HubClient, place: Place, *, range_cache: RangeCache | None = None, restricted: bool = False
+        self, client: HubClient, file: RemoteFile, *, range_cache: RangeCache | None = None, restricted: bool = False
     ) -> None:
-        self.name = place.name
+        self.name = file.name
         self._client = client
-        self._place = place
+        self._file = file
         self._range_cache = range_cache
         self._restricted = restricted
-        self._key = f"{client.endpoint} {place.repo} {place.commit} {place.name}"
+        self._key = f"{client.endpoint} {file.repo} {file.commit} {file.name}"
         self._lock = threading.Lock()
         self._facts: Facts | None = None
         self._head = b""
@@ -110,10 +110,10 @@ class HubBlob:
         def one(first: int, stop: int) -> None:
             part = target[first - start : stop - start]
             try:
-                fetch(self._client, self._place, first, part, facts)
+                fetch(self._client, self._file, first, part, facts)
             except SourceError as error:
                 # Opening adds the name of the model to an error; later reads do not, so it is added here.
-                raise type(error)(f"{self._place.repo}: {error}") from error
+                raise type(error)(f"{self._file.repo}: {error}") from error
             if self._range_cache:
                 self._range_cache.keep(self._key, first, part, size=facts.size)
 
@@ -167,7 +167,7 @@ class HubBlob:
     def _first(self) -> Facts:
         """One read that holds the whole header of most files, sized by the headers met before under this name."""
         head = memoryview(bytearray(self._client.header_sizes.get(self.name, FIRST_READ)))
-        got, facts = fetch(self._client, self._place, 0, head)
+        got, facts = fetch(self._client, self._file, 0, head)
         self._head = bytes(head[:got])
         if self.name.endswith(SUFFIX) and got >= PREFIX:
             end = PREFIX + int.from_bytes(head[:PREFIX], "little")

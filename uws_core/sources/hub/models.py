@@ -54,7 +54,7 @@ def look_up(client: HubClient, ref: ModelRef) -> HubModel:
     )
     if not info.sha:
         raise HubError("empty: the Hub knows no commit of it")
-    return _model(info, asked=ref)
+    return _model(info, wanted=ref)
 
 
 def find(client: HubClient, query: HubQuery, *, report: Report | None = None) -> HubListing:
@@ -146,7 +146,7 @@ def _reach(client: HubClient) -> None:
     client.ask(ask)
 
 
-def _model(info: ModelInfo, asked: ModelRef | None = None) -> HubModel:
+def _model(info: ModelInfo, wanted: ModelRef | None = None) -> HubModel:
     """The description that is used of the client's answer."""
     tags = tuple(info.tags or ())
     bases = [found for tag in tags if (found := _BASE.fullmatch(tag))]
@@ -155,10 +155,10 @@ def _model(info: ModelInfo, asked: ModelRef | None = None) -> HubModel:
     return HubModel(
         repo=info.id,
         commit=info.sha or "",
-        part=asked.part if asked else "",
+        part=wanted.part if wanted else "",
         files=tuple(sibling.rfilename for sibling in info.siblings or ()),
         open_to_all=not info.gated and not info.private,
-        asked_as=asked.repo if asked and asked.repo != info.id else "",
+        asked_as=wanted.repo if wanted and wanted.repo != info.id else "",
         author=info.author or info.id.split("/")[0],
         task=info.pipeline_tag or "",
         base=base[2] if base else "",

@@ -11,7 +11,7 @@ from huggingface_hub import constants, get_session, hf_raise_for_status
 from huggingface_hub.errors import HfHubHTTPError
 
 from uws_core.errors import UnreadableFile
-from uws_core.sources.hub.client import Address, HubClient, Place, demanded_wait
+from uws_core.sources.hub.client import Address, HubClient, RemoteFile, demanded_wait
 from uws_core.sources.hub.errors import PASSING
 
 
@@ -32,7 +32,7 @@ class _Passing(Exception):
 
 
 def fetch(
-    client: HubClient, place: Place, start: int, target: memoryview, known: Facts | None = None
+    client: HubClient, file: RemoteFile, start: int, target: memoryview, known: Facts | None = None
 ) -> tuple[int, Facts]:
     """Fills `target` with the file's bytes from `start` on; returns how many (fewer only at its end) and the facts.
 
@@ -45,7 +45,7 @@ def fetch(
         before, demanded = got, None
         problem: Exception = httpx2.RemoteProtocolError("the answer ended early")
         try:
-            with _answer(client, place, start + got, start + len(target), known) as (known, chunks):
+            with _answer(client, file, start + got, start + len(target), known) as (known, chunks):
                 for chunk in chunks:
                     target[got : got + len(chunk)] = chunk
                     got += len(chunk)
@@ -54,19 +54,19 @@ def fetch(
         except httpx2.TransportError as error:
             problem = error
         except (HfHubHTTPError, OSError) as error:
-            raise client.explained(error, place.repo, place.commit) from None
+            raise client.explained(error, file.repo, file.commit) from None
         if known is not None and got >= min(len(target), known.size - start):
             return got, known
         failed = 1 if got > before else failed + 1
-        client.pause(failed, problem, demanded, repo=place.repo, revision=place.commit)
+        client.pause(failed, problem, demanded, repo=file.repo, revision=file.commit)
 
 
 @contextmanager
 def _answer(
-    client: HubClient, place: Place, start: int, stop: int, known: Facts | None
+    client: HubClient, file: RemoteFile, start: int, stop: int, known: Facts | None
 ) -> Iterator[tuple[Facts, Iterator[bytes]]]:
     """One answer for bytes `[start, stop)`: its facts, checked before its body is read, and the body's bytes."""
-    address = client.address(place)
+    address = client.address(file)
     # Counted in the file's own bytes: a compressed answer would have other offsets.
     headers = {**address.headers, "Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     with get_session().stream("GET", address.url, headers=headers, timeout=client.retry.timeout) as response:
@@ -74,34 +74,34 @@ def _answer(
             raise _Passing(response, demanded_wait(response.headers))
         if response.status_code >= 400 and address.signed:
             # The signed address has expired: the next try asks the Hub for another.
-            client.forget(place)
+            client.forget(file)
             raise _Passing(response, 0.0)
         if response.status_code != 416:
             hf_raise_for_status(response)
-        facts = _facts(place, address, response, start, stop, known)
+        facts = _facts(file, address, response, start, stop, known)
         if response.history:
-            client.remember(place, str(response.url), response.headers.get("ETag", ""))
-        yield facts, _body(place, response, stop - start)
+            client.remember(file, str(response.url), response.headers.get("ETag", ""))
+        yield facts, _body(file, response, stop - start)
 
 
 def _facts(
-    place: Place, address: Address, response: httpx2.Response, start: int, stop: int, known: Facts | None
+    file: RemoteFile, address: Address, response: httpx2.Response, start: int, stop: int, known: Facts | None
 ) -> Facts:
     """The facts of an answer that is what was asked for: bytes from `start` on of the file at this commit."""
     headers_of_hub = response.history[0].headers if response.history else response.headers
-    commit = headers_of_hub.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, place.commit)
-    if commit != place.commit:
-        raise UnreadableFile(f"{place.name}: asked for commit {place.commit[:12]}, the Hub answered with {commit[:12]}")
+    commit = headers_of_hub.get(constants.HUGGINGFACE_HEADER_X_REPO_COMMIT, file.commit)
+    if commit != file.commit:
+        raise UnreadableFile(f"{file.name}: asked for commit {file.commit[:12]}, the Hub answered with {commit[:12]}")
     tag = headers_of_hub.get(constants.HUGGINGFACE_HEADER_X_LINKED_ETAG) or headers_of_hub.get("ETag") or ""
-    size = _size(place, response, start, stop)
+    size = _size(file, response, start, stop)
     # A signed address has tags of its own, to be compared with its own only.
     before = address.tag if address.signed else known.tag if known else ""
     if (known and size != known.size) or (tag and before and tag != before):
-        raise UnreadableFile(f"{place.name}: the file on the Hub changed while it was read; open the collection again")
+        raise UnreadableFile(f"{file.name}: the file on the Hub changed while it was read; open the collection again")
     return Facts(size, known.tag if known and address.signed else tag)
 
 
-def _size(place: Place, response: httpx2.Response, start: int, stop: int) -> int:
+def _size(file: RemoteFile, response: httpx2.Response, start: int, stop: int) -> int:
     """The whole file's size as content_range by an answer that is exactly the range that was asked for.
 
     Raises:
@@ -117,16 +117,16 @@ def _size(place: Place, response: httpx2.Response, start: int, stop: int) -> int
         return int(total)
     if response.status_code != 206 or response.headers.get("Content-Encoding", "identity") != "identity":
         raise UnreadableFile(
-            f"{place.name}: the server ignores byte ranges, so one layer would move the whole file; download it instead"
+            f"{file.name}: the server ignores byte ranges, so one layer would move the whole file; download it instead"
         )
     if not total.isdigit() or unit != f"{start}-{min(stop, int(total)) - 1}":
         raise UnreadableFile(
-            f"{place.name}: asked for bytes {start}-{stop - 1}, the answer is {content_range or 'no range'!r}"
+            f"{file.name}: asked for bytes {start}-{stop - 1}, the answer is {content_range or 'no range'!r}"
         )
     return int(total)
 
 
-def _body(place: Place, response: httpx2.Response, room: int) -> Iterator[bytes]:
+def _body(file: RemoteFile, response: httpx2.Response, room: int) -> Iterator[bytes]:
     """The bytes of an answer, at most `room` of them.
 
     Raises:
@@ -136,7 +136,7 @@ def _body(place: Place, response: httpx2.Response, room: int) -> Iterator[bytes]
         return
     for chunk in response.iter_raw():
         if len(chunk) > room and response.status_code == 206:
-            raise UnreadableFile(f"{place.name}: the server sent more bytes than were asked for")
+            raise UnreadableFile(f"{file.name}: the server sent more bytes than were asked for")
         yield chunk[:room]
         room -= len(chunk)
         if room < 0:
