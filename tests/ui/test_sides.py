@@ -41,7 +41,7 @@ def test_all_three_axes_of_a_layer(open_page: Open) -> None:
     assert "times fewer" in told(app)
     # The browser writes the switch into the address; who gets the link sees the same.
     again = open_page("spectrum", c="demo:planted", layer="blocks.0.attn.q.weight", hosvd="true")
-    assert "directions of models" in told(again)
+    assert "Truncating all axes" in told(again)
 
 
 def folder_of(place: Path, *shapes: tuple[int, int]) -> str:
