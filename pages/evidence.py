@@ -79,7 +79,7 @@ def main() -> None:
     if every is None and len(network.layers) > 1:
         every = _every_layer(network, collection)
     if every is not None:
-        view.network(every, claim, source, chosen=selection.layer, asked=query.draws)
+        view.network(every, claim, source, chosen=selection.layer, draws=query.draws)
         view.glance(every, source)
         page.table(frames.by_layer(every.layers), frames.HELP, label="Claims in layers")
 

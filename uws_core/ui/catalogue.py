@@ -240,8 +240,8 @@ def _remembered() -> list[tuple[str, Place]]:
     return pairs
 
 
-def _remember(name: str, place: Place) -> None:
-    told = {"path": str(place.path), **(asdict(place.choices) if place.choices else {})}
+def _remember(name: str, folder: Place) -> None:
+    told = {"path": str(folder.path), **(asdict(folder.choices) if folder.choices else {})}
     try:
         default_store().put(_KEPT + name, json.dumps(told).encode())
     except (StoreError, UnicodeEncodeError):

@@ -205,12 +205,12 @@ def _digest(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
 
 
-def _made(place: Path) -> Path:
+def _made(path: Path) -> Path:
     try:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise ExportError(f"{place}: collections cannot be kept there: {error.strerror or error}") from error
-    return place
+        raise ExportError(f"{path}: collections cannot be kept there: {error.strerror or error}") from error
+    return path
 
 
 def _stem(path: Path) -> str:

@@ -69,7 +69,7 @@ def _question() -> None:
             st.file_uploader("A list of models", type=["txt", "csv", "md"], key=_LIST, on_change=_take_list)
 
 
-def _found(asked: str, listing: HubListing) -> None:
+def _found(query: str, listing: HubListing) -> None:
     """The table of what was found, and the button that opens the picked rows, or all."""
     count = len(listing.models)
     st.caption(f"{count} models" + (f", and more than the limit of {listing.query.limit}" if listing.more else ""))
@@ -89,14 +89,14 @@ def _found(asked: str, listing: HubListing) -> None:
         alt="Models that the query found on the Hub",
     )
     picked = [listing.models[row] for row in event.selection.rows] or list(listing.models)
-    _open(asked, picked, not_listed(listing))
+    _open(query, picked, not_listed(listing))
 
 
-def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> None:
+def _open(query: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> None:
     """The name, the base, and the button that opens the picked models."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
-            "Name of the collection", value=asked.splitlines()[0][:80], width=280, key=f"hub.name.{asked}"
+            "Name of the collection", value=query.splitlines()[0][:80], width=280, key=f"hub.name.{query}"
         )
         base = st.text_input(
             "Base model",
@@ -108,7 +108,7 @@ def _open(asked: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> N
         )
         taken = controls.options("hub", pickled=False)
         refs = tuple(one.ref for one in picked)
-        chosen = Opening(refs, name.strip() or "models", asked, base.strip(), missing, choices=taken)
+        chosen = Opening(refs, name.strip() or "models", query, base.strip(), missing, choices=taken)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button(
             f"Open {len(picked)} models",

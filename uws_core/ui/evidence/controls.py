@@ -69,16 +69,16 @@ def network(query: EvidenceQuery, selection: Selection, collection: Collection) 
     return replace(query, layers=selection.layers_in(collection), each=True)
 
 
-def claim(asked: Sequence[str]) -> str:
-    """The claim that is looked at among those `asked` here, chosen in its box or by a row of the table."""
+def claim(claims: Sequence[str]) -> str:
+    """The one of the `claims` that is shown below, chosen in its box or by a row of the table."""
     # What was asked of other groups and is not of these is forgotten before the box sees it.
-    if st.session_state.get(CLAIM, asked[0]) not in asked:
+    if st.session_state.get(CLAIM, claims[0]) not in claims:
         del st.session_state[CLAIM]
     return str(
         st.selectbox(
             "Claim",
-            list(asked),
-            index=list(asked).index("concentrated"),
+            list(claims),
+            index=list(claims).index("concentrated"),
             key=CLAIM,
             bind="query-params",
             format_func=lambda key: CLAIMS[key].title,

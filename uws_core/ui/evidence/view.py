@@ -93,7 +93,7 @@ def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
     )  # fmt: skip
 
 
-def claim(finding: Finding, found: Evidence, query: EvidenceQuery, source: Provenance) -> None:
+def found(finding: Finding, found: Evidence, query: EvidenceQuery, source: Provenance) -> None:
     """One claim in full: why the verdict, the number among draws of chance, and what belongs to it alone."""
     st.markdown(f"**{charts.MARKS[finding.verdict]} {page.plain(answers.why(finding))}**")
     definition(finding.claim)
@@ -123,13 +123,13 @@ def definition(key: str) -> None:
     )
 
 
-def growth(query: EvidenceQuery, found: Evidence, source: Provenance) -> None:
+def growth(query: EvidenceQuery, finding: Evidence, source: Provenance) -> None:
     """How the numbers change with the number of models."""
-    if found.n > data.MOST_GROWING:
-        st.caption(f"Growth with the number of models takes minutes for {found.n} models; the report has it.")
+    if finding.n > data.MOST_GROWING:
+        st.caption(f"Growth with the number of models takes minutes for {finding.n} models; the report has it.")
         return
     try:
-        seen = data.growth(query, found.kept)
+        seen = data.growth(query, finding.kept)
     except NotEnoughModels as error:
         st.caption(page.plain(str(error)))
         return
@@ -154,9 +154,9 @@ def growth(query: EvidenceQuery, found: Evidence, source: Provenance) -> None:
     st.caption(page.plain(f"{seen.outlook[:1].upper()}{seen.outlook[1:]}."))
 
 
-def network(seen: Network, key: str, source: Provenance, *, chosen: str, asked: int) -> None:
+def network(result: Network, key: str, source: Provenance, *, chosen: str, draws: int) -> None:
     """The chosen claim in every layer: depth by module, and the number over chance; clicking a cell chooses a layer."""
-    frame = frames.by_layer(seen.layers)
+    frame = frames.by_layer(result.layers)
     part = frame.filter(pl.col("claim") == key)
     if part["z"].is_not_null().any():
         figures.figure(
@@ -175,13 +175,13 @@ def network(seen: Network, key: str, source: Provenance, *, chosen: str, asked: 
         figures.figure(title, draw, part, source, alt=alt, key="evidence.layers")
     else:
         st.caption("No layer has a number for this claim.")
-    if seen.draws < asked:
-        st.caption(f"{len(seen.layers)} layers have {seen.draws} draws each instead of {asked}, to end in time.")
+    if result.draws < draws:
+        st.caption(f"{len(result.layers)} layers have {result.draws} draws each instead of {draws}, to end in time.")
 
 
-def glance(seen: Network, source: Provenance) -> None:
+def glance(result: Network, source: Provenance) -> None:
     """Every claim in every layer."""
-    frame = frames.by_layer(seen.layers)
+    frame = frames.by_layer(result.layers)
     alt = "Verdict of every claim in every layer; the table below says the same in words"
     figures.figure("Every claim in every layer", partial(_verdicts, frame), frame, source, alt=alt, key="verdicts")
 

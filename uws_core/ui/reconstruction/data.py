@@ -205,17 +205,17 @@ def _side_errors(
     )
 
 
-def _sized(query: RebuildQuery, collection: Collection, found: Rebuilt, other: int) -> list[StorageChoice]:
+def _sized(query: RebuildQuery, collection: Collection, rebuilt: Rebuilt, other: int) -> list[StorageChoice]:
     # torch is loaded only where weights are read.
     from uws_core.passes.stored_sizes import stored_sizes
 
-    rows, layers = [], list(found.layers)
+    rows, layers = [], list(rebuilt.layers)
     sizes = replace(stored_sizes(collection, None, query.members), other=other)
-    for place, k in enumerate(found.together[0].kept.tolist()):
-        if k <= found.ceiling:
+    for place, k in enumerate(rebuilt.together[0].kept.tolist()):
+        if k <= rebuilt.ceiling:
             mean, n = query.about == "mean", len(query.members)
             stored = storage(collection, layers, kept=k, axis=query.axis, mean=mean, members=n, stored=sizes)
-            rows.append(StorageChoice(query.axis, stored, found.together, place))
+            rows.append(StorageChoice(query.axis, stored, rebuilt.together, place))
     return rows
 
 

@@ -243,14 +243,14 @@ def _show(
         st.caption(f":material/info: {page.plain(one.what)}: {page.plain(one.reason)}")
 
 
-def _source(source: Provenance, found: Projected, ref: ModelRef, caption: str) -> Provenance:
+def _source(source: Provenance, projected: Projected, ref: ModelRef, caption: str) -> Provenance:
     """Where the figure comes from: the collection's models and the unseen one, in the layers they share."""
     return replace(
-        view.figure_source(source, f"projected {found.together.model}", caption),
+        view.figure_source(source, f"projected {projected.together.model}", caption),
         models=(*source.models, str(ref)),
-        layers=tuple(found.layers),
-        settings={**source.settings, "projected": found.together.model},
-        left_out=(*source.left_out, *found.left_out),
+        layers=tuple(projected.layers),
+        settings={**source.settings, "projected": projected.together.model},
+        left_out=(*source.left_out, *projected.left_out),
     )
 
 

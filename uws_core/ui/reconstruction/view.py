@@ -63,9 +63,9 @@ def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
     return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=n, stored=sizes)
 
 
-def numbers(found: Rebuilt, kept: Storage, k: int) -> list[Number]:
+def numbers(rebuilt: Rebuilt, kept: Storage, k: int) -> list[Number]:
     """The numbers beside the answer, each with its formula and what it must be read against."""
-    row = frames.at_rank(found.together, k)
+    row = frames.at_rank(rebuilt.together, k)
     middle = {name: row[name].median() for name in frames.LINES}
 
     def shown(name: str) -> str:
@@ -91,12 +91,12 @@ def figure_source(source: Provenance, what: str, caption: str = "") -> Provenanc
     return replace(source, name=f"{what} {source.name}", caption=caption or source.caption)
 
 
-def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k: int) -> None:
+def errors_figure(rebuilt: Rebuilt, query: RebuildQuery, source: Provenance, *, k: int) -> None:
     """The error against k with its companions."""
-    curve, models = frames.curve(found.together), frames.errors(found.together)
+    curve, models = frames.curve(rebuilt.together), frames.errors(rebuilt.together)
     figures.figure(
         "Error against directions kept",
-        partial(_errors, curve, models, k, found.ceiling, controls.log_scale(), _axis_name(query)),
+        partial(_errors, curve, models, k, rebuilt.ceiling, controls.log_scale(), _axis_name(query)),
         models,
         figure_source(source, "errors"),
         alt=f"Squared error of rebuilt models by number of directions. {source.caption}",
@@ -104,14 +104,14 @@ def errors_figure(found: Rebuilt, query: RebuildQuery, source: Provenance, *, k:
     )
 
 
-def models_figure(found: Rebuilt, collection: Collection, source: Provenance, *, k: int) -> None:
+def models_figure(rebuilt: Rebuilt, collection: Collection, source: Provenance, *, k: int) -> None:
     """Every model by k, or by layer where there are several; the worst first."""
-    if len(found.layers) == 1:
-        frame, by, title = frames.errors(found.together), "k", "Model by model"
+    if len(rebuilt.layers) == 1:
+        frame, by, title = frames.errors(rebuilt.together), "k", "Model by model"
     else:
-        named = {collection.by_name[name].short: items for name, items in found.layers.items()}
+        named = {collection.by_name[name].short: items for name, items in rebuilt.layers.items()}
         frame, by, title = frames.by_layer(named, k), "layer", f"Model by model and layer by layer, at k = {k}"
-    worst = frames.at_rank(found.together, k).head(WORST)
+    worst = frames.at_rank(rebuilt.together, k).head(WORST)
     what = f"Squared error of every model by {'directions kept' if by == 'k' else f'layer at k = {k}'}"
     figures.figure(
         title,
@@ -149,16 +149,16 @@ def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance
     st.caption("Further right is smaller, further down is nearer to the model; numbers at the marks are k.")
 
 
-def tables(found: Rebuilt, k: int) -> None:
+def tables(rebuilt: Rebuilt, k: int) -> None:
     """The models at k, the worst first, and the curves."""
     page.table(
-        frames.at_rank(found.together, k),
+        frames.at_rank(rebuilt.together, k),
         HELP,
         label=f"Models at k = {k}, the worst first",
         percent=PERCENT,
         key="worst",
     )
-    page.table(frames.curve(found.together), HELP, label="Curves", percent=PERCENT)
+    page.table(frames.curve(rebuilt.together), HELP, label="Curves", percent=PERCENT)
 
 
 def unseen_model_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *, k: int) -> None:
