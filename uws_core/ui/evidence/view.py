@@ -93,7 +93,7 @@ def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
     )  # fmt: skip
 
 
-def found(finding: Finding, found: Evidence, query: EvidenceQuery, source: Provenance) -> None:
+def claim(finding: Finding, evidence: Evidence, query: EvidenceQuery, source: Provenance) -> None:
     """One claim in full: why the verdict, the number among draws of chance, and what belongs to it alone."""
     st.markdown(f"**{charts.MARKS[finding.verdict]} {page.plain(answers.why(finding))}**")
     definition(finding.claim)
@@ -106,12 +106,12 @@ def found(finding: Finding, found: Evidence, query: EvidenceQuery, source: Prove
             alt=f"Histogram of what chance gives, with the models as a line. {answers.why(finding)}",
             key="draws",
         )
-    if finding.claim == "determined" and found.determined is not None:
-        frame = frames.determined(found.determined)
+    if finding.claim == "determined" and evidence.determined is not None:
+        frame = frames.determined(evidence.determined)
         alt = "Davis-Kahan bound against the number of directions"
         figures.figure("Up to which k", partial(_determined, frame), frame, source, alt=alt, key="determined")
     if finding.claim == "saturates":
-        growth(query, found, source)
+        growth(query, evidence, source)
 
 
 def definition(key: str) -> None:
@@ -123,13 +123,13 @@ def definition(key: str) -> None:
     )
 
 
-def growth(query: EvidenceQuery, finding: Evidence, source: Provenance) -> None:
+def growth(query: EvidenceQuery, evidence: Evidence, source: Provenance) -> None:
     """How the numbers change with the number of models."""
-    if finding.n > data.MOST_GROWING:
-        st.caption(f"Growth with the number of models takes minutes for {finding.n} models; the report has it.")
+    if evidence.n > data.MOST_GROWING:
+        st.caption(f"Growth with the number of models takes minutes for {evidence.n} models; the report has it.")
         return
     try:
-        seen = data.growth(query, finding.kept)
+        seen = data.growth(query, evidence.kept)
     except NotEnoughModels as error:
         st.caption(page.plain(str(error)))
         return
