@@ -117,7 +117,7 @@ def test_halves_keep_the_lineage_whole_beside_a_column() -> None:
     column, kin = np.arange(24) % 6, np.repeat(np.arange(2), 12)
     assert joined(column, kin).max() == 0
     assert joined(np.array([0, 0, 1, 1, 2, 3]), np.array([0, 1, 1, 2, 3, 3])).tolist() == [0, 0, 0, 0, 1, 1]
-    cuts = cut(24, rng=np.random.default_rng(4), groups=column, kin=kin)
+    cuts = cut(24, rng=np.random.default_rng(4), groups=column, lineage_groups=kin)
     for left, right in cuts.whole:
         assert not set(kin[left]) & set(kin[right])
     assert cuts.kin_folds is not None

@@ -24,7 +24,7 @@ from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.lineage import Lineage
 
 
-def evidence(
+def evidence(  # noqa: PLR0913 - the public call: keywords a caller names one by one
     gram: Gram,
     *,
     groups: Sequence[Hashable] | None = None,
@@ -61,8 +61,8 @@ def evidence(
     family = lineage(gram, members=members, about="base" if gram.base is not None else "zero", layers=layers)
     rows = family.members
     labels, said = _grouping(gram, rows, groups, grouped_by, family)
-    kin = None if groups is None else _others(family.groups, labels)
-    ask = _asked(gram, rows, labels, kin, kept=kept, share=share, draws=draws, seed=seed, report=report)
+    lineage_groups = None if groups is None else _others(family.groups, labels)
+    ask = _asked(gram, rows, labels, lineage_groups, kept=kept, share=share, draws=draws, seed=seed, report=report)
     with one_core_each():
         findings, known = _findings(ask, family, Sizes(whole, stored))
     return Evidence(
@@ -79,11 +79,11 @@ def evidence(
     )
 
 
-def _asked(
+def _asked(  # noqa: PLR0913 - the same keywords, made one frozen question
     gram: Gram,
     rows: Indices,
     labels: Indices | None,
-    kin: Indices | None,
+    lineage_groups: Indices | None,
     *,
     kept: int | None,
     share: float,
@@ -98,8 +98,8 @@ def _asked(
         rows=rows,
         inner=gram.about("mean", members=rows),
         groups=labels,
-        kin=kin,
-        cuts=cut(rows.size, rng=cuts, groups=labels, kin=kin),
+        kin=lineage_groups,
+        cuts=cut(rows.size, rng=cuts, groups=labels, lineage_groups=lineage_groups),
         kept=min(max(1, round(ceiling / 4)) if kept is None else max(kept, 1), ceiling),
         share=share,
         draws=draws,
@@ -117,35 +117,35 @@ def _findings(ask: Ask, family: Lineage, sizes: Sizes) -> tuple[tuple[Finding, .
             reason = f"what distinguishes these {count(ask.s, 'model')} is below the rounding of {seen.precision}"
             reason += "; compute it in double precision" if seen.single else ""
         return tuple(unknown(claim, ask.layer, reason) for claim in CLAIMS if claim not in KIN.values()), None
-    found = shared_findings.drawn(ask)
-    known_to, known = shared_findings.determined(ask, found)
-    directions = shared_findings.concentrated(ask, found, unit=False)
+    comparison = shared_findings.drawn(ask)
+    known_to, known = shared_findings.determined(ask, comparison)
+    directions = shared_findings.concentrated(ask, comparison, unit=False)
     every = (
         group_findings.sound(ask.layer, family),
         directions,
-        shared_findings.concentrated(ask, found, unit=True),
-        shared_findings.components(ask, found),
+        shared_findings.concentrated(ask, comparison, unit=True),
+        shared_findings.components(ask, comparison),
         shared_findings.mean(ask, directions),
-        shared_findings.halves(ask, found),
-        group_findings.unseen(ask, found),
-        group_findings.unseen_groups(ask, found),
+        shared_findings.halves(ask, comparison),
+        group_findings.unseen(ask, comparison),
+        group_findings.unseen_groups(ask, comparison),
         group_findings.relatives(ask),
         group_findings.within(ask),
         group_findings.one_each(ask),
-        *(_by_lineage(ask, found) if ask.kin is not None else ()),
-        shared_findings.saturates(ask, found),
+        *(_by_lineage(ask, comparison) if ask.kin is not None else ()),
+        shared_findings.saturates(ask, comparison),
         known_to,
-        group_findings.space(ask, found, sizes),
+        group_findings.space(ask, comparison, sizes),
     )
     return every, known
 
 
-def _by_lineage(ask: Ask, found: Drawn) -> tuple[Finding, ...]:
+def _by_lineage(ask: Ask, comparison: Drawn) -> tuple[Finding, ...]:
     """The claims about what is left without relatives, asked of the lineage's own groups."""
     return (
-        group_findings.unseen_groups(ask, found, kin=True),
-        group_findings.within(ask, kin=True),
-        group_findings.one_each(ask, kin=True),
+        group_findings.unseen_groups(ask, comparison, by_lineage=True),
+        group_findings.within(ask, by_lineage=True),
+        group_findings.one_each(ask, by_lineage=True),
     )
 
 
@@ -157,18 +157,18 @@ def _grouping(
         raise NotEnoughModels(f"One group label for each of {gram.n} models was expected, {len(groups)} were given")
     if groups is None:
         about = " about the base" if family.about == "base" else ""
-        found, said = family.groups, f"lineage{about} at a cosine of {family.threshold:.2f}"
+        labels, said = family.groups, f"lineage{about} at a cosine of {family.threshold:.2f}"
     else:
         # A model whose label is not known is nobody's relative.
-        found = by_size(codes([groups[row] if groups[row] is not None else ("not known", int(row)) for row in rows]))
+        labels = by_size(codes([groups[row] if groups[row] is not None else ("not known", int(row)) for row in rows]))
         said = grouped_by or "the given groups"
-    return (found, said) if _divides(found) else (None, "")
+    return (labels, said) if _divides(labels) else (None, "")
 
 
-def _others(found: Indices, labels: Indices | None) -> Indices | None:
+def _others(family_groups: Indices, labels: Indices | None) -> Indices | None:
     """The lineage's groups, where they divide the models and are not the ones of the column."""
-    same = labels is not None and np.array_equal(by_size(labels), by_size(found))
-    return found if _divides(found) and not same else None
+    same = labels is not None and np.array_equal(by_size(labels), by_size(family_groups))
+    return family_groups if _divides(family_groups) and not same else None
 
 
 def _divides(groups: Indices) -> bool:

@@ -39,21 +39,21 @@ def sound(layer: str, family: Lineage) -> Finding:
     return Finding("sound", layer, verdict, "; ".join(_odd_ones(family)), value=float(odd))
 
 
-def unseen(ask: Ask, found: Drawn) -> Finding:
+def unseen(ask: Ask, comparison: Drawn) -> Finding:
     """Whether the subspace of the others captures what sets held-out models apart from each other."""
-    return _captured(ask, "unseen", "held-out models", ask.cuts.folds, [one.captured for one in _all(found)])
+    return _captured(ask, "unseen", "held-out models", ask.cuts.folds, [one.captured for one in _all(comparison)])
 
 
-def unseen_groups(ask: Ask, found: Drawn, *, kin: bool = False) -> Finding:
-    """The same for whole groups: those of the column, or of the lineage (`kin`) where a column makes the others."""
-    claim, groups = asked_of("unseen-groups", ask, kin=kin)
-    folds = ask.cuts.kin_folds if kin else ask.cuts.group_folds
+def unseen_groups(ask: Ask, comparison: Drawn, *, by_lineage: bool = False) -> Finding:
+    """The same for whole groups: the column's, or the lineage's (`by_lineage`) where a column makes the others."""
+    claim, groups = asked_of("unseen-groups", ask, by_lineage=by_lineage)
+    folds = ask.cuts.kin_folds if by_lineage else ask.cuts.group_folds
     if groups is None or folds is None:
         return unknown(claim, ask.layer, no_groups(ask))
     if groups.max() < 3:
         few_groups = count(int(groups.max()) + 1, "group")
         return unknown(claim, ask.layer, f"{few_groups}: to hold some out and compare them takes at least 4")
-    every = [one.captured_kin if kin else one.captured_groups for one in _all(found)]
+    every = [one.captured_kin if by_lineage else one.captured_groups for one in _all(comparison)]
     return _captured(ask, claim, "held-out groups", folds, every)
 
 
@@ -70,9 +70,9 @@ def relatives(ask: Ask) -> Finding:
     return judged("relatives", ask.layer, seen, samples, seed=ask.seed, reason=reason)
 
 
-def within(ask: Ask, *, kin: bool = False) -> Finding:
+def within(ask: Ask, *, by_lineage: bool = False) -> Finding:
     """Whether variance still concentrates about the means of the groups."""
-    claim, groups = asked_of("within", ask, kin=kin)
+    claim, groups = asked_of("within", ask, by_lineage=by_lineage)
     if groups is None:
         return unknown(claim, ask.layer, no_groups(ask))
     free = min(ask.s - int(groups.max()) - 1, ask.gram.d)
@@ -94,9 +94,9 @@ def within(ask: Ask, *, kin: bool = False) -> Finding:
     return judged(claim, ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
 
 
-def one_each(ask: Ask, *, kin: bool = False) -> Finding:
+def one_each(ask: Ask, *, by_lineage: bool = False) -> Finding:
     """Whether variance still concentrates with one model a group."""
-    claim, groups = asked_of("one-each", ask, kin=kin)
+    claim, groups = asked_of("one-each", ask, by_lineage=by_lineage)
     if groups is None:
         return unknown(claim, ask.layer, no_groups(ask))
     places = representatives(ask.inner, groups)
@@ -116,16 +116,16 @@ def one_each(ask: Ask, *, kin: bool = False) -> Finding:
     return judged(claim, ask.layer, seen, np.array(samples), seed=ask.seed, reason=reason)
 
 
-def space(ask: Ask, found: Drawn, sizes: Sizes) -> Finding:
+def space(ask: Ask, comparison: Drawn, sizes: Sizes) -> Finding:
     """How much smaller the models become when their subspace is stored once, at the chosen share of the variance."""
     if ask.ceiling < FEWEST:
         return unknown("space", ask.layer, few(ask))
-    ranks = rank_at(ask.share)(found.shares())
-    rank = int(rank_at(ask.share)(found.seen.shares))
+    ranks = rank_at(ask.share)(comparison.shares())
+    rank = int(rank_at(ask.share)(comparison.seen.shares))
     seen, samples = (times_smaller(ask.s, ask.gram.d, one, stored=sizes.stored) for one in (rank, ranks))
     chance = float(np.median(samples))
-    carried = top_share(rank)(found.shares())
-    test = scalar_of(top(found.seen.shares, rank), carried, name="share of as many directions", seed=ask.seed)
+    carried = top_share(rank)(comparison.shares())
+    test = scalar_of(top(comparison.seen.shares, rank), carried, name="share of as many directions", seed=ask.seed)
     reason = (
         f"{count(rank, 'direction')} {'keeps' if rank == 1 else 'keep'} {percent(ask.share)} of the differences from "
         f"the mean: these layers become {float(seen):.2f} times smaller, of noise {chance:.2f} times"
@@ -164,13 +164,13 @@ def between_share(inner: Floats, groups: Indices) -> float:
 def representatives(inner: Floats, groups: Indices) -> Indices:
     """The model of each group that is nearest to its group's mean."""
     away = np.diag(centred(inner[None], groups)[0])
-    found = [np.flatnonzero(groups == group) for group in range(int(groups.max()) + 1)]
-    return np.array([places[int(away[places].argmin())] for places in found], dtype=np.intp)
+    members = [np.flatnonzero(groups == group) for group in range(int(groups.max()) + 1)]
+    return np.array([places[int(away[places].argmin())] for places in members], dtype=np.intp)
 
 
-def asked_of(claim: str, ask: Ask, *, kin: bool) -> tuple[str, Indices | None]:
+def asked_of(claim: str, ask: Ask, *, by_lineage: bool) -> tuple[str, Indices | None]:
     """The claim about groups and the groups (s,) it is about: as chosen, or those of the lineage beside a column's."""
-    return (KIN[claim], ask.kin) if kin else (claim, ask.groups)
+    return (KIN[claim], ask.kin) if by_lineage else (claim, ask.groups)
 
 
 def no_groups(ask: Ask) -> str:
@@ -178,8 +178,8 @@ def no_groups(ask: Ask) -> str:
     return f"no groups are known among {count(ask.s, 'model')}: choose a column that divides them"
 
 
-def _all(found: Drawn) -> tuple[Measured, ...]:
-    return (found.seen, *found.noise)
+def _all(comparison: Drawn) -> tuple[Measured, ...]:
+    return (comparison.seen, *comparison.noise)
 
 
 def _captured(ask: Ask, claim: str, what: str, folds: Indices, every: list[float]) -> Finding:
@@ -203,10 +203,10 @@ def _odd_ones(family: Lineage) -> list[str]:
     """What is odd, a phrase a kind, with the first model's reason."""
     said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.outliers if one.together]
     for kind in KINDS:
-        found = [one for one in family.outliers if one.kind == kind and not one.together]
-        if found:
-            rest = f", and {len(found) - 1} more" if len(found) > 1 else ""
-            said.append(f"{kind}: {found[0].model} ({found[0].reason}){rest}")
+        outliers = [one for one in family.outliers if one.kind == kind and not one.together]
+        if outliers:
+            rest = f", and {len(outliers) - 1} more" if len(outliers) > 1 else ""
+            said.append(f"{kind}: {outliers[0].model} ({outliers[0].reason}){rest}")
     if family.duplicates:
         first = family.duplicates[0]
         rest = f", and {count(len(family.duplicates) - 1, 'more pair')}" if len(family.duplicates) > 1 else ""

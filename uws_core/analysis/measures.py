@@ -87,22 +87,26 @@ def measure_each(inner: Floats, cuts: Cuts, *, kept: int) -> list[Measured]:
     ]
 
 
-def cut(s: int, *, rng: np.random.Generator, groups: Indices | None = None, kin: Indices | None = None) -> Cuts:
+def cut(
+    s: int, *, rng: np.random.Generator, groups: Indices | None = None, lineage_groups: Indices | None = None
+) -> Cuts:
     """Cuts of `s` models into random halves and folds, and as many that keep groups whole, where they are known.
 
-    `kin` (s,) are the lineage's groups beside those of a column: halves keep them whole too, or them alone where both
+    `lineage_groups` (s,) are the lineage's beside a column's: halves keep them whole too, or them alone where both
     leave no halves. Groups that leave no half with at least a third of the models are ignored.
     """
     repeats, folds = (HALVES, FOLDS) if s <= MANY else (HALVES_OF_MANY, FOLDS_OF_MANY)
     plain = _halves(np.arange(s), repeats, rng)
-    both = joined(groups, kin) if groups is not None and kin is not None else None
-    even = [one for one in (both, kin, groups) if one is not None and int(np.bincount(one).max()) <= 2 * s / 3]
+    both = joined(groups, lineage_groups) if groups is not None and lineage_groups is not None else None
+    even = [
+        one for one in (both, lineage_groups, groups) if one is not None and int(np.bincount(one).max()) <= 2 * s / 3
+    ]
     return Cuts(
         plain=plain,
         whole=_halves(even[0], repeats, rng) if even else plain,
         folds=_folds(np.arange(s), folds, rng),
         group_folds=None if groups is None else _folds(groups, folds, rng),
-        kin_folds=None if kin is None else _folds(kin, folds, rng),
+        kin_folds=None if lineage_groups is None else _folds(lineage_groups, folds, rng),
     )
 
 

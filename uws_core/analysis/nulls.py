@@ -75,20 +75,22 @@ def null_band(
             f"{gram.layer.name}: the strength null on the {gram.axis} axis needs every model's singular values, which "
             "a Gram does not hold; ask for the gaussian null"
         )
-    seen = spectrum(gram, members=members, about=about, unit=unit)
+    observed_spectrum = spectrum(gram, members=members, about=about, unit=unit)
     rng = np.random.default_rng(seed)
     if views:
         with one_core_each():
             flip = partial(_flipped_shares, gram, members=members, unit=unit, about=about)
             first = [float(np.median(flip(blocks, (min(draws, _PILOT), seed))[:, 0])) for blocks in views]
-            shares = flip(views[int(np.argmax(first))], (draws, seed))[:, : seen.variances.size]
+            shares = flip(views[int(np.argmax(first))], (draws, seed))[:, : observed_spectrum.variances.size]
     elif gram.axis is not Axis.MODELS or (kind == "gaussian" and gram.pivot(about) is None and not unit):
-        shares = _equal_shares(gram, seen, draws=draws, rng=rng)
+        shares = _equal_shares(gram, observed_spectrum, draws=draws, rng=rng)
     else:
         shares = _model_shares(gram, kind=kind, draws=draws, rng=rng, members=members, unit=unit, about=about)
-        shares = shares[:, : seen.variances.size]
-    edge = laws.share_edge(*_noise_size(gram, seen)) if kind == "gaussian" else float("nan")
-    band = band_of(seen.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=seen.resolved)
+        shares = shares[:, : observed_spectrum.variances.size]
+    edge = laws.share_edge(*_noise_size(gram, observed_spectrum)) if kind == "gaussian" else float("nan")
+    band = band_of(
+        observed_spectrum.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=observed_spectrum.resolved
+    )
     if gram.axis is not Axis.MODELS:
         return band
     # A band of fewer draws has the same count as everywhere else.
@@ -219,21 +221,23 @@ def _flipped_shares(
     return np.concatenate(samples)
 
 
-def _equal_shares(gram: Gram, seen: Spectrum, *, draws: int, rng: np.random.Generator) -> Floats:
+def _equal_shares(gram: Gram, observed_spectrum: Spectrum, *, draws: int, rng: np.random.Generator) -> Floats:
     """Shares of equally strong noise about its mean or a fixed point: Wishart, one eigenvalue less about the mean."""
-    side, dof = _noise_size(gram, seen)
+    side, dof = _noise_size(gram, observed_spectrum)
     values = wishart_eigenvalues(rng, count=draws, side=side, dof=dof)
     shares = values / values.sum(axis=1, keepdims=True)
-    return np.pad(shares, ((0, 0), (0, seen.variances.size - side)))
+    return np.pad(shares, ((0, 0), (0, observed_spectrum.variances.size - side)))
 
 
-def _noise_size(gram: Gram, seen: Spectrum) -> tuple[int, float]:
+def _noise_size(gram: Gram, observed_spectrum: Spectrum) -> tuple[int, float]:
     """How many eigenvalues noise has here, and how many independent entries stand behind each inner product."""
-    lost = seen.about == "mean"
+    lost = observed_spectrum.about == "mean"
     if gram.axis is Axis.MODELS:
-        return (seen.n - 1 if lost else seen.n), gram.effective_d
+        return (observed_spectrum.n - 1 if lost else observed_spectrum.n), gram.effective_d
     m, p = gram.layer.shape
-    return len(gram.values), float((seen.n - 1 if lost else seen.n) * (m if gram.axis is Axis.IN else p))
+    return len(gram.values), float(
+        (observed_spectrum.n - 1 if lost else observed_spectrum.n) * (m if gram.axis is Axis.IN else p)
+    )
 
 
 def _centred(noise: Floats, *, about: str, pivot: int | None) -> Floats:

@@ -118,13 +118,13 @@ def drawn(ask: Ask) -> Drawn:
     return Drawn(measured(ask.inner[None])[0], tuple(noise))
 
 
-def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:
+def concentrated(ask: Ask, comparison: Drawn, *, unit: bool) -> Finding:
     """Whether the first directions carry more than those of noise, as they are or with every model scaled to 1."""
     claim = "concentrated-unit" if unit else "concentrated"
     if ask.ceiling < FEWEST:
         return unknown(claim, ask.layer, few(ask))
-    seen = top(found.seen.unit_shares if unit else found.seen.shares, ask.kept)
-    samples = np.array([top(one.unit_shares if unit else one.shares, ask.kept) for one in found.noise])
+    seen = top(comparison.seen.unit_shares if unit else comparison.seen.shares, ask.kept)
+    samples = np.array([top(one.unit_shares if unit else one.shares, ask.kept) for one in comparison.noise])
     reason = (
         f"the first {count(ask.kept, 'direction')} carry {percent(seen)} of the variance, "
         f"of noise {percent(float(np.median(samples)))}"
@@ -134,15 +134,15 @@ def concentrated(ask: Ask, found: Drawn, *, unit: bool) -> Finding:
     return replace(finding, reason=f"{reason}: {doubt}") if doubt else finding
 
 
-def components(ask: Ask, found: Drawn) -> Finding:
+def components(ask: Ask, comparison: Drawn) -> Finding:
     """How many directions the models share beyond chance: the one count, see `shared_directions`."""
     if ask.ceiling < FEWEST:
         return unknown("components", ask.layer, few(ask))
     shared = shared_directions(ask.gram, draws=COUNT_DRAWS, seed=ask.seed, members=ask.rows)
     if not shared.known:
         return unknown("components", ask.layer, shared.reason)
-    carried = top(found.seen.shares, shared.count)
-    chance = float(np.median(top_share(shared.count)(found.shares())))
+    carried = top(comparison.seen.shares, shared.count)
+    chance = float(np.median(top_share(shared.count)(comparison.shares())))
     reason = f"{count(shared.count, 'direction')} shared beyond chance"
     if not shared.count and shared.kind == "profile":
         equal = shared_directions(ask.gram, kind="strength", draws=COUNT_DRAWS, seed=ask.seed, members=ask.rows)
@@ -170,43 +170,43 @@ def components(ask: Ask, found: Drawn) -> Finding:
     )
 
 
-def halves(ask: Ask, found: Drawn) -> Finding:
+def halves(ask: Ask, comparison: Drawn) -> Finding:
     """Whether random halves of the models use the same directions."""
-    samples = np.array([one.overlap for one in found.noise])
-    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(found.seen.overlap):
+    samples = np.array([one.overlap for one in comparison.noise])
+    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(comparison.seen.overlap):
         return unknown("halves", ask.layer, f"halves of {count(ask.s, 'model')} have too few directions to compare")
     whole = " (groups kept whole)" if ask.cuts.whole is not ask.cuts.plain else ""
     return judged(
         "halves",
         ask.layer,
-        found.seen.overlap,
+        comparison.seen.overlap,
         samples,
         seed=ask.seed,
-        reason=f"random halves{whole} overlap by {found.seen.overlap:.2g}, of noise by {np.median(samples):.2g}",
+        reason=f"random halves{whole} overlap by {comparison.seen.overlap:.2g}, of noise by {np.median(samples):.2g}",
     )
 
 
-def saturates(ask: Ask, found: Drawn) -> Finding:
+def saturates(ask: Ask, comparison: Drawn) -> Finding:
     """Whether the number of directions has stopped growing with the number of models."""
-    samples = np.array([one.growth for one in found.noise])
-    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(found.seen.growth):
+    samples = np.array([one.growth for one in comparison.noise])
+    if ask.s < 2 * FEWEST or np.isnan(samples).any() or np.isnan(comparison.seen.growth):
         return unknown("saturates", ask.layer, f"{count(ask.s, 'model')} are too few to see growth")
     reason = (
-        f"from half of the models to all, the effective rank grows as n^{found.seen.growth:.2f}, "
+        f"from half of the models to all, the effective rank grows as n^{comparison.seen.growth:.2f}, "
         f"of noise as n^{np.median(samples):.2f}"
     )
-    effect = excess(found.seen.growth, float(np.median(samples)), 0.0)
+    effect = excess(comparison.seen.growth, float(np.median(samples)), 0.0)
     # Half of the way to no growth at all: below that, new models bring more new directions than known ones.
     settled = effect if effect >= 0.5 else min(effect, 0.0)
-    return judged("saturates", ask.layer, found.seen.growth, samples, seed=ask.seed, reason=reason, effect=settled)
+    return judged("saturates", ask.layer, comparison.seen.growth, samples, seed=ask.seed, reason=reason, effect=settled)
 
 
-def determined(ask: Ask, found: Drawn) -> tuple[Finding, Determined | None]:
+def determined(ask: Ask, comparison: Drawn) -> tuple[Finding, Determined | None]:
     """Up to which k the leading subspace is determined, and the bound for every k."""
     if ask.ceiling < FEWEST:
         return unknown("determined", ask.layer, few(ask)), None
-    known = _determined(found.seen, ask.ceiling)
-    noise = [_determined(one, ask.ceiling) for one in found.noise]
+    known = _determined(comparison.seen, ask.ceiling)
+    noise = [_determined(one, ask.ceiling) for one in comparison.noise]
     tight = [float(np.max(1 / one.bounds, initial=0.0)) for one in (known, *noise)]
     test = scalar_of(tight[0], np.array(tight[1:]), name="1 / smallest bound", seed=ask.seed)
     if known.k:

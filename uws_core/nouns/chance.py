@@ -134,13 +134,13 @@ class NullBand:
         remarkable when it is small.
         """
         seen = float(statistic(self.observed))
-        found = scalar_of(seen, statistic(self.samples), name=name, seed=self.seed, fewer=fewer)
-        return found if self._most else _untested(found)
+        result = scalar_of(seen, statistic(self.samples), name=name, seed=self.seed, fewer=fewer)
+        return result if self._most else _untested(result)
 
     def rank(self, share: float) -> ScalarNull:
         """The fewest directions that carry `share` of the variance, against noise; no z and p beyond rounding."""
-        found = self.scalar(rank_at(share), name=f"rank at {share:.0%}", fewer=True)
-        return found if found.value <= self._most else _untested(found)
+        result = self.scalar(rank_at(share), name=f"rank at {share:.0%}", fewer=True)
+        return result if result.value <= self._most else _untested(result)
 
     def concentration(self, share: float) -> ScalarNull:
         """The share that as many directions carry as hold at least `share` here, against as many of noise.
@@ -149,8 +149,8 @@ class NullBand:
         No z and p (NaN) where that takes directions that are rounding.
         """
         k = int(rank_at(share)(self.observed))
-        found = self.scalar(top_share(k), name=f"share of the first {k}")
-        return found if k <= self._most else _untested(found)
+        result = self.scalar(top_share(k), name=f"share of the first {k}")
+        return result if k <= self._most else _untested(result)
 
 
 def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: bool = False) -> ScalarNull:
@@ -172,9 +172,9 @@ def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: boo
     )
 
 
-def _untested(found: ScalarNull) -> ScalarNull:
+def _untested(result: ScalarNull) -> ScalarNull:
     """The same without z and p: what is seen is rounding."""
-    return replace(found, z=nan, p=nan)
+    return replace(result, z=nan, p=nan)
 
 
 def z_scores(observed: Floats, samples: Floats) -> Floats:
@@ -214,6 +214,6 @@ def discoveries(p: Floats, *, level: float = 0.05) -> Bools:
     """
     order, tests = np.argsort(p), int(np.count_nonzero(~np.isnan(p)))
     passed = np.flatnonzero(p[order] <= level * np.arange(1, p.size + 1) / max(tests, 1))
-    found = np.zeros(p.size, dtype=np.bool_)
-    found[order[: passed[-1] + 1 if passed.size else 0]] = True
-    return found
+    result = np.zeros(p.size, dtype=np.bool_)
+    result[order[: passed[-1] + 1 if passed.size else 0]] = True
+    return result
