@@ -235,11 +235,11 @@ def thin(left: Floats, core: Floats, right: Floats, rank: int) -> tuple[Floats, 
     return (q_left @ turned[:, :rank]) * root, (root[:, None] * other[:rank]) @ q_right.T
 
 
-def _loaded(updates: ThinUpdates, seen: Sequence[Floats], weights: Floats) -> Floats:
-    """`up_i L_i` side by side (m, .) with `L_i L_i^T = w_i seen_i seen_i^T`, so that its Gram is the wanted sum."""
+def _loaded(updates: ThinUpdates, sketches: Sequence[Floats], weights: Floats) -> Floats:
+    """`up_i L_i` side by side (m, .) with `L_i L_i^T = w_i S_i S_i^T`, so that its Gram is the wanted sum."""
     factors = []
-    for part, weight in zip(seen, weights, strict=True):
-        # A triangular factor is at most r wide, whatever the width of what is seen.
+    for part, weight in zip(sketches, weights, strict=True):
+        # A triangular factor is at most r wide, whatever the width of S_i.
         triangle = np.linalg.qr(part.T)[1].T if part.shape[1] > part.shape[0] else part
         factors.append(np.sqrt(weight) * triangle)
     ups = updates.parts(updates.up.T)

@@ -39,7 +39,7 @@ def outliers(gram: Gram, *, chance: float) -> tuple[Outlier, ...]:
         found += _unlike(gram, cosines, chance=chance)
         named = {one.model for one in found}
         found += (one for one in _strengths(gram, cosines, chance=chance) if one.model not in named)
-        found += together(gram, cosines, kin=_kin(cosines, chance) is not None)
+        found += together(gram, cosines, related=_relatives(cosines, chance) is not None)
     return tuple(found)
 
 
@@ -116,7 +116,7 @@ def _broken(gram: Gram) -> Iterator[Outlier]:
             yield Outlier(label, "constant", f"all {stats.count} entries are {value:.3g}", value, float("nan"))
 
 
-def _kin(cosines: Floats, chance: float) -> tuple[Floats, Bools, float] | None:
+def _relatives(cosines: Floats, chance: float) -> tuple[Floats, Bools, float] | None:
     """Each model's nearest cosine, who has a relative, and the relatives' usual cosine; None without a family."""
     near = _nearest(cosines)
     related = near > max(chance, 0.0)
@@ -126,10 +126,10 @@ def _kin(cosines: Floats, chance: float) -> tuple[Floats, Bools, float] | None:
 
 def _unlike(gram: Gram, cosines: Floats, *, chance: float) -> Iterator[Outlier]:
     """Models without a relative while others have one: fresh, in another order, or, among a minority, just alone."""
-    kin, rows = _kin(cosines, chance), gram.chosen()
-    if kin is None:
+    relatives, rows = _relatives(cosines, chance), gram.chosen()
+    if relatives is None:
         return
-    near, related, typical = kin
+    near, related, typical = relatives
     strange = near <= np.maximum(2 * chance, 0.1 * typical)
     fresh, most = _untrained(gram, rows, related, strange), related.sum() * 2 > rows.size
     others = rows[strange & ~np.isin(rows, list(fresh))]

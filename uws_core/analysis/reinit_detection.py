@@ -76,28 +76,28 @@ def initialiser(gram: Gram, rows: Indices, kind: str) -> str:
     return next((name for name, square in known.items() if _near(np.sqrt(square), (std, told), off)), "")
 
 
-def together(gram: Gram, cosines: Floats, *, kin: bool) -> Iterator[Outlier]:
+def together(gram: Gram, cosines: Floats, *, related: bool) -> Iterator[Outlier]:
     """What the models of one layer show together: that none was trained, or that they are one model in many orders.
 
-    `kin` says that some of them are relatives: then none of both can be said of all.
+    `related` says that some of them are relatives: then none of both can be said of all.
     """
     rows, stats = gram.chosen(), gram.entry_stats
     norms, kurtosis = stats.norm[rows], stats.kurtosis[rows]
     if len(gram.layers) > 1 or np.isnan(kurtosis).any() or not norms.all() or rows.size < 5:
         return
-    seen, expected = float(np.std(norms) / np.mean(norms)), norm_spread(gram, rows)
-    agreed = chi2.cdf((rows.size - 1) * (seen / expected) ** 2, rows.size - 1)
+    spread, expected = float(np.std(norms) / np.mean(norms)), norm_spread(gram, rows)
+    agreed = chi2.cdf((rows.size - 1) * (spread / expected) ** 2, rows.size - 1)
     equal = [] if agreed > 1 - 10 * RARE else [*_equal(gram, rows, cosines)]
     if equal:
         yield from equal
-    elif not kin and agreed < RARE and _nearly_apart(cosines, gram.effective_d):
+    elif not related and agreed < RARE and _nearly_apart(cosines, gram.effective_d):
         reason = (
-            f"norms agree to {percent(seen)} where independent entries give {percent(expected)}, yet few cosines "
+            f"norms agree to {percent(spread)} where independent entries give {percent(expected)}, yet few cosines "
             "exceed chance, as of one model with its neurons in different orders"
         )
-        yield Outlier(LAYER, "reordered", reason, seen, expected)
-    elif not kin and agreed < 1 - 10 * RARE and _cosines_of_chance(cosines, gram.effective_d):
-        yield from _untrained(gram, rows, seen, expected)
+        yield Outlier(LAYER, "reordered", reason, spread, expected)
+    elif not related and agreed < 1 - 10 * RARE and _cosines_of_chance(cosines, gram.effective_d):
+        yield from _untrained(gram, rows, spread, expected)
 
 
 def norm_spread(gram: Gram, rows: Indices) -> float:
@@ -117,7 +117,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def _untrained(gram: Gram, rows: Indices, seen: float, expected: float) -> Iterator[Outlier]:
+def _untrained(gram: Gram, rows: Indices, spread: float, expected: float) -> Iterator[Outlier]:
     fresh = fresh_shape(gram)
     if len(fresh) < 0.9 * rows.size:
         return
@@ -127,9 +127,9 @@ def _untrained(gram: Gram, rows: Indices, seen: float, expected: float) -> Itera
         what = "bound" if kind == "uniform" else "deviation"
         reason = (
             f"entries are {kind} random numbers with the {what} of an initialiser ({words}), norms differ by "
-            f"{percent(seen)} (chance {percent(expected)}), no two models are alike"
+            f"{percent(spread)} (chance {percent(expected)}), no two models are alike"
         )
-        yield Outlier(LAYER, "as if never trained", reason, seen, expected)
+        yield Outlier(LAYER, "as if never trained", reason, spread, expected)
 
 
 def _equal(gram: Gram, rows: Indices, cosines: Floats) -> Iterator[Outlier]:

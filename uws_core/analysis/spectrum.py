@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,9 +37,8 @@ def spectrum(gram: Gram, *, members: Members = None, about: str = "mean", unit: 
         alive = directed(gram, np.diag(inner), members=rows, about=about)
         inner, floor, left_out = _unit(inner, names, floor, alive)
     ceiling = min(_ceiling(len(names), len(left_out), about, gram.pivot(about) in rows), gram.d)
-    return _decompose(
-        inner, floor=floor, ceiling=ceiling, n=len(inner), gram=gram, about=about, unit=unit, left_out=left_out
-    )
+    decomposed = _decompose(inner, floor=floor, ceiling=ceiling, n=len(inner), gram=gram, about=about, unit=unit)
+    return replace(decomposed, left_out=left_out)
 
 
 def inner_products(gram: Gram, *, members: Members = None, about: str = "mean") -> tuple[Floats, tuple[str, ...]]:
@@ -103,9 +103,7 @@ def _side_spectrum(gram: Gram, *, members: Members, about: str, unit: bool) -> S
         )
     vectors = (n - 1 if about == "mean" else n) * (m if gram.axis is Axis.IN else p)
     ceiling = min(len(gram.values), vectors)
-    return _decompose(
-        gram.values, floor=gram.floor, ceiling=ceiling, n=n, gram=gram, about=about, unit=unit, left_out=()
-    )
+    return _decompose(gram.values, floor=gram.floor, ceiling=ceiling, n=n, gram=gram, about=about, unit=unit)
 
 
 def _unit(
@@ -141,7 +139,6 @@ def _decompose(
     gram: Gram,
     about: str,
     unit: bool,
-    left_out: tuple[LeftOut, ...],
 ) -> Spectrum:
     values = np.array(np.linalg.eigvalsh(inner)[::-1], dtype=np.float64)
     negative = values < 0
@@ -159,6 +156,5 @@ def _decompose(
         about=about,
         unit=unit,
         clipped=int(negative.sum()),
-        left_out=left_out,
         single=gram.single,
     )
