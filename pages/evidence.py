@@ -54,7 +54,7 @@ def main() -> None:
 
     place = view.place(query, collection)
     if single is not None:
-        caption = answers.answer(single, place=place)
+        caption = answers.answer(single, location=place)
         verdicts, table = [item.verdict for item in single.findings], frames.claims(single)
     elif every is not None:
         n, by = every.layers[0][1].n, every.layers[0][1].grouped_by

@@ -59,7 +59,7 @@ def main() -> None:
         return
 
     place = view.place(query, collection)
-    caption = answers.answer(result.family, place=place)
+    caption = answers.answer(result.family, location=place)
     with answer:
         page.answer(caption)
     with numbers:

@@ -54,7 +54,7 @@ def main() -> None:
 
     k, clipped = rebuilt.clipped(selection.k)
     place, stored = view.place(query, collection), view.stored(query, collection, k)
-    caption = answers.answer(rebuilt.together, k=k, place=place, by=query.group)
+    caption = answers.answer(rebuilt.together, k=k, location=place, by=query.group)
     with answer:
         page.answer(caption)
     with numbers:

@@ -65,9 +65,9 @@ def rows(name: str, store: Store) -> Iterator[Row]:
     yield from _angles(models, first, place)
     by = _groups(models)
     held_out = uws.held_out(first, groups=models.table[by] if by else everyone, kept=(K,))
-    yield Row("reconstruction", reconstruction.answer(held_out, k=K, place=place, by=by))
-    yield Row("lineage, one layer", lineage_answers.answer(uws.lineage(first), place=place))
-    yield Row("lineage, layers as one", lineage_answers.answer(uws.lineage(whole, layers=grams), place=together))
+    yield Row("reconstruction", reconstruction.answer(held_out, k=K, location=place, by=by))
+    yield Row("lineage, one layer", lineage_answers.answer(uws.lineage(first), location=place))
+    yield Row("lineage, layers as one", lineage_answers.answer(uws.lineage(whole, layers=grams), location=together))
     yield from _evidence(grams, whole, models, place)
 
 
@@ -77,28 +77,30 @@ def _angles(models: Collection, gram: Gram, place: str) -> Iterator[Row]:
     factors = uws.factors(models, gram.layer, kept=K, about=about, with_base=models.base is not None)
     chosen = factors if models.base is None else uws.factors(models, gram.layer, kept=K)
     table = uws.model_angles(chosen, side="in", kept=K)
-    yield Row("angles, models", angles.answer(table, level=chance_level(table), place=place, side="in"))
+    yield Row("angles, models", angles.answer(table, level=chance_level(table), location=place, side="in"))
     if by:
         groups = group_angles(gram, models.table[by], kept=K)
         options = {"band": relabelled(gram, models.table[by], kept=K, draws=SHUFFLES), "by": by}
-        line = angles.answer(groups, place=place, side="models", level=chance_level(groups), **options)
+        line = angles.answer(groups, location=place, side="models", level=chance_level(groups), **options)
         yield Row("angles, groups", line)
     halves = half_angles(gram, kept=K, groups=models.table[by] if by else None)
     level = level_of(halves[0].k, halves[0].k, halves[0].dimension)
-    yield Row("angles, halves", angles.answer_halves(halves, place=place, side="models", level=level, by=by))
+    yield Row("angles, halves", angles.answer_halves(halves, location=place, side="models", level=level, by=by))
     if models.base is not None:
         every = base_angles(factors, side="in", kept=K)
-        yield Row("angles, base", base_answers.answer(every, base_levels(every), place=place, side="in", about=about))
+        yield Row(
+            "angles, base", base_answers.answer(every, base_levels(every), location=place, side="in", about=about)
+        )
 
 
 def _evidence(grams: list[Gram], whole: Gram, models: Collection, place: str) -> Iterator[Row]:
     by = _groups(models)
     options = {"groups": models.table[by] if by else None, "grouped_by": by, "draws": DRAWS}
     layers = [evidence(gram, **options) for gram in grams[:MOST_LAYERS]]
-    yield Row("evidence, one layer", evidence_answers.answer(layers[0], place=place))
+    yield Row("evidence, one layer", evidence_answers.answer(layers[0], location=place))
     together = f"{len(grams)} layers taken as one"
     yield Row(
-        "evidence, layers as one", evidence_answers.answer(evidence(whole, layers=grams, **options), place=together)
+        "evidence, layers as one", evidence_answers.answer(evidence(whole, layers=grams, **options), location=together)
     )
     line = evidence_answers.answer_layers(over_layers(layers), models=len(models), layers=len(layers), grouped_by=by)
     yield Row("evidence, several layers", line)

@@ -128,7 +128,7 @@ def test_groups_are_judged_against_shuffled_labels():
     ):
         gram = gram_of(array + 0.1 * noise(20, 100, seed=9))
         table, band = group_angles(gram, groups, kept=2), relabelled(gram, groups, kept=2, draws=60)
-        said = answer(table, level=chance_level(table), band=band, by="task", place="`0.q`", side="models")
+        said = answer(table, level=chance_level(table), band=band, by="task", location="`0.q`", side="models")
         assert says in said
         assert "of two values of `task` overlap by" in said
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_compared_says_so():
     gram = gram_of(noise(3, 40, seed=10))
     lonely = group_angles(gram, list("abc"), kept=2)
     assert "cannot tell: `task` must give at least two groups" in answer(
-        lonely, level=chance_level(lonely), by="task", place="x", side="models"
+        lonely, level=chance_level(lonely), by="task", location="x", side="models"
     )
     widths = [side_gram_of(noise(4, 8 * w, seed=w).reshape(4, 8, w), axis=Axis.IN) for w in (5, 7)]
     table = side_table(widths, kept=2)
@@ -152,7 +152,7 @@ def test_halves_are_answered(array: str, says: str):
     rows = noise(20, 200, seed=12) if array == "noise" else models_in(basis, n=20, seed=13)
     splits = half_angles(gram_of(rows), kept=2, repeats=8)
     level = level_of(2, 2, splits[0].dimension)
-    said = answer_halves(splits, place="`0.q`", side="models", level=level, by="task")
+    said = answer_halves(splits, location="`0.q`", side="models", level=level, by="task")
     assert says in said
     assert "each task in one half" in said
     assert frames.halves(splits, chance_band(splits[0])).height == 16

@@ -54,15 +54,15 @@ def test_a_change_inside_the_bases_own_directions_overlaps_wholly_and_one_outsid
     every = base_angles(factors, side="in", kept=K)
     assert [one.overlap for one in every] == pytest.approx([1, 1, 0, 0], abs=1e-6)
     assert every[0].chance == pytest.approx(K / SHAPE[1])
-    assert answer(every, base_levels(every), place="`q`", side="in", about="base") == (
+    assert answer(every, base_levels(every), location="`q`", side="in", about="base") == (
         "Mixed: in `q`, 2 of 4 models overlap with the base more than random directions, and 2 less."
     )
-    alike = answer(every[:2], base_levels(every[:2]), place="`q`", side="in", about="base")
+    alike = answer(every[:2], base_levels(every[:2]), location="`q`", side="in", about="base")
     assert alike == (
         "Models lean towards the base: in `q`, their 3 leading input directions about the base overlap with its own by "
         "1.00, random ones by 0.05."
     )
-    apart = answer(every[2:], base_levels(every[2:]), place="`q`", side="in", about="base")
+    apart = answer(every[2:], base_levels(every[2:]), location="`q`", side="in", about="base")
     assert apart.startswith("Models avoid the base: ")
 
 
@@ -117,7 +117,7 @@ def test_a_base_of_nan_and_a_model_of_nothing_have_no_angles(tmp_path):
     nothing = uws.factors(broken, LAYER, about="mean", with_base=True)
     assert any(BASE in one.what for one in nothing.left_out)
     told = base_angles(nothing, side="in", kept=K)
-    assert "One cannot tell" in answer(told, base_levels(told), place="`q`", side="in", about="mean")
+    assert "One cannot tell" in answer(told, base_levels(told), location="`q`", side="in", about="mean")
 
 
 def test_the_store_keeps_them_apart_from_those_without_the_base(tmp_path):
@@ -166,6 +166,6 @@ def test_a_base_too_wide_to_be_decomposed_whole_stands_beside_adapters(monkeypat
     assert not factors.complete
     every = base_angles(factors, side="in", kept=6)
     assert {one.cosines.shape for one in every} == ({(4, 6)} if about == "base" else {(6, 6)})
-    said = answer(every, base_levels(every), place="`q`", side="in", about=about)
+    said = answer(every, base_levels(every), location="`q`", side="in", about=about)
     assert said.startswith("Mostly no more than chance: in `q`, ")
     assert said.endswith("overlap with the base more than random directions, and none less.")

@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from uws_core.passes.options import ComputeOptions
 import uws_core as uws
 from uws_core import run
 from uws_core.cli.main import main
 from uws_core.errors import UwsError
 from uws_core.passes import layer_scan
 from uws_core.passes.open_models import torch_device
+from uws_core.passes.options import ComputeOptions
 from uws_core.store.results import default_store
 
 pytestmark = pytest.mark.usefixtures("results_folder")

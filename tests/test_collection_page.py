@@ -41,7 +41,8 @@ CROSSED = {"task": ("a", "a", "a", "b", "b", "b"), "seed": (0, 1, 2, 0, 1, 2), "
     [
         (
             collection(CROSSED, base=frozenset(ALL), left_out=2),
-            "6 models of one architecture, 2 layers comparable, nothing left out but biases and other vectors; one base.",
+            "6 models of one architecture, 2 layers comparable, nothing left out but biases and other vectors; "
+            "one base.",
             "2 tasks x 3 seeds",
         ),
         (

@@ -20,7 +20,9 @@ def by_task(made: SyntheticCollection, **options: object) -> Evidence:
 
 
 @pytest.mark.parametrize("make", [synthetic.shared_start, synthetic.two_lineages])
-def test_a_column_that_has_nothing_to_do_with_the_weights_does_not_hide_ancestry(make: Callable[..., SyntheticCollection]) -> None:
+def test_a_column_that_has_nothing_to_do_with_the_weights_does_not_hide_ancestry(
+    make: Callable[..., SyntheticCollection],
+) -> None:
     found = by_task(make())
     assert found["within"].verdict is Verdict.HOLDS
     assert found["within-kin"].verdict is Verdict.CHANCE

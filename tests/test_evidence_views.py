@@ -38,7 +38,7 @@ def growth() -> SampleCurve:
 
 def told(made: SyntheticCollection) -> str:
     rows = made.layers[UP]
-    return answers.answer(evidence(gram_of(rows.reshape(len(rows), -1)), draws=39), place="`0.mlp.up`")
+    return answers.answer(evidence(gram_of(rows.reshape(len(rows), -1)), draws=39), location="`0.mlp.up`")
 
 
 def test_claims_frame_is_one_row_a_claim_with_all_that_a_reader_asks(found: Evidence) -> None:
@@ -161,7 +161,7 @@ def test_the_answer_names_what_was_put_in(made: SyntheticCollection, words: str)
 def by_task(made: SyntheticCollection) -> str:
     rows = made.layers[UP]
     gram = gram_of(rows.reshape(len(rows), -1))
-    return answers.answer(evidence(gram, groups=made.table["task"], grouped_by="task", draws=39), place="`0.mlp.up`")
+    return answers.answer(evidence(gram, groups=made.table["task"], grouped_by="task", draws=39), location="`0.mlp.up`")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ HEAVY = {"torch", "safetensors", "pathlib", "os"}
 NO_ROOMS = {"common", "utils", "helpers"}
 STORY = (
     "collect",
+    "architectures",
     "gram",
     "side_gram",
     "factors",

@@ -38,7 +38,7 @@ def family(gram: Gram) -> Lineage:
 
 
 def said(rows: np.ndarray, **options: float) -> str:
-    return answer(lineage(gram_of(rows), **options), place="`2.attn.q`")  # type: ignore[arg-type]
+    return answer(lineage(gram_of(rows), **options), location="`2.attn.q`")  # type: ignore[arg-type]
 
 
 def test_model_frame_tells_group_neighbour_and_strength(gram: Gram, family: Lineage) -> None:
@@ -133,7 +133,7 @@ def test_every_column_is_explained(gram: Gram, family: Lineage) -> None:
 
 
 def test_the_answer_tells_groups_and_copies(family: Lineage) -> None:
-    assert answer(family, place="`2.attn.q`") == (
+    assert answer(family, location="`2.attn.q`") == (
         "2 groups of relatives and 1 model alone: in `2.attn.q`, the weights of these models are worth 2.3 equal "
         "lineages. Check first: no relative, near copies."
     )
@@ -170,7 +170,7 @@ def test_centres_are_named() -> None:
         "mean": "the differences from the mean",
         "model-0": "the differences from `model-0`",
     }.items():
-        assert words in answer(lineage(gram, about=about), place="x")
+        assert words in answer(lineage(gram, about=about), location="x")
 
 
 def test_likeness_figure_shows_cosines_in_the_order_of_likeness(family: Lineage) -> None:

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tests.written import model, pair, written
-from uws_core.__main__ import main
+from uws_core.cli.main import main
 from uws_core.collection import collect
 from uws_core.nouns.loader import Choices, Fate
 from uws_core.reporting.loader import models_of, report_of

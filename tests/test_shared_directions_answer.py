@@ -59,5 +59,5 @@ def shared(count: int, p: list[float], *, kind: str = "profile", reason: str = "
     ids=["two", "one", "none", "scales", "few"],
 )
 def test_the_line_has_the_count_and_its_p(found: SharedDirections, equal: SharedDirections | None, line: str) -> None:
-    assert answer(found, place="`0.q`", equal=equal) == line
+    assert answer(found, location="`0.q`", equal=equal) == line
     assert measured(line).short

@@ -59,7 +59,8 @@ class TestScale:
         found = collect(folder)
         assert scale(found.refs[0]) == 1
         assert reason(found.left_out, "adapter_config.json") == (
-            "not used: 2 weights files lie beside it and it does not name the file it belongs to; give each a folder of its own"
+            "not used: 2 weights files lie beside it and it does not name the file it belongs to; give each a folder "
+            "of its own"
         )
 
     def test_of_a_whole_model_or_of_another_trainers_names_takes_no_configuration_of_peft(self, tmp_path: Path):

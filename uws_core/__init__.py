@@ -8,6 +8,7 @@ from importlib import import_module
 
 _ROOMS = {
     "collect": "uws_core.collection",
+    "architectures": "uws_core.collection",
     "gram": "uws_core.passes.gram",
     "side_gram": "uws_core.passes.side",
     "factors": "uws_core.passes.factors",
@@ -29,6 +30,7 @@ _ROOMS = {
 
 __all__ = [  # noqa: RUF022 - the order tells the story
     "collect",
+    "architectures",
     "gram",
     "side_gram",
     "factors",

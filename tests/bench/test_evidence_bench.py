@@ -94,7 +94,7 @@ def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
     family, points = lineage(gram), model_map(gram)
     agree = overlaps(family.groups, columns)
     told = [explained(points, column, name=name) for name, column in columns.items()]
-    lineage_answers.answer(family, place="the layer")
+    lineage_answers.answer(family, location="the layer")
     models = lineage_frames.models(family, gram.entry_stats)
     lineage_charts.cosine_heatmap(family, groups=[str(one) for one in columns["task"]])
     lineage_charts.stability(lineage_frames.stability(family), threshold=family.threshold, chance=family.chance)
@@ -109,7 +109,7 @@ def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
 def claims(gram: Gram, groups: Sequence[Value]) -> None:
     """The evidence page; growth with the number of models is left to the report where there are many."""
     found = evidence(gram, groups=groups)
-    evidence_answers.answer(found, place="the layer")
+    evidence_answers.answer(found, location="the layer")
     evidence_frames.claims(found)
     layers = evidence_frames.by_layer([(gram.layers[0], found)])
     evidence_charts.verdicts(layers)

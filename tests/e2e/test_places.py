@@ -43,7 +43,9 @@ def test_a_query_becomes_a_table_then_a_collection_with_an_address(server: Serve
     opened.get_by_role("textbox", name="Base model").fill("lab/base")
     opened.get_by_role("button", name="Open 6 models").click()
     # The vectors, and that the query finds more than its limit.
-    expect(answer(page)).to_contain_text("6 models of one architecture, 3 layers comparable, 1 model or file left out; one base")
+    expect(answer(page)).to_contain_text(
+        "6 models of one architecture, 3 layers comparable, 1 model or file left out; one base"
+    )
     expect(page).to_have_url(re.compile(r"c=saved%3Afinetunes-lab-base-limit-6-"))
     settled(page)
     page.reload()

@@ -34,7 +34,7 @@ def test_the_field_sets_what_every_pass_takes(open_page: Open) -> None:
     assert not app.exception
     assert ComputeOptions().budget == compute.options("double").budget == 512 * MIB
     assert app.number_input[0].value == 512
-    assert "This machine has" in group_labels(app)
+    assert "This machine has" in told(app)
 
 
 @pytest.mark.usefixtures("own")
@@ -57,12 +57,12 @@ def test_what_has_no_room_is_refused_with_the_figure_and_the_way_out(
     monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
     app.run()
     assert not app.exception
-    assert "one row of 41 models takes" in group_labels(app) or "one row of 40 models takes" in group_labels(app)
-    assert "About page" in group_labels(app)
+    assert "one row of 41 models takes" in told(app) or "one row of 40 models takes" in told(app)
+    assert "About page" in told(app)
     assert "Scan" not in [button.label for button in app.main.button]
     os.environ["UWS_BUDGET"] = "256MiB"
     app.run()
-    assert "one row of" not in group_labels(app)
+    assert "one row of" not in told(app)
 
 
 @pytest.mark.usefixtures("own")

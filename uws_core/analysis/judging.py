@@ -13,7 +13,7 @@ from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import LEVEL, WEAK, Finding, Verdict
 
 
-def judged(
+def judged(  # noqa: PLR0913 - one row of the claims table
     claim: str,
     layer: str,
     value: float,

@@ -17,11 +17,11 @@ ALL_DIRECTIONS = "One cannot tell: these are all the directions there are, so ch
 
 
 def answer(
-    table: AngleTable, *, place: str, side: str, level: ChanceLevel, band: TableBand | None = None, by: str = ""
+    table: AngleTable, *, location: str, side: str, level: ChanceLevel, band: TableBand | None = None, by: str = ""
 ) -> str:
     """The answer for a table of models, groups or layers.
 
-    `place` names the layer (or the layers), `side` the axis, `level` is the chance level of `chance_level`, `by` the
+    `location` names the layer (or the layers), `side` the axis, `level` is the chance level of `chance_level`, `by` the
     attribute of the groups. With a `band`, groups are compared with shuffled labels, else with random directions.
     """
     pairs = np.triu_indices(table.g, 1)
@@ -39,8 +39,8 @@ def answer(
         "groups": f"the {k}leading shared {directions(side)} of two values of {attribute}",
         "layers": f"the {k}leading shared {directions(side)} of two layers",
     }[table.what]
-    place = "" if table.what == "layers" else f"in {where(place)}, "
-    fact = f"{place}{owners} overlap by {number(float(np.median(overlap)))}"
+    location = "" if table.what == "layers" else f"in {where(location)}, "
+    fact = f"{location}{owners} overlap by {number(float(np.median(overlap)))}"
     if band is not None:
         shuffled = number(band.between.middle)
         verdict = "More different than random groups" if band.between.z > 0 else "More alike than random groups"
@@ -49,17 +49,17 @@ def answer(
         return f"{verdict}: {fact}, those of random groups by {shuffled}."
     if level.overlap > ALL:
         return ALL_DIRECTIONS
-    return _against_random(overlap, chance, level, fact=fact, place=place, what=table.what)
+    return _against_random(overlap, chance, level, fact=fact, location=location, what=table.what)
 
 
-def answer_halves(splits: Sequence[Angles], *, place: str, side: str, level: ChanceLevel, by: str = "") -> str:
+def answer_halves(splits: Sequence[Angles], *, location: str, side: str, level: ChanceLevel, by: str = "") -> str:
     """The answer for random halves: the overlap of the shared directions of the two halves."""
     overlaps = [angles.overlap for angles in splits if angles.k]
     if not overlaps:
         return "One cannot tell: halves of these models have no shared directions about their means."
     middle, k = float(np.median(overlaps)), splits[0].k
     whole = f", each {by} in one half," if by else ""
-    fact = f"in {where(place)}, the {k} {directions(side)} of two random halves{whole} overlap by {number(middle)}"
+    fact = f"in {where(location)}, the {k} {directions(side)} of two random halves{whole} overlap by {number(middle)}"
     if middle <= level.high:
         verdict = "No more than chance"
     else:
@@ -74,7 +74,7 @@ def number(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
 
 
-def _against_random(overlap: Floats, chance: Floats, level: ChanceLevel, *, fact: str, place: str, what: str) -> str:
+def _against_random(overlap: Floats, chance: Floats, level: ChanceLevel, *, fact: str, location: str, what: str) -> str:
     """The line for overlaps (N,) against random pairs of the same sizes."""
     limit = level.high / level.overlap
     middle, beyond = float(np.median(overlap / chance)), int((overlap / chance > limit).sum())
@@ -83,7 +83,7 @@ def _against_random(overlap: Floats, chance: Floats, level: ChanceLevel, *, fact
         return f"{strength}: {fact}, random ones by {number(level.overlap)}."
     if beyond > LEVEL * overlap.size:
         return (
-            f"Mostly no more than chance: {place}{beyond} of {overlap.size} pairs of {what} overlap more than "
+            f"Mostly no more than chance: {location}{beyond} of {overlap.size} pairs of {what} overlap more than "
             "nearly all random directions."
         )
     return f"No more than chance: {fact}, random ones by {number(level.overlap)}."

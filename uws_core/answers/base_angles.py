@@ -13,8 +13,8 @@ from uws_core.nouns.angles import Angles, ChanceLevel
 _CENTRES = {"mean": "their mean", "zero": "zero", "base": "the base"}
 
 
-def answer(every: Sequence[Angles], levels: Sequence[ChanceLevel], *, place: str, side: str, about: str) -> str:
-    """The answer for all models: `place` names the layer, `about` the centre of the models' directions."""
+def answer(every: Sequence[Angles], levels: Sequence[ChanceLevel], *, location: str, side: str, about: str) -> str:
+    """The answer for all models: `location` names the layer, `about` the centre of the models' directions."""
     rows = [row for row, angles in enumerate(every) if angles.k]
     if not rows:
         return "One cannot tell: neither the base nor the models have directions here."
@@ -27,7 +27,7 @@ def answer(every: Sequence[Angles], levels: Sequence[ChanceLevel], *, place: str
     if above + below > LEVEL * len(rows) and max(above, below) <= len(rows) / 2:
         mixed = "Mixed" if above + below >= len(rows) / 2 else "Mostly no more than chance"
         return (
-            f"{mixed}: in {where(place)}, {above or 'none'} of {len(rows)} models overlap with the base more than "
+            f"{mixed}: in {where(location)}, {above or 'none'} of {len(rows)} models overlap with the base more than "
             f"random directions, and {below or 'none'} less."
         )
     if above > len(rows) / 2:
@@ -38,6 +38,6 @@ def answer(every: Sequence[Angles], levels: Sequence[ChanceLevel], *, place: str
     k = f"{counts.pop()} " if len(counts) == 1 else ""
     centre = _CENTRES.get(about, f"`{about}`")
     return (
-        f"{verdict}: in {where(place)}, their {k}leading {directions(side)} about {centre} overlap with its own by "
+        f"{verdict}: in {where(location)}, their {k}leading {directions(side)} about {centre} overlap with its own by "
         f"{number(float(np.median(overlap)))}, random ones by {number(middle)}."
     )

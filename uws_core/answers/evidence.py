@@ -18,10 +18,10 @@ _SCALES = "beyond equal noise, not beyond the common scale of rows"
 _ORDER = (Verdict.HOLDS, Verdict.WEAK, Verdict.CHANCE, Verdict.UNKNOWN)
 
 
-def answer(evidence: Evidence, *, place: str) -> str:
-    """The answer for one layer, or for several summed to one; `place` names them."""
+def answer(evidence: Evidence, *, location: str) -> str:
+    """The answer for one layer, or for several summed to one; `location` names them."""
     verdicts = {finding.claim: finding.verdict for finding in evidence.findings}
-    first, here = evidence["concentrated"], where(place)
+    first, here = evidence["concentrated"], where(location)
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell in {here}: {first.reason}."
     directions = evidence["components"]

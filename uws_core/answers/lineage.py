@@ -14,14 +14,14 @@ ORDER = (
 _CENTRES = {"zero": "the weights", "base": "the changes from the base", "mean": "the differences from the mean"}
 
 
-def answer(lineage: Lineage, *, place: str) -> str:
-    """The groups at this threshold; `place` names the layer (or the layers).
+def answer(lineage: Lineage, *, location: str) -> str:
+    """The groups at this threshold; `location` names the layer (or the layers).
 
     Columns that explain the groups, near copies and outliers are in the tables and figures of the page.
     """
     sizes, s = lineage.sizes, lineage.s
     centre = _CENTRES.get(lineage.about, f"the differences from `{lineage.about}`")
-    subject = f"in {where(place)}, {centre} of these {s} models"
+    subject = f"in {where(location)}, {centre} of these {s} models"
     cosines = lineage.cosines[np.triu_indices(s, 1)]
     cosines = cosines[~np.isnan(cosines)]
     if sizes.size == 1:
@@ -33,8 +33,8 @@ def answer(lineage: Lineage, *, place: str) -> str:
         alone, groups = int((sizes == 1).sum()), int((sizes > 1).sum())
         beside = f" and {counted(alone, 'model')} alone" if alone else ""
         line = (
-            f"{counted(groups, 'group')} of relatives{beside}: in {where(place)}, {centre} of these models are worth "
-            f"{lineage.effective_groups:.1f} equal lineages."
+            f"{counted(groups, 'group')} of relatives{beside}: in {where(location)}, {centre} of these models are "
+            f"worth {lineage.effective_groups:.1f} equal lineages."
         )
     kinds = [outlier.kind for outlier in lineage.outliers]
     return f"{line} {warning([*kinds, *(['near copies'] if lineage.duplicates else [])])}".rstrip()

@@ -15,19 +15,19 @@ from uws_core.nouns.storage import Storage
 LITTLE = 0.02
 
 
-def answer(items: Sequence[HeldOut], *, k: int, place: str, by: str = "") -> str:
+def answer(items: Sequence[HeldOut], *, k: int, location: str, by: str = "") -> str:
     """The answer at `k` directions for models held out one by one, or by the attribute `by`."""
     known = [item for item in items if not np.isnan(item.nothing)]
     if not known:
-        return f"One cannot tell: in {where(place)} no chosen model differs from the reference."
+        return f"One cannot tell: in {where(location)} no chosen model differs from the reference."
     index = _index(known[0], k)
     found, luck = (median([_found(item, line, index) for item in known]) for line in ("subspace", "random"))
     subject = "an unseen model" if len(known) > 1 else f"`{known[0].model}`"
     held_out = f"With each {by or 'model'} held out"
     source = f"{int(known[0].kept[index])} {directions(known[0].axis.value)} of the others"
     return (
-        f"{_verdict(found, luck)} in {where(place)}. {held_out}, {source} find {share_text(found)} of {subject} beyond "
-        f"the mean, random ones {share_text(luck)}."
+        f"{_verdict(found, luck)} in {where(location)}. {held_out}, {source} find {share_text(found)} of {subject} "
+        f"beyond the mean, random ones {share_text(luck)}."
     )
 
 
@@ -39,23 +39,23 @@ def sizes_text(size: Storage) -> str:
     return f"{numbers}, {bytes_text(size.shared_bytes)} of {bytes_text(sum(size.dense_bytes))}"
 
 
-def answer_unseen_model(item: HeldOut, *, k: int, place: str) -> str:
+def answer_unseen_model(item: HeldOut, *, k: int, location: str) -> str:
     """The answer for a model that is not in the collection."""
     if np.isnan(item.nothing):
-        return f"One cannot tell: in {where(place)} `{item.model}` does not differ from the reference."
+        return f"One cannot tell: in {where(location)} `{item.model}` does not differ from the reference."
     index = _index(item, k)
     found, luck = _found(item, "subspace", index), _found(item, "random", index)
     source = f"{int(item.kept[index])} {directions(item.axis.value)} of the collection"
     return (
-        f"{_verdict(found, luck)} in {where(place)}: {source} find {share_text(found)} of `{item.model}` beyond the "
+        f"{_verdict(found, luck)} in {where(location)}: {source} find {share_text(found)} of `{item.model}` beyond the "
         f"mean, random ones {share_text(luck)}."
     )
 
 
-def _verdict(found: float, luck: float) -> str:
-    if found <= luck:
+def _verdict(captured: float, luck: float) -> str:
+    if captured <= luck:
         return "The subspace does not help"
-    return "The subspace hardly helps" if found - luck < LITTLE else "The subspace generalises"
+    return "The subspace hardly helps" if captured - luck < LITTLE else "The subspace generalises"
 
 
 def _found(item: HeldOut, line: str, index: int) -> float:

@@ -8,12 +8,12 @@ from uws_core.nouns.chance import SharedDirections
 BEYOND_EQUAL_NOISE = "Beyond equal noise, not beyond the common scale of rows"
 
 
-def answer(shared: SharedDirections, *, place: str, equal: SharedDirections | None = None) -> str:
+def answer(shared: SharedDirections, *, location: str, equal: SharedDirections | None = None) -> str:
     """The count with its largest p; `equal` is the count against noise of equal scales, where it was computed.
 
-    `place` names the layer (or the layers).
+    `location` names the layer (or the layers).
     """
-    here = where(place)
+    here = where(location)
     if not shared.known:
         return f"One cannot tell in {here}: {shared.reason}."
     if shared.count:

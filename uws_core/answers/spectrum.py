@@ -47,25 +47,25 @@ def _one(item: LayerSpectrum, share: float) -> str:
     verb = "carries" if str(rank) == "1" else "carry"
     noun = directions(spectrum.axis.value)
     noun = noun.removesuffix("s") if str(rank) == "1" else noun
-    place = _place([item])
+    location = _place([item])
     fact = f"{rank} {noun} {verb} {level_text(share)} of {_difference(spectrum)}"
     if band is None:
-        return f"In {place}, {fact}."
+        return f"In {location}, {fact}."
     if rank.censored:
-        return f"One cannot tell: in {place}, {fact}, and the others are below rounding."
+        return f"One cannot tell: in {location}, {fact}, and the others are below rounding."
     noise, needs = _noise(band.kind), _round(band.rank(share).middle)
     shared = band.shared if band.shared is not None and band.shared.known else None
     if shared is not None and shared.count:
         # Noise that does not keep the profile of the weights is no full account of chance.
         null = "chance" if band.kind == "profile" else noise
-        return f"{counted(shared.count, 'direction')} shared beyond {null}: in {place}, {fact}."
+        return f"{counted(shared.count, 'direction')} shared beyond {null}: in {location}, {fact}."
     if band.concentration(share).p > LEVEL:
-        return f"No more than chance: in {place}, {fact}; {noise} needs {needs}."
+        return f"No more than chance: in {location}, {fact}; {noise} needs {needs}."
     if shared is not None:
-        return f"Beyond chance, but in no single direction: in {place}, {fact}; {noise} needs {needs}."
+        return f"Beyond chance, but in no single direction: in {location}, {fact}; {noise} needs {needs}."
     if needs <= rank.k:
-        return f"Barely beyond chance: in {place}, {fact}; {noise} also needs {needs}."
-    return f"Beyond chance: in {place}, {fact}; {noise} needs {needs}."
+        return f"Barely beyond chance: in {location}, {fact}; {noise} also needs {needs}."
+    return f"Beyond chance: in {location}, {fact}; {noise} needs {needs}."
 
 
 def _several(items: Sequence[LayerSpectrum], share: float) -> str:

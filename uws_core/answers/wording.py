@@ -16,9 +16,9 @@ _KINDS = {"strength": "unusual norms", "constant": "constant entries", "non-fini
 _SEVERAL = re.compile(r"\b(?:all )?(\d+) layers taken as one")
 
 
-def where(place: str) -> str:
+def where(location: str) -> str:
     """The layer or layers of a line: several layers lose their number, which the sidebar shows."""
-    together = _SEVERAL.sub("these layers together", place)
+    together = _SEVERAL.sub("these layers together", location)
     return re.sub(r"^\d+ layers$", "these layers", together)
 
 

@@ -97,10 +97,10 @@ def _sides(
     bar: Bar,
     failed: dict[str, UwsError],
 ) -> Iterator[Gram]:
-    for place, key in enumerate(chosen):
+    for index, key in enumerate(chosen):
 
-        def report(fraction: float, message: str, place: int = place) -> None:
-            bar.report((place + fraction) / len(chosen), message)
+        def report(fraction: float, message: str, index: int = index) -> None:
+            bar.report((index + fraction) / len(chosen), message)
 
         try:
             yield run.cached_side_gram(collection, key, axis=axis, options=compute, report=report)

@@ -223,6 +223,6 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _expect(held: object, what: str, found: str, expected: str) -> None:
+def _expect(held: object, what: str, result: str, expected: str) -> None:
     if not held:
-        raise ValueError(f"{what}: expected {expected}, found {found[:80]!r}")
+        raise ValueError(f"{what}: expected {expected}, found {result[:80]!r}")

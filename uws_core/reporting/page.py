@@ -34,7 +34,7 @@ def answer(data: ReportData) -> str:
         return evidence.answer_layers(
             data.pooled, models=data.whole.n, layers=len(data.layers), grouped_by=data.whole.grouped_by
         )
-    return evidence.answer(data.whole, place=data.keys[0].short)
+    return evidence.answer(data.whole, location=data.keys[0].short)
 
 
 def page(data: ReportData, source: Provenance) -> str:
@@ -63,7 +63,7 @@ def page(data: ReportData, source: Provenance) -> str:
         "report.html",
         title=f"Evidence: {data.collection.name}",
         answer=answer(data),
-        whole_answer=evidence.answer(data.whole, place=f"all {len(data.layers)} layers taken as one"),
+        whole_answer=evidence.answer(data.whole, location=f"all {len(data.layers)} layers taken as one"),
         facts=_facts(data),
         notes=[f"{note.rstrip('.')}." for note in (*data.notes, *gauge_notes(data.keys))],
         many=many,
@@ -75,7 +75,7 @@ def page(data: ReportData, source: Provenance) -> str:
         findings=[_finding_row(finding) for finding in data.whole.findings],
         each=[_claim(data, finding, by_layer, frames) for finding in data.whole.findings],
         spectrum=_spectrum(data, frames["spectrum"]),
-        lineage_answer=lineage.answer(data.lineage, place=place).replace("`", ""),
+        lineage_answer=lineage.answer(data.lineage, location=place).replace("`", ""),
         lineage=lineage_drawings,
         groups=table("Groups", frames["groups"]),
         outliers=table("Outliers", frames["outliers"]),

@@ -54,9 +54,9 @@ class BaseResult:
         """Every number of the figure, a row a model."""
         return frames.to_base(self.labels, self.every, self.levels, attributes)
 
-    def answer(self, query: AnglesQuery, place: str) -> str:
+    def answer(self, query: AnglesQuery, location: str) -> str:
         """The sentence that answers the page's question."""
-        return answers.answer(self.every, self.levels, place=place, side=query.axis, about=query.about)
+        return answers.answer(self.every, self.levels, location=location, side=query.axis, about=query.about)
 
 
 @st.cache_data(max_entries=48, max_size="128mb", show_spinner=False)

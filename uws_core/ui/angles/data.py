@@ -55,12 +55,14 @@ class AnglesResult:
             return frames.pairs(self.table, self.band)
         return frames.halves(self.splits, self.split_band)
 
-    def answer(self, query: AnglesQuery, place: str) -> str:
+    def answer(self, query: AnglesQuery, location: str) -> str:
         """The sentence that answers the page's question."""
         if self.table is None:
-            return answers.answer_halves(self.splits, place=place, side=query.axis, level=self.level, by=query.group)
+            return answers.answer_halves(
+                self.splits, location=location, side=query.axis, level=self.level, by=query.group
+            )
         return answers.answer(
-            self.table, level=self.level, band=self.band, place=place, side=query.axis, by=query.group
+            self.table, level=self.level, band=self.band, location=location, side=query.axis, by=query.group
         )
 
 

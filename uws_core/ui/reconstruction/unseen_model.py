@@ -229,7 +229,7 @@ def _show(
     if k > most:
         st.caption(f":material/info: {k} directions were asked for, the {n} models give {most}; that many are shown.")
     k = min(k, most)
-    caption = answers.answer_unseen_model(found.together, k=k, place=view.place(query, collection))
+    caption = answers.answer_unseen_model(found.together, k=k, location=view.place(query, collection))
     st.markdown(caption)
     view.unseen_model_curve(found.together, query, _source(source, found, ref, caption), k=k)
     by_layer = frames.by_layer({collection.by_name[name].short: [one] for name, one in found.layers.items()}, k)
