@@ -14,7 +14,8 @@ VENV ?= .venv
 WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := --numprocesses=$(WORKERS) -m "not slow and not bench and not alone"
 
 # A stamp is newer than the list it was installed from: the second call installs nothing.
 RUNTIME := $(VENV)/.runtime.stamp
@@ -26,10 +27,11 @@ run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
 
 test: $(DEV) lint
-	$(PYTEST)
+	$(PYTEST) $(SIDE_BY_SIDE)
+	$(PYTEST) -m "alone and not slow and not bench"
 
 check: $(DEV) lint
-	$(PYTEST) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not bench"
+	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/ui
 
 lint: $(DEV)
 	$(BIN)/ruff check .
@@ -38,8 +40,7 @@ lint: $(DEV)
 
 test-lowest:
 	$(MAKE) VENV=.venv-lowest .venv-lowest/.lowest.stamp
-	.venv-lowest/bin/python -m pytest --numprocesses=$(WORKERS) --dist=loadgroup --ignore=tests/ui --ignore=tests/e2e \
-		-m "not slow and not bench"
+	.venv-lowest/bin/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/ui
 
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800

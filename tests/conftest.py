@@ -36,7 +36,7 @@ settings.register_profile("wide", deadline=None, max_examples=1000, print_blob=T
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 # Their tests time something, or start and kill processes, and fail where two run at once.
-_QUIET = frozenset({"test_cluster", "test_reliability", "test_scan_reliability", "test_run", "test_many_visitors"})
+_ALONE = frozenset({"test_cluster", "test_reliability", "test_scan_reliability", "test_run", "test_many_visitors"})
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -64,11 +64,12 @@ def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that need quiet to one worker: browsers, and files whose processes are killed or timed."""
+    """Mark the tests that run by themselves: those of a browser, and of files whose processes are killed or timed."""
     for item in items:
-        if item.get_closest_marker("e2e") or item.path.stem in _QUIET:
-            item.add_marker(pytest.mark.xdist_group("quiet"))
+        if item.get_closest_marker("e2e") or item.path.stem in _ALONE:
+            item.add_marker(pytest.mark.alone)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -22,7 +22,7 @@ from uws_core.frames import angles as frames
 from uws_core.nouns.angles import AngleTable
 from uws_core.nouns.gram import Axis
 
-TOLD = {"place": "`0.q`", "side": "in"}
+TOLD = {"location": "`0.q`", "side": "in"}
 
 
 def noise_table(n: int = 12, *, k: int = 3) -> AngleTable:

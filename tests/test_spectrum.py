@@ -177,7 +177,7 @@ def item(rows: np.ndarray, *, name: str = "blocks.2.attn.q.weight") -> LayerSpec
 
 
 def test_scree_frame_is_one_row_a_component_with_its_band() -> None:
-    one = item(spiked(12, 400, strengths=[2000], seed=1))
+    one = item(spiked(12, 400, strengths=[2000], seed=2))
     frame = frames.scree(one.spectrum, one.band)
     assert frame["component"].to_list() == list(range(1, 12))
     assert frame["cumulative"][-1] == pytest.approx(1)

@@ -37,12 +37,14 @@ class CompressResult:
 
 
 def task(query: CompressQuery, collection: Collection) -> Task:
-    """The fits of a query with their price; every layer is read up to three times."""
-    seconds = tasks.read_seconds(collection, query.layers, times=3.0)
+    """The fits of a query with their price: reading, and some thirty products of each matrix with its smaller side."""
+    shapes = [collection.by_name[name].shape for name in query.layers]
+    steps = 30.0 * len(query.members) * sum(m * p * min(m, p) for m, p in shapes)
+    seconds = tasks.read_seconds(collection, query.layers) + steps / tasks.STEPS_PER_SECOND
     return Task(
         key=_key(query),
         title=f"Fit a shared basis in {len(query.layers)} layers of {len(query.members)} models:",
-        seconds=max(seconds, 1.0) * 2,
+        seconds=seconds,
         bytes=0,
         work=lambda report: _fit(query, collection, report),
     )
