@@ -1,7 +1,6 @@
 # make run          the app, on a machine with nothing but Python 3.11 or later
 # make check        ruff, mypy and the unit tests: no page, no browser; minutes
 # make test         ruff, mypy and every test but the long ones, with a real browser where there is one
-# make test-lowest  the unit tests with the lowest versions that pyproject.toml allows
 # make soak         the long tests: hundreds of kills, full disks, thousands of reruns, alarm rates
 # make bench        speed and memory against other tools, as one table and as JSON
 #
@@ -21,7 +20,7 @@ SIDE_BY_SIDE := --numprocesses=$(WORKERS) -m "not slow and not bench and not alo
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 
-.PHONY: run test check lint test-lowest bench soak clean
+.PHONY: run test check lint bench soak clean
 
 run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
@@ -37,10 +36,6 @@ lint: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-test-lowest:
-	$(MAKE) VENV=.venv-lowest .venv-lowest/.lowest.stamp
-	.venv-lowest/bin/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/ui
 
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
@@ -61,10 +56,6 @@ $(BIN)/python:
 $(RUNTIME): requirements.txt | $(BIN)/python
 	@echo "Installing what the app needs into $(VENV); only the first time, it may take some minutes."
 	$(PIP) -r requirements.txt
-	@touch $@
-
-$(VENV)/.lowest.stamp: requirements-lowest.txt requirements-dev.txt | $(BIN)/python
-	$(PIP) -c requirements-lowest.txt -r requirements-dev.txt
 	@touch $@
 
 $(DEV): requirements-dev.txt requirements-cluster.txt $(RUNTIME)
