@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Error, Locator, Page, expect
 from safetensors.numpy import save_file
 
 from tests.hub_standin import HubStandIn
@@ -101,7 +101,15 @@ def _note(server: Server, url: str) -> None:
 def figure(page: Page, nth: int = 0) -> Locator:
     """The figure with this place on the page, in the window: a figure is drawn when it comes near."""
     drawn = page.locator(".uws-figure").nth(nth)
-    drawn.scroll_into_view_if_needed()
+    for attempt in range(5):
+        try:
+            drawn.scroll_into_view_if_needed()
+            break
+        except Error:
+            # A run of the script has just put another element in its place.
+            if attempt == 4:
+                raise
+            page.wait_for_timeout(500)
     return drawn
 
 

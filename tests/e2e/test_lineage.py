@@ -15,7 +15,7 @@ pytestmark = pytest.mark.e2e
 def test_a_threshold_makes_groups_and_one_of_each_goes_along(server: Server, page: Page) -> None:
     page.goto(server.link("lineage", c="demo:lora", layer="sum"))
     page.get_by_role("radio", name="A factors").click()
-    expect(answer(page)).to_contain_text("explains the groups best")
+    expect(answer(page)).to_contain_text("of relatives")
     for nth in range(5):
         expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
     threshold = page.get_by_role("spinbutton", name=re.compile("Threshold"))
@@ -31,7 +31,7 @@ def test_a_threshold_makes_groups_and_one_of_each_goes_along(server: Server, pag
     expect(page.get_by_test_id("stSidebar")).to_contain_text("21 of 40 models")
     expect(answer(page)).to_contain_text("these 21 models")
     page.get_by_test_id("stSidebarNav").get_by_text("Spectrum").click()
-    expect(answer(page)).to_contain_text("directions carry")
+    expect(answer(page)).to_contain_text("directions")
     assert server.strangers == []
 
 

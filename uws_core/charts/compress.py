@@ -19,7 +19,9 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         orientation="h",
         marker_color=[colour_of(0 if way == "shared basis" else 1, theme) for way in known["way"]],
         text=[f"{error:.0%}" for error in known["worst_error"]],
-        textposition="auto",
+        textposition="outside",
+        textangle=0,
+        cliponaxis=False,
         hovertemplate="%{y}: the worst model loses %{x:.1%}<extra></extra>",
     )
     drawn.update_xaxes(title="error of the worst model, relative", rangemode="tozero", tickformat=".0%")
