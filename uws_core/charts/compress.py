@@ -24,7 +24,9 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         cliponaxis=False,
         hovertemplate="%{y}: the worst model loses %{x:.1%}<extra></extra>",
     )
-    drawn.update_xaxes(title="error of the worst model, relative", rangemode="tozero", tickformat=".0%")
+    most = float(known["worst_error"].max() or 1.0)  # type: ignore[arg-type]
+    # Room for the number behind the longest bar.
+    drawn.update_xaxes(title="error of the worst model, relative", range=[0.0, 1.2 * most], tickformat=".0%")
     drawn.update_yaxes(autorange="reversed", title=None)
     drawn.update_layout(showlegend=False)
     return drawn
