@@ -8,10 +8,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
-from playwright.sync_api import Browser, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Set before anything of ours or of the Hub client is imported: both read the environment once.
 _PRIVATE = Path(tempfile.mkdtemp(prefix="uws-tests-"))
@@ -106,6 +109,8 @@ def _need_gpu() -> None:
 @pytest.fixture(scope="session")
 def browser(browser_executable: str) -> Iterator[Browser]:
     """The system's own browser."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
         yield opened
