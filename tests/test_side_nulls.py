@@ -4,27 +4,11 @@ import numpy as np
 import pytest
 
 from tests.planted import side_gram_of
+from tests.side_models import factors_of
 from uws_core.analysis.nulls import null_band
 from uws_core.analysis.side_nulls import haar_band
 from uws_core.errors import LayerError
-from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis, Gram
-
-
-def factors_of(array: np.ndarray) -> Factors:
-    away = array - array.mean(axis=0)
-    left, singular, right = np.linalg.svd(away, full_matrices=False)
-    gram = side_gram_of(array, axis=Axis.IN)
-    return Factors(
-        layer=gram.layer,
-        labels=gram.labels,
-        about="mean",
-        left=left[:, :, :4],
-        right=right.transpose(0, 2, 1)[:, :, :4],
-        singular=singular,
-        norm2=(singular**2).sum(axis=1),
-        residual=np.zeros(len(array)),
-    )
 
 
 def models(seed: int, *, shared: bool, n: int = 12, side: int = 24, decay: float = 0.7) -> np.ndarray:
