@@ -12,6 +12,7 @@ import torch
 import uws_core as uws
 from tests.bench.measure import medians, table
 from tests.bench.test_passes_bench import LAYER, written
+from uws_core.passes import workers
 
 pytestmark = [
     pytest.mark.bench,
@@ -52,6 +53,7 @@ def _compared(what: str, work: Callable[[str], object], *, rounds: int = 3) -> f
     seconds = medians({"cuda": lambda: work("cuda")}, rounds=rounds)
     for cores in CORES:
         torch.set_num_threads(cores)
+        workers._started.cache_clear()
         seconds |= medians({f"{cores} cores": lambda: work("cpu")}, rounds=1)
     rows = [(name, spent, seconds["2 cores"] / spent) for name, spent in seconds.items()]
     table(f"{what}, page cache, {torch.cuda.get_device_name()}", ("device", "seconds", "times two cores"), rows)
