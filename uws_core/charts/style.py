@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, floor, log10
 
+# plotly takes these two from `sys.modules` for every value, also half imported by another thread: of eight pages opened
+# at once on a new server, some then failed with "partially initialized module 'pandas'". An import waits for theirs.
+import numpy  # noqa: F401
+import pandas  # noqa: F401
 import plotly.graph_objects as go
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
