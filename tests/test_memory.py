@@ -64,7 +64,7 @@ def test_a_device_that_never_suffices_leaves_the_work_to_the_processor(
     for number in range(3):
         save_file({"a.weight": torch.randn(8, 6, generator=generator)}, tmp_path / f"m{number}.safetensors")
     collection = uws.collect(tmp_path)
-    expected = uws.gram(collection, "a.weight")
+    expected = uws.gram(collection, "a.weight", device="cpu")
     tried: list[int] = []
 
     class Short(Moments):
@@ -132,12 +132,13 @@ def test_side_axes_and_factors_fall_back_to_the_processor(
         save_file({"a.weight": torch.randn(8, 6, generator=generator)}, tmp_path / f"m{number}.safetensors")
     collection = uws.collect(tmp_path)
 
-    def asked() -> np.ndarray:
+    def computed(device: str) -> np.ndarray:
+        how = {"device": device, "report": lambda _, said: told.append(said)}
         if kind == "side":
-            return uws.side_gram(collection, "a.weight", axis="out", report=lambda _, said: told.append(said)).values
-        return uws.factors(collection, "a.weight", kept=2, report=lambda _, said: told.append(said)).singular
+            return uws.side_gram(collection, "a.weight", axis="out", **how).values
+        return uws.factors(collection, "a.weight", kept=2, **how).singular
 
-    expected = asked()
+    expected = computed("cpu")
     module = sides if kind == "side" else factor_passes
     name = "_finite_sum" if kind == "side" else "_decomposed"
     work, tried = getattr(module, name), []
@@ -153,6 +154,6 @@ def test_side_axes_and_factors_fall_back_to_the_processor(
     monkeypatch.setattr(module, "torch_device", lambda device: CUDA)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     told.clear()
-    np.testing.assert_array_equal(asked(), expected)
+    np.testing.assert_array_equal(computed("cuda"), expected)
     assert tried == ["cuda", "cpu"]
     assert any("computed on the processor" in said for said in told)
