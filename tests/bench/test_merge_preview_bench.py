@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tests.bench.measure import medians, table
-from uws_core.analysis.merge_methods import Combination, combine, possible
+from uws_core.analysis.merge_methods import combine, possible
 from uws_core.analysis.merge_preview import standing
 from uws_core.nouns.merge_preview import MergeGrams
+from uws_core.nouns.merging import Convention, MergeRecipe
 from uws_core.nouns.models import LayerKey
 
 pytestmark = pytest.mark.bench
@@ -30,12 +31,13 @@ def test_every_method_at_every_scale_after_a_changed_weight() -> None:
         has_base=True,
     )
 
-    def change(whole: bool) -> None:
-        options = Combination(weights=tuple(rng.uniform(0.5, 1.5, MODELS)), whole=whole)
+    def change(convention: Convention) -> None:
+        weights = tuple(rng.uniform(0.5, 1.5, MODELS))
         for method in possible(grams):
-            standing(grams, combine(grams, method, options), SCALES)
+            recipe = MergeRecipe(method=method, weights=weights, rank=8, convention=convention)
+            standing(grams, combine(grams, recipe), SCALES)
 
-    took = medians({"on updates": lambda: change(False), "on whole weights": lambda: change(True)})
+    took = medians({f"as in {one}": lambda one=one: change(one) for one in (Convention.PAPER, Convention.MERGEKIT)})
     rows = [(*one, 0.15) for one in took.items()]
     table("All methods of 100 models in 200 layers at 26 scales", ["rules", "seconds", "at most"], rows)
     assert max(took.values()) <= 0.15

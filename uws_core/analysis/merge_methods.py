@@ -6,8 +6,7 @@ mergekit's SLERP and Karcher do, or on updates about the base.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from uws_core.analysis.merge_preview import combined
 from uws_core.errors import UwsError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.merge_preview import MergedUpdate, MergeGrams
+from uws_core.nouns.merging import METHODS, Convention, MergeMethod, MergeRecipe, Need
 
 # Nearer than this two vectors are interpolated linearly, as mergekit's SLERP does.
 PARALLEL = 0.9995
@@ -24,85 +24,71 @@ KARCHER_STEPS, KARCHER_TOLERANCE = 10, 1e-5
 _OPPOSED = 1e-8
 
 
-@dataclass(frozen=True, slots=True)
-class Combination:
-    """How models are combined: `weights` (None is 1 each), the `rank` of the subspace merge, and on what rules work.
-
-    `whole` True applies SLERP, Multi-SLERP and Karcher to whole weights instead of updates about the base.
-    """
-
-    weights: tuple[float, ...] | None = None
-    rank: int = 8
-    whole: bool = False
-
-
-def combine(grams: MergeGrams, method: str, options: Combination | None = None) -> MergedUpdate:
-    """The merge of one of `METHODS` at scale 1.
+def combine(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
+    """The merge of a recipe at scale 1, whatever the recipe's own scale; see `possible` for the methods.
 
     Raises:
-        UwsError: an unknown method, or weights it cannot work with.
+        UwsError: a method that looks at entries or factors, one that needs a base that is not known, or an option out
+            of range.
     """
-    options = options or Combination()
-    if method not in METHODS:
-        raise UwsError(f"No merge by combination is called {method!r}; there are {', '.join(METHODS)}")
-    weights = _weights(grams, options.weights)
-    if method in NEED_BASE and not grams.has_base:
-        raise UwsError(f"{METHODS[method]} starts from the base of the models, and none is known; name the base")
-    return _RULES[method](grams, weights, options)
+    rule = _RULES.get(recipe.method)
+    if rule is None:
+        raise UwsError(f"{recipe.method} looks at entries; these combine models: {', '.join(_RULES)}")
+    if recipe.method in NEED_BASE and not grams.has_base:
+        raise UwsError(f"{recipe.method} starts from the base of the models, and none is known; name the base")
+    return rule(grams, recipe.checked(grams.s))
 
 
-def possible(grams: MergeGrams) -> tuple[str, ...]:
-    """The methods that can combine these members: SLERP takes two, some need a base."""
+def possible(grams: MergeGrams) -> tuple[MergeMethod, ...]:
+    """The methods that combine models and can take these members."""
     return tuple(
-        name for name in METHODS if (grams.has_base or name not in NEED_BASE) and (name != "slerp" or grams.s == 2)
+        method
+        for method in _RULES
+        if (grams.has_base or method not in NEED_BASE) and grams.s <= (METHODS[method].most_members or grams.s)
     )
 
 
-def _weights(grams: MergeGrams, given: Sequence[float] | None) -> Floats:
-    weights = np.ones(grams.s) if given is None else np.asarray(given, dtype=np.float64)
-    if weights.shape != (grams.s,) or not np.isfinite(weights).all():
-        raise UwsError(f"One finite weight for each of {grams.s} members was expected; found {weights.size}")
-    return weights
+def on_whole_weights(recipe: MergeRecipe) -> bool:
+    """Whether the rule works on whole weights instead of updates: mergekit's SLERP and Karcher."""
+    return recipe.convention is Convention.MERGEKIT and recipe.method in (MergeMethod.SLERP, MergeMethod.KARCHER)
 
 
-def _normalised(weights: Floats) -> Floats:
-    total = weights.sum()
-    if abs(total) < 1e-12 * np.abs(weights).sum() or not weights.any():
-        raise UwsError("The weights sum to zero, so that no weighted mean exists; raise one of them")
-    return np.asarray(weights / total)
+def _share(grams: MergeGrams, recipe: MergeRecipe) -> Floats:
+    weights = recipe.weight_of(grams.s)
+    return np.asarray(weights / weights.sum())
 
 
 def _every(grams: MergeGrams, coefficients: Floats) -> Floats:
     return np.ascontiguousarray(np.broadcast_to(coefficients, (len(grams.layers), grams.s)))
 
 
-def _mean(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
-    return combined(grams, "mean", _every(grams, np.full(grams.s, 1 / grams.s)))
+def _mean(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
+    return combined(grams, recipe.method, _every(grams, np.full(grams.s, 1 / grams.s)))
 
 
-def _weighted(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
-    return combined(grams, "weighted", _every(grams, _normalised(weights)))
+def _weighted(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
+    return combined(grams, recipe.method, _every(grams, _share(grams, recipe)))
 
 
-def _task_arithmetic(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
+def _task_arithmetic(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
     """`base + sum_i w_i tau_i`. Source: Ilharco et al. 2022, arXiv 2212.04089."""
-    return combined(grams, "task_arithmetic", _every(grams, weights))
+    return combined(grams, recipe.method, _every(grams, recipe.weight_of(grams.s)))
 
 
-def _subspace(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
+def _subspace(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
     """The weighted mean projected on the `rank` leading directions of the updates about the base (about zero).
 
     About the mean of the members it is the mean for every rank, because centred coefficients sum to 0.
     Source: arXiv 2512.05117, section on merging.
     """
-    rank = min(max(options.rank, 1), grams.s)
+    rank = min(recipe.rank or grams.s, grams.s)
     vectors = grams.leading[1][:, :, :rank]
-    projected = vectors @ (np.swapaxes(vectors, 1, 2) @ _normalised(weights)[:, None])
+    projected = vectors @ (np.swapaxes(vectors, 1, 2) @ _share(grams, recipe)[:, None])
     note = f"the mean in the {rank} leading directions; about the members' own mean it is the mean at every rank"
-    return combined(grams, "subspace", projected[:, :, 0], note=note)
+    return combined(grams, recipe.method, projected[:, :, 0], note=note)
 
 
-def _model_stock(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
+def _model_stock(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
     """`t mean + (1 - t) base`, `t = n c / (1 + (n - 1) c)`, c the mean cosine of pairs of updates, each layer its own.
 
     Source: Jang et al. 2024, arXiv 2403.19522; for more than two members the mean of the pairs as mergekit has it.
@@ -114,33 +100,31 @@ def _model_stock(grams: MergeGrams, weights: Floats, options: Combination) -> Me
     below = 1 + (n - 1) * c
     t = np.divide(n * c, below, out=np.zeros_like(c), where=np.abs(below) > 1e-9)
     note = f"t between {t.min():.2g} and {t.max():.2g} of the mean, by layer"
-    return combined(grams, "model_stock", np.repeat(t[:, None] / n, n, axis=1), note=note)
+    return combined(grams, recipe.method, np.repeat(t[:, None] / n, n, axis=1), note=note)
 
 
-def _slerp(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
-    """Two members along the arc between them, at the share of the second weight; linear where nearly parallel.
+def _slerp(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
+    """Two members along the arc between them, at the share t of it; linear where nearly parallel.
 
     Source: Shoemake 1985.
     """
-    if grams.s != 2:
-        raise UwsError(f"SLERP merges two models; {grams.s} are chosen. Multi-SLERP takes any number")
-    products, t = _points(grams, options), _normalised(weights)[1]
+    products, t = _points(grams, recipe), recipe.t
     cosine = np.clip(_cosines(products)[:, 0, 1], -1.0, 1.0)
     theta = np.arccos(cosine)
     linear = np.abs(cosine) > PARALLEL
     sine = np.where(linear, 1.0, np.sin(theta))
     first = np.where(linear, 1 - t, np.sin((1 - t) * theta) / sine)
     second = np.where(linear, t, np.sin(t * theta) / sine)
-    return _of_points(grams, "slerp", np.stack([first, second], axis=1), options)
+    return _of_points(grams, np.stack([first, second], axis=1), recipe)
 
 
-def _multislerp(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
+def _multislerp(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
     """The normalised weighted mean of the unit vectors, times the weighted mean norm.
 
     The tangent step of the published rule starts at that mean, where the weighted tangents sum to 0: it moves nothing.
     Source: mergekit's description of `multislerp`.
     """
-    products, share = _points(grams, options), _normalised(weights)
+    products, share = _points(grams, recipe), _share(grams, recipe)
     units, norms = _cosines(products), _norms(products)
     length = _length(units, _every(grams, share))
     moved = norms.any(axis=1)
@@ -148,16 +132,16 @@ def _multislerp(grams: MergeGrams, weights: Floats, options: Combination) -> Mer
         layer = grams.layers[int(np.flatnonzero(opposed)[0])].short
         raise UwsError(f"In {layer} the weighted updates cancel, so that Multi-SLERP has no direction; change a weight")
     start = share / np.where(moved, length, 1.0)[:, None]
-    return _of_points(grams, "multislerp", _from_units(start, norms, np.sum(share * norms, axis=1)), options)
+    return _of_points(grams, _from_units(start, norms, np.sum(share * norms, axis=1)), recipe)
 
 
-def _karcher(grams: MergeGrams, weights: Floats, options: Combination) -> MergedUpdate:
+def _karcher(grams: MergeGrams, recipe: MergeRecipe) -> MergedUpdate:
     """The Karcher mean of the unit vectors on the sphere, times the weighted mean norm.
 
     Iterates in coefficients: every point on the way is a combination of the unit vectors.
     Source: Karcher 1977; steps and tolerance as in mergekit, which works on whole weights.
     """
-    products, share = _points(grams, options), _normalised(weights)
+    products, share = _points(grams, recipe), _share(grams, recipe)
     units, norms = _cosines(products), _norms(products)
     point = _every(grams, share)
     length = _length(units, point)[:, None]
@@ -178,18 +162,18 @@ def _karcher(grams: MergeGrams, weights: Floats, options: Combination) -> Merged
         moved = np.cos(step) * point + np.sinc(step / np.pi) * tangent
         moved = moved / np.maximum(_length(units, moved), 1e-12)[:, None]
         point = np.where(moving[:, None], moved, point)
-    return _of_points(grams, "karcher", _from_units(point, norms, np.sum(share * norms, axis=1)), options)
+    return _of_points(grams, _from_units(point, norms, np.sum(share * norms, axis=1)), recipe)
 
 
-def _points(grams: MergeGrams, options: Combination) -> Floats:
-    return grams.whole if options.whole else grams.updates
+def _points(grams: MergeGrams, recipe: MergeRecipe) -> Floats:
+    return grams.whole if on_whole_weights(recipe) else grams.updates
 
 
-def _of_points(grams: MergeGrams, method: str, coefficients: Floats, options: Combination) -> MergedUpdate:
+def _of_points(grams: MergeGrams, coefficients: Floats, recipe: MergeRecipe) -> MergedUpdate:
     """A combination of whole weights is one of updates, and of the base beyond a sum of 1."""
-    if not options.whole or not grams.has_base:
-        return combined(grams, method, coefficients)
-    return combined(grams, method, coefficients, coefficients.sum(axis=1) - 1, note="on whole weights")
+    if not on_whole_weights(recipe) or not grams.has_base:
+        return combined(grams, recipe.method, coefficients)
+    return combined(grams, recipe.method, coefficients, coefficients.sum(axis=1) - 1, note="on whole weights")
 
 
 def _norms(products: Floats) -> Floats:
@@ -214,25 +198,14 @@ def _from_units(coefficients: Floats, norms: Floats, scale: Floats) -> Floats:
     return np.asarray(np.divide(coefficients, norms, out=np.zeros_like(norms), where=norms > 0) * scale[:, None])
 
 
-_Rule = Callable[[MergeGrams, Floats, Combination], MergedUpdate]
-_RULES: Mapping[str, _Rule] = {
-    "mean": _mean,
-    "weighted": _weighted,
-    "task_arithmetic": _task_arithmetic,
-    "slerp": _slerp,
-    "multislerp": _multislerp,
-    "karcher": _karcher,
-    "model_stock": _model_stock,
-    "subspace": _subspace,
+_RULES: Mapping[MergeMethod, Callable[[MergeGrams, MergeRecipe], MergedUpdate]] = {
+    MergeMethod.MEAN: _mean,
+    MergeMethod.LINEAR: _weighted,
+    MergeMethod.TASK_ARITHMETIC: _task_arithmetic,
+    MergeMethod.SLERP: _slerp,
+    MergeMethod.MULTI_SLERP: _multislerp,
+    MergeMethod.KARCHER: _karcher,
+    MergeMethod.MODEL_STOCK: _model_stock,
+    MergeMethod.SUBSPACE: _subspace,
 }
-METHODS: Mapping[str, str] = {
-    "mean": "Mean",
-    "weighted": "Weighted mean",
-    "task_arithmetic": "Task arithmetic",
-    "slerp": "SLERP",
-    "multislerp": "Multi-SLERP",
-    "karcher": "Karcher mean",
-    "model_stock": "Model stock",
-    "subspace": "Subspace merge",
-}
-NEED_BASE = frozenset({"task_arithmetic", "model_stock"})
+NEED_BASE = frozenset(method for method, facts in METHODS.items() if facts.need is Need.GRAM and facts.needs_base)
