@@ -10,7 +10,7 @@ from uws_core.errors import UwsError
 from uws_core.frames import lineage as frames
 from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.lineage import controls, data, relatives, view
+from uws_core.ui.lineage import controls, data, independence, relatives, view
 
 
 def main() -> None:
@@ -83,6 +83,7 @@ def main() -> None:
         view.norms(result, query, source)
     with right:
         relatives.outliers(result)
+        independence.panel(selection, collection)
 
     for note in gauge_notes(collection.by_name[name] for name in query.layers):
         st.caption(note)

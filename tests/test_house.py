@@ -43,6 +43,7 @@ STORY = (
     "shared_angles",
     "model_angles",
     "lineage",
+    "independence",
     "storage",
     "report",
     "compress",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -176,3 +177,22 @@ def test_an_export_says_how_to_see_the_same_again(open_page: Open, monkeypatch: 
     query = {key: values[0] for key, values in parse_qs(urlsplit(sources["map"].address).query).items()}
     assert query["threshold"] == "0.4"
     assert answer(open_page("lineage", **query)) == before
+
+
+def test_an_exact_test_says_who_is_a_relative(open_page: Open) -> None:
+    app = open_page("lineage", c="demo:finetuned")
+    assert "Testing whether 2 models were trained independently" in told(app)
+    next(b for b in app.button if "independence" in str(b.key) and b.label == "Compute").click().run()
+    for _ in range(100):
+        if "Not trained independently" in told(app):
+            break
+        time.sleep(0.1)
+        app.run()
+    assert "p = 0.001 with 999 permuted copies" in told(app)
+    assert "64 hidden units of `blocks.0.mlp`. p cannot be below 1 / 1000" in told(app)
+
+
+def test_where_no_exact_test_can_be_had_the_page_says_why(open_page: Open, tmp_path: Path) -> None:
+    assert "an exact test takes whole networks" in told(open_page("lineage", c="demo:lora"))
+    rows = np.random.default_rng(0).standard_normal((6, 400))
+    assert "no two matrices around one are known here" in told(kept(open_page, tmp_path / "own", rows))

@@ -30,7 +30,7 @@ def unit_products(left: Sequence[Floats], right: Sequence[Floats], *, hidden: Se
     sides = list(hidden) if hidden is not None else ["out", *["in"] * (len(left) - 1)]
     total = None
     for one, other, side in zip(left, right, sides, strict=True):
-        units = [np.asarray(matrix if side == "out" else matrix.T, dtype=np.float64) for matrix in (one, other)]
+        units = [np.asarray(matrix if side == "out" else matrix.T) for matrix in (one, other)]
         if units[0].shape != units[1].shape:
             raise LayerError(f"Hidden layers of one shape were expected; found {units[0].shape} and {units[1].shape}")
         # The mean over units is the same for every order and would only add a constant.
@@ -45,7 +45,9 @@ def unit_products(left: Sequence[Floats], right: Sequence[Floats], *, hidden: Se
     return np.asarray(total / len(sides))
 
 
-def independence(products: Mapping[tuple[int, int], Floats], *, copies: int = 999, seed: int = 0) -> IndependenceTest:
+def permutation_test(
+    products: Mapping[tuple[int, int], np.ndarray], *, copies: int = 999, seed: int = 0
+) -> IndependenceTest:
     """Returns the exact p-value that the networks of a group were trained independently.
 
     `products` maps pairs of networks (i, j), i < j, to their `unit_products` (h, h). The statistic is the mean over
@@ -64,7 +66,7 @@ def independence(products: Mapping[tuple[int, int], Floats], *, copies: int = 99
     order = np.arange(units)
 
     def statistic(permutations: Mapping[int, np.ndarray]) -> float:
-        traces = [matrix[permutations[i], permutations[j]].sum() for (i, j), matrix in products.items()]
+        traces = [matrix[permutations[i], permutations[j]].sum(dtype=np.float64) for (i, j), matrix in products.items()]
         return float(np.mean(traces))
 
     observed = statistic(dict.fromkeys(networks, order))

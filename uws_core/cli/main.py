@@ -1,4 +1,4 @@
-"""The command line: `uws app|ls|scan|export|compress|rebuild|join|store`, or `python -m uws_core` with the same words.
+"""The command line: `uws app|ls|scan|export|independence|compress|rebuild|join|store`, or `python -m uws_core`.
 
 It reads and writes the store that the app shows.
 
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from uws_core.cli.app import add_app, run_app
 from uws_core.cli.compress import add_compress, add_join, add_rebuild
 from uws_core.cli.export import add_export
+from uws_core.cli.independence import add_independence
 from uws_core.cli.ls import add_ls
 from uws_core.cli.output import print_note
 from uws_core.cli.scan import add_scan
@@ -52,6 +53,7 @@ def parser() -> ArgumentParser:
     add_ls(commands.add_parser("ls", help="list models, layers, and what is left out"))
     add_scan(commands.add_parser("scan", help="read the weights once, store the results, print spectra"))
     add_export(commands.add_parser("export", help="write a table, a figure or a bundle to a file"))
+    add_independence(commands.add_parser("independence", help="exact test: were these networks trained independently?"))
     add_compress(commands.add_parser("compress", help="one basis for many models: price, errors, rivals; write it"))
     add_rebuild(commands.add_parser("rebuild", help="models of a compressed folder back as files"))
     add_join(commands.add_parser("join", help="one more model into a compressed folder"))

@@ -22,15 +22,20 @@ from uws_core.nouns.block_grams import BlockGrams
 from uws_core.nouns.evidence import Determined, Evidence, Finding, Verdict
 from uws_core.nouns.gram import Axis, BaseRow, EntryStats, Gram
 from uws_core.nouns.heldout import FunctionPoint, HeldOut, Way
+from uws_core.nouns.independence import IndependenceTest
+from uws_core.nouns.merge_preview import SignConflict
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 
 # Raised whenever a stored number could come out differently; older entries are then never looked up again.
 MATH_VERSION = 5
 
+# A Gram of so many models is stored as one triangle, which is half of its bytes.
+_LEAST_SYMMETRIC = 16
 # The classes that stored bytes may name; no other is ever made from them.
 _CLASSES: tuple[type[Any], ...] = (
     *(Axis, Verdict, Way),
-    *(BaseRow, Determined, EntryStats, Evidence, Factors, Finding, FunctionPoint, Gram, HeldOut, LayerKey, LeftOut),
+    *(BaseRow, Determined, EntryStats, Evidence, Factors, Finding, FunctionPoint, Gram, HeldOut),
+    *(IndependenceTest, LayerKey, LeftOut, SignConflict),
 )
 _BY_NAME = {cls.__name__: cls for cls in _CLASSES}
 _T = TypeVar("_T")
@@ -81,6 +86,9 @@ def sequence_from_bytes(kind: type[_T], raw: bytes) -> tuple[_T, ...]:
 def _plain(value: object, path: str, arrays: dict[str, np.ndarray]) -> object:
     """The value as JSON has it; arrays go to `arrays` under their path in the noun."""
     if isinstance(value, np.ndarray):
+        if value.ndim == 2 and len(value) == value.shape[1] >= _LEAST_SYMMETRIC and np.array_equal(value, value.T):
+            arrays[path] = _triangles(value[None])
+            return {"symmetric": path, "size": len(value)}
         arrays[path] = np.ascontiguousarray(value)
         return {"array": path}
     if isinstance(value, Enum):
@@ -158,6 +166,8 @@ def _built(plain: Any, arrays: dict[str, np.ndarray]) -> Any:  # noqa: ANN401 - 
         return plain
     if "array" in plain:
         return arrays[plain["array"]]
+    if "symmetric" in plain:
+        return _symmetric(arrays[plain["symmetric"]], plain["size"])[0]
     if "triangles" in plain:
         size = plain["models"] + plain["with_base"] + 1
         sides = [_symmetric(arrays[f"{plain['triangles']}.{side}"], size) for side in range(plain["sides"])]
