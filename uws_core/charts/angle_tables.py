@@ -92,9 +92,8 @@ def heatmap(
         ygap=1 if len(leaves) <= MOST_GAPS else 0,
         # Where marks are on the cells, they have the hover text.
         hoverinfo="skip" if clickable else "z",
+        texttemplate=f"%{{z:{measure.form}}}" if len(leaves) <= MOST_NUMBERS else None,
     )
-    if len(leaves) <= MOST_NUMBERS:
-        figure.data[-1].texttemplate = f"%{{z:{measure.form}}}"
     _tree(figure, order, theme, pooled=step > 1)
     _strip(figure, [groups[k] for k in leaves] if groups is not None else [], theme)
     if clickable:

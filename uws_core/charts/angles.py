@@ -8,6 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from uws_core.charts import style
+from uws_core.charts.plain import parts_of
 from uws_core.charts.style import LIGHT, Theme
 
 # More names overlap on a narrow screen.
@@ -165,7 +166,7 @@ def _angle_axes(figure: go.Figure, x: NDArray[np.int64]) -> go.Figure:
     figure.update_xaxes(title_text="principal angle", range=[0.5, last + 0.5], dtick=max(1, last // 10))
     figure.update_yaxes(title_text="degrees", range=[0, 93], tickvals=[0, 15, 30, 45, 60, 75, 90])
     # The offset of the legend is a share of the height, so it is larger in low figures.
-    figure.update_layout(legend={"y": -90 / figure.layout.height})
+    figure.update_layout(legend={"y": -90 / parts_of(figure)["layout"]["height"]})
     return figure
 
 

@@ -78,10 +78,9 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         colorscale=[((i + side) / 4, colour) for i, colour in enumerate(colours) for side in (0, 1)],
         customdata=words,
         hovertemplate="%{x}<br>%{y}<br>%{customdata}<extra></extra>",
+        text=marks if values.size <= MOST_MARKS else None,
+        texttemplate="%{text}" if values.size <= MOST_MARKS else None,
     )
-    if values.size <= MOST_MARKS:
-        figure.data[0].text = marks
-        figure.data[0].texttemplate = "%{text}"
     for verdict, colour in zip(Verdict, colours, strict=True):
         marker = {"symbol": "square", "size": 11, "color": colour, "line": {"color": theme.quiet, "width": 1}}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=f"{MARKS[verdict]} {verdict}")

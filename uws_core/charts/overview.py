@@ -53,9 +53,16 @@ def overview(
     for (x, y), value in zip(cells, frame[measure.column], strict=True):
         values[y, x] = np.nan if value is None else value
     figure = style.figure(theme, height=120 + 30 * len(up))
-    figure.add_heatmap(z=values, x=across, y=up, xgap=2, ygap=2, hoverinfo="skip", **_colours(values, measure, theme))
-    if values.size <= MOST_NUMBERS:
-        figure.data[-1].texttemplate = f"%{{z:{measure.form}}}"
+    figure.add_heatmap(
+        z=values,
+        x=across,
+        y=up,
+        xgap=2,
+        ygap=2,
+        hoverinfo="skip",
+        texttemplate=f"%{{z:{measure.form}}}" if values.size <= MOST_NUMBERS else None,
+        **_colours(values, measure, theme),
+    )
     _targets(figure, frame, [(across[x], up[y]) for x, y in cells], measure, theme)
     cell = dict(zip(frame["layer"], cells, strict=True)).get(chosen or "")
     if cell is not None:

@@ -16,6 +16,8 @@ import numpy  # noqa: F401
 import pandas  # noqa: F401
 import plotly.graph_objects as go
 
+from uws_core.charts.plain import PlainFigure, parts_of
+
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
@@ -84,9 +86,9 @@ DARK = _theme("dark", ink="#e7ebee", quiet="#8d979f", grid="#242b32", band="rgba
 PRINT = _theme("print", ink="#000000", quiet="#666666", grid="#e6e6e6", band="rgba(110,110,110,0.25)", ground="#ffffff")
 
 
-def figure(theme: Theme, *, height: int = 380) -> go.Figure:
+def figure(theme: Theme, *, height: int = 380) -> PlainFigure:
     """An empty figure with the theme's template; plotly's default template depends on what else was imported."""
-    return go.Figure(layout={"template": theme.template, "height": height})
+    return PlainFigure({"template": theme.template, "height": height})
 
 
 def stripe(
@@ -122,8 +124,9 @@ def _span(x: tuple[float, float] | None, y: tuple[float, float] | None) -> dict[
 
 def long_legend(figure: go.Figure) -> None:
     """Makes room below the axes for a long legend; on the narrowest screen two entries fit in a row."""
-    entries = sum(trace.showlegend is not False for trace in figure.data)
-    size = figure.layout.template.layout.font.size
+    parts = parts_of(figure)
+    entries = sum(trace.get("showlegend") is not False for trace in parts["data"])
+    size = parts["layout"]["template"]["layout"]["font"]["size"]
     below = 5 * size + 1.5 * size * ceil(entries / 2)
     figure.update_layout(
         height=20 * size + below,

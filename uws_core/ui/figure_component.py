@@ -13,7 +13,7 @@ from pathlib import Path
 import plotly
 import plotly.graph_objects as go
 import streamlit as st
-from plotly.io import to_json
+from plotly.io._json import to_json_plotly
 from streamlit import runtime
 from streamlit.components import v1, v2
 
@@ -60,7 +60,7 @@ def draw(
         "library": _library(),
     }
     # Bytes go to the browser as they are; a dict would be scanned and dumped twice. Charts made no invalid figure.
-    data = f'{{"figure":{to_json(figure, validate=False)},{json.dumps(settings)[1:]}'.encode()
+    data = f'{{"figure":{to_json_plotly(figure.to_dict())},{json.dumps(settings)[1:]}'.encode()
     _mount(key=key, data=data, on_selection_change=on_select or _ignore)
 
 

@@ -9,6 +9,7 @@ from math import isfinite, log10
 import plotly.graph_objects as go
 import streamlit as st
 
+from uws_core.charts.plain import parts_of
 from uws_core.charts.style import Theme
 from uws_core.export import Draw
 
@@ -77,11 +78,14 @@ def _drawn(draw: Draw, ends: Mapping[str, Ends], theme: Theme) -> go.Figure:
 
 def measured(drawn: go.Figure) -> bool:
     """Whether both axes have numbers, and there is one of each: among names or cells a range says nothing."""
-    named = any(axis.ticktext or axis.showticklabels is False for axis in drawn.select_xaxes())
-    if named:
+    parts = parts_of(drawn)
+    across, up = ([name for name in parts["layout"] if name.startswith(axis)] for axis in ("xaxis", "yaxis"))
+    if len(across) > 1 or len(up) > 1:
         return False
-    alone = len(list(drawn.select_xaxes())) == len(list(drawn.select_yaxes())) == 1
-    return alone and all(trace.type in ("scatter", "scattergl", "histogram", "bar") for trace in drawn.data)
+    axis = parts["layout"].get("xaxis", {})
+    if axis.get("ticktext") or axis.get("showticklabels") is False:
+        return False
+    return all(trace["type"] in ("scatter", "scattergl", "histogram", "bar") for trace in parts["data"])
 
 
 def _take(key: str) -> None:
