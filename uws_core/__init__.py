@@ -28,6 +28,8 @@ _ROOMS = {
     "join": "uws_core.use.join",
     "leave": "uws_core.use.join",
 }
+# Public as a whole: `uws.serving.attach`.
+_MODULES = {"serving": "uws_core.use.serving"}
 
 __all__ = [  # noqa: RUF022 - the order tells the story
     "collect",
@@ -50,10 +52,13 @@ __all__ = [  # noqa: RUF022 - the order tells the story
     "rebuild",
     "join",
     "leave",
+    "serving",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     if name not in _ROOMS:
         raise AttributeError(f"module 'uws_core' has no attribute {name!r}; the public names are {', '.join(__all__)}")
     value = globals()[name] = getattr(import_module(_ROOMS[name]), name)
