@@ -98,15 +98,16 @@ def _decomposed(
     factored = key.name in models[0].low_rank and about in ("zero", "base")
     kind = torch.float32 if factored else product_dtype("auto", models, key)
     middle = None if factored else _finite_center(models, center, key, about, kind, options)
+    middle = None if middle is None else middle.to(device)
     buffer = torch.empty((0,) if factored else key.shape, dtype=kind)
-    away = torch.empty(buffer.shape, dtype=torch.float64)
+    away = torch.empty(buffer.shape, dtype=torch.float64, device=device)
     parts: list[_Svd | None] = []
     for index, source in enumerate(models):
         if middle is None:
             parts.append(_of_factors(source, key, rank))
         else:
-            torch.sub(dense(source, key, into=buffer), middle, out=away)
-            parts.append(_of_matrix(away.to(device), rank) if torch.isfinite(away).all() else None)
+            torch.sub(dense(source, key, into=buffer).to(device), middle, out=away)
+            parts.append(_of_matrix(away, rank) if torch.isfinite(away).all() else None)
         options.report((index + 1) / len(models), f"{key.short}: directions of {index + 1} of {len(models)} models")
     return parts
 

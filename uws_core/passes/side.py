@@ -15,7 +15,7 @@ from uws_core.nouns.arrays import Bools, Floats
 from uws_core.nouns.gram import Axis, EntryStats, Gram, Members
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
 from uws_core.passes.center import center_matrix, chosen, dense
-from uws_core.passes.memory import on_device_or_cpu
+from uws_core.passes.memory import on_device, on_device_or_cpu
 from uws_core.passes.open_models import (
     full_single_precision,
     open_models,
@@ -120,17 +120,16 @@ def _finite_sum(side: _SidePass) -> tuple[Bools, Floats, Floats]:
 def _sum(side: _SidePass) -> tuple[Floats, Floats]:
     one_read = side.axis is Axis.IN and side.about == "mean" and not side.unit
     total, norms2 = _by_slabs(side) if one_read and side.key.name not in side.models[0].low_rank else _by_models(side)
-    return total.cpu().numpy(), norms2.numpy()
+    return total.cpu().numpy(), norms2.cpu().numpy()
 
 
 def _by_slabs(side: _SidePass) -> tuple[Tensor, Tensor]:
     """On `in` rows of all models are enough: subtract the slab's mean, stack, multiply."""
     m, p = side.key.shape
-    total, norms2 = _zeros(side), torch.zeros(len(side.models), dtype=torch.float64)
-    for slab in slabs(
-        side.models, side.key, dtype=side.kind, budget=side.options.budget, pin=side.device.type == "cuda"
-    ):
-        centred = slab.values.sub_(slab.values.mean(dim=0))
+    total, norms2 = _zeros(side), torch.zeros(len(side.models), dtype=torch.float64, device=side.device)
+    read = slabs(side.models, side.key, dtype=side.kind, budget=side.options.budget, pin=side.device.type == "cuda")
+    for slab, values in on_device(read, side.device):
+        centred = values.sub_(values.mean(dim=0))
         norms2 += torch.linalg.vector_norm(centred, dim=(1, 2), dtype=torch.float64).square()
         # Products of many rows at once, so that the float64 sum of their results is a small part of the work.
         for rows in torch.split(centred.flatten(0, 1), max(8192, 2 * p)):
@@ -146,27 +145,29 @@ def _by_models(side: _SidePass) -> tuple[Tensor, Tensor]:
     for index, centred in enumerate(_centred(side)):
         norms2[index] = torch.linalg.vector_norm(centred, dtype=torch.float64).square()
         if side.unit and norms2[index] > 0:
-            centred /= norms2[index].sqrt().to(centred.dtype)
+            centred /= norms2[index].sqrt().to(centred)
         _add(total, centred if side.axis is Axis.IN else centred.T)
         side.options.report((index + 1) / n, f"{key.short}: {index + 1} of {n} models")
     return total, norms2
 
 
 def _centred(side: _SidePass) -> Iterator[Tensor]:
-    """Each model's matrix minus the centre: from one read where all fit the budget, else the centre takes one more."""
+    """Each model's matrix minus the centre, on the device: from one read where all fit the budget, else from two."""
     key, kind = side.key, side.kind
     low_rank = key.name in side.models[0].low_rank
     block = None if low_rank else at_once(side.models, key, dtype=kind, budget=side.options.budget)
+    block = None if block is None else block.to(side.device)
     if block is not None and side.about == "mean":
         yield from block.sub_(block.mean(dim=0))
         return
     center = center_matrix(side.models, side.center, key, about=side.about, kind=kind, options=side.options)
+    center = center.to(side.device)
     if block is not None:
         yield from block.sub_(center)
         return
     buffer = torch.empty(key.shape, dtype=kind)
     for source in side.models:
-        yield dense(source, key, into=buffer).sub_(center)
+        yield dense(source, key, into=buffer).to(side.device).sub_(center)
 
 
 def _zeros(side: _SidePass) -> Tensor:
@@ -176,5 +177,4 @@ def _zeros(side: _SidePass) -> Tensor:
 
 def _add(total: Tensor, rows: Tensor) -> None:
     """Adds `rows^T rows` of (N, width) rows: formed in their type, summed in float64."""
-    moved = rows.to(total.device)
-    total += (moved.T @ moved).double()
+    total += (rows.T @ rows).double()

@@ -6,6 +6,7 @@ decides how many rows a slab has; nothing else grows with the size of a layer or
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Reading from the page cache is a copy and takes cores from the products; a network source reads ahead by itself.
 READERS = 2
+# Beside a GPU the cores have nothing else to do, and one core copies more slowly than the device computes.
+READERS_BESIDE_GPU = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def at_once(sources: Sequence[Source], layer: LayerKey, *, dtype: torch.dtype, b
         return None
     block = buffer_of(n, m, p, dtype)
     with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
-        for done in [pool.submit(reader.read, 0, m) for reader in _readers(sources, layer, block)]:
+        for done in [pool.submit(reader.read, 0, m) for reader in _readers(sources, layer, block, READERS)]:
             done.result()
     return block
 
@@ -70,8 +73,9 @@ def slabs(
     height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
     buffers = [buffer_of(len(sources), height, layer.shape[1], dtype, pin=pin) for _ in ranges[:2]]
-    readers = [_readers(sources, layer, buffer) for buffer in buffers]
-    with ThreadPoolExecutor(READERS, thread_name_prefix="uws-read") as pool:
+    threads = READERS_BESIDE_GPU if pin else READERS
+    readers = [_readers(sources, layer, buffer, threads) for buffer in buffers]
+    with ThreadPoolExecutor(threads, thread_name_prefix="uws-read") as pool:
         ahead = [pool.submit(reader.read, *ranges[0]) for reader in readers[0]]
         for index, (start, stop) in enumerate(ranges):
             for done in ahead:
@@ -81,9 +85,9 @@ def slabs(
             yield Slab(start, stop, buffers[index % 2][:, : stop - start])
 
 
-def _readers(sources: Sequence[Source], layer: LayerKey, buffer: Tensor) -> list[SlabReader]:
+def _readers(sources: Sequence[Source], layer: LayerKey, buffer: Tensor, threads: int) -> list[SlabReader]:
     """One reader for each thread, of a run of models."""
-    share = -(-len(sources) // READERS)
+    share = -(-len(sources) // threads)
     parts = [slice(first, first + share) for first in range(0, len(sources), share)]
     return [SlabReader(sources[part], layer, buffer[part]) for part in parts]
 
