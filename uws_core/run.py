@@ -18,6 +18,7 @@ from typing import TypeVar, Unpack
 from uws_core.errors import LayerError, StoreError, UwsError
 from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis, Gram, Members
+from uws_core.nouns.merge_preview import SignConflict
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.layer_scan import LayerScan, stored_gram
 from uws_core.passes.options import (
@@ -32,7 +33,7 @@ from uws_core.passes.progress import Progress
 from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.results import Store, default_store
 
-_Result = TypeVar("_Result", Gram, Factors)
+_Result = TypeVar("_Result", Gram, Factors, SignConflict)
 Failed = Callable[[LayerKey, UwsError], None]
 
 
@@ -175,6 +176,30 @@ def cached_factors(
     name += "/base" if question.get("with_base", False) else ""
     lookup = _lookup(collection, layer, name, question.get("members"), store, options)
     return lookup.stored_or(compute, Factors)
+
+
+def cached_sign_conflict(
+    collection: Collection,
+    layer: LayerKey | str,
+    *,
+    members: Members = None,
+    store: Store | None = None,
+    options: ComputeOptions | None = None,
+    report: Report | None = None,
+) -> SignConflict:
+    """The shares of opposed signs of the chosen members' updates, from the store or by a pass.
+
+    Raises:
+        UwsError: whatever `sign_conflict` raises.
+    """
+    options = _reporting(options, report)
+
+    def compute(key: LayerKey) -> SignConflict:
+        from uws_core.passes.signs import sign_conflict
+
+        return sign_conflict(collection, key, members=members, options=options)
+
+    return _lookup(collection, layer, "signs", members, store, options).stored_or(compute, SignConflict)
 
 
 def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:

@@ -118,44 +118,40 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class SignCounts:
-    """Entries of one layer of `s` members by block of rows: what the share of opposed signs comes from.
+class SignConflict:
+    """How often two updates have opposite signs, against what their cosine predicts; arrays are (s, s).
 
-    `opposed` and `both` (B, s, s) count entries where two updates have opposite signs, and where neither is 0;
-    `inner` (B, s, s) are the updates' products in the block.
+    `share` is the share of opposed signs among the `entries` where neither update is 0. `reflected` is the same share
+    after one update is mirrored at the other, which keeps both lengths and their cosine: without a conflict of its own
+    the two shares are equal. `error` is the jackknife error of half their difference over blocks of rows and columns.
+    The diagonal of all is 0. NaN where an update is zero.
     """
 
     layer: LayerKey
     labels: tuple[str, ...]
-    opposed: Floats
-    both: Floats
-    inner: Floats
-
-    def __post_init__(self) -> None:
-        for name in ("opposed", "both", "inner"):
-            object.__setattr__(self, name, frozen(getattr(self, name)))
-
-
-@dataclass(frozen=True)
-class SignConflict:
-    """How often two updates have opposite signs, against what their cosine predicts; arrays are (s, s).
-
-    `share` of opposed signs, `expected` by the arcsine law `arccos(cosine) / pi`, `z` of the excess in units of its
-    jackknife error over blocks of rows. The diagonal is 0. NaN where an update is zero.
-    """
-
     share: Floats
-    expected: Floats
-    z: Floats
+    reflected: Floats
+    error: Floats
+    entries: Floats
 
     def __post_init__(self) -> None:
-        for name in ("share", "expected", "z"):
+        for name in ("share", "reflected", "error", "entries"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
 
     @property
+    def expected(self) -> Floats:
+        """The share (s, s) that the cosine alone gives: the mean of the share and the mirrored one."""
+        return np.asarray((self.share + self.reflected) / 2)
+
+    @property
     def excess(self) -> Floats:
-        """The share of opposed signs beyond the expected one (s, s)."""
-        return np.asarray(self.share - self.expected)
+        """The share of opposed signs (s, s) beyond the expected one; below 0 they agree more than they must."""
+        return np.asarray((self.share - self.reflected) / 2)
+
+    @property
+    def z(self) -> Floats:
+        """The excess (s, s) in units of its error; 0 where there is no error to divide by."""
+        return np.asarray(np.divide(self.excess, self.error, out=np.zeros_like(self.error), where=self.error > 0))
 
 
 @dataclass(frozen=True, slots=True)
