@@ -42,7 +42,12 @@ def add_rebuild(parser: ArgumentParser) -> None:
     parser.add_argument("--member", action="append", metavar="NAME", help="a model; several times for several; all")
     parser.add_argument("--into", required=True, metavar="FOLDER", help="folder for one folder a model")
     parser.add_argument("--for", dest="target", choices=TARGETS, default="peft", help="what must load the adapters")
-    parser.add_argument("--dtype", choices=list(ITEM_BYTES), default="float32", help="type of the written numbers")
+    parser.add_argument(
+        "--dtype",
+        choices=["auto", *ITEM_BYTES],
+        default="auto",
+        help="type of the written numbers (default: as it came)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.set_defaults(act=run_rebuild)
 

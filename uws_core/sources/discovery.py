@@ -16,6 +16,7 @@ from uws_core.sources.files.parts import families, family_reason
 from uws_core.sources.files.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered, shard_groups
 from uws_core.sources.formats.pickled import INDEX as PICKLED_INDEX
 from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
+from uws_core.sources.formats.subspace_files import INDEX as INDEX_OF_COMPRESSED
 from uws_core.sources.model_table import NAME as TABLE
 
 # `runs/task/seed/checkpoint-500` is as deep as trainers go.
@@ -86,6 +87,9 @@ class _Walk:
             yield from self.cached(folder, depth)
             return
         files, folders, broken = self.listed(folder)
+        if INDEX_OF_COMPRESSED in files:
+            yield FoundModel(folder, self.label(folder))
+            return
         weights = [name for name in files if name.endswith(SUFFIX)]
         is_model = _is_model(files, weights, at_root=depth == 0)
         yield from (LeftOut(self.label(folder / name), dangling(folder / name)) for name in broken)

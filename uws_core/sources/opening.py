@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from uws_core.errors import SourceError, UnreadableFile, UnsupportedFormat
-from uws_core.nouns.models import LayerKey, LeftOut, ModelRef, Value
+from uws_core.errors import NoWeights, SourceError, UnreadableFile, UnsupportedFormat
+from uws_core.nouns.models import WITHOUT_WEIGHTS, LayerKey, LeftOut, ModelRef, Value
 from uws_core.sources.base import FileStamp, Source, on_hub
 from uws_core.sources.files.folder import tensors_at
 from uws_core.sources.files.tensors import Tensors
@@ -18,8 +18,16 @@ from uws_core.sources.formats import pickled
 from uws_core.sources.formats.adapter import is_adapter
 from uws_core.sources.formats.adapter_layout import MultipleAdapters
 from uws_core.sources.formats.checkpoint import Checkpoint
+from uws_core.sources.formats.compressed import opened_member
 from uws_core.sources.formats.model_buffers import hold_the_same, may_be_buffer
 from uws_core.sources.formats.multi_adapter import opened_adapter
+from uws_core.sources.formats.subspace_files import (
+    FolderFiles,
+    SubspaceFiles,
+    folder_files,
+    folder_stamps,
+    is_compressed,
+)
 from uws_core.sources.listing import Roots, all_inside
 from uws_core.sources.source_cache import LayoutCache, SourceCache, file_stamps
 
@@ -61,15 +69,25 @@ def open_source(ref: ModelRef) -> Source:
     Raises:
         SourceError: missing, damaged, of a format that is not read, or changed since the commit was taken.
     """
+    if ref.without_weights:
+        raise NoWeights(
+            f"{ref.repo.removeprefix(WITHOUT_WEIGHTS)}: this needs weights, and the results file came without them; "
+            "open the models themselves"
+        )
     try:
         if on_hub(ref):
             return _open_on_hub(ref)
         if cached := _source_cache.get(ref):
             return cached
         started = time.time_ns()
-        tensors = (pickled.tensors_at if ref.pickled else tensors_at)(Path(ref.repo), ref.file)
-        source = _source_of(ref, tensors)
-        source.stamps = file_stamps(ref, tensors, started_ns=started)
+        source: Source
+        if is_compressed(FolderFiles(Path(ref.repo))):
+            source = opened_member(ref, folder_files(Path(ref.repo)))
+            source.stamps = folder_stamps(Path(ref.repo), started_ns=started)
+        else:
+            tensors = (pickled.tensors_at if ref.pickled else tensors_at)(Path(ref.repo), ref.file)
+            source = _source_of(ref, tensors)
+            source.stamps = file_stamps(ref, tensors, started_ns=started)
         if ref.commit:
             if source.digest() != ref.commit:
                 raise UnreadableFile("the files changed since the collection was made; open the collection again")
@@ -117,18 +135,24 @@ def adapters_of(ref: ModelRef, names: Sequence[str]) -> Iterator[tuple[ModelRef,
         SourceError: the file cannot be read; see `open_source`.
     """
     started, stamps = time.time_ns(), tuple[FileStamp, ...]()
+    tensors: Tensors | SubspaceFiles
     if on_hub(ref):
         from uws_core.sources.hub import hub
 
         ref = hub.at_commit(ref)
-        tensors = hub.tensors_at(ref)
+        files = hub.files_of(ref)
+        tensors = SubspaceFiles(files, ref.repo) if is_compressed(files) else hub.tensors_at(ref)
+    elif is_compressed(FolderFiles(Path(ref.repo))):
+        tensors, stamps = folder_files(Path(ref.repo)), folder_stamps(Path(ref.repo), started_ns=started)
     else:
         tensors = (pickled.tensors_at if ref.pickled else tensors_at)(Path(ref.repo), ref.file)
         stamps = file_stamps(ref, tensors, started_ns=started)
     for name in names:
         part = ModelRef.of_part(ref.repo, ref.commit, file=ref.file, adapter=name, pickled=ref.pickled)
         try:
-            source = _source_of(part, tensors)
+            source: Source = (
+                opened_member(part, tensors) if isinstance(tensors, SubspaceFiles) else _source_of(part, tensors)
+            )
             source.ref = replace(part, commit=ref.commit or source.digest())
             source.stamps = stamps
             _source_cache.keep(source)
@@ -209,6 +233,9 @@ def _open_on_hub(ref: ModelRef) -> Source:
     if ref.pickled:
         raise UnsupportedFormat("pickled files on the Hub are not read; download and convert them to safetensors")
     ref = hub.at_commit(ref)
+    files = hub.files_of(ref)
+    if is_compressed(files):
+        return opened_member(ref, SubspaceFiles(files, ref.repo))
     return _source_of(ref, hub.tensors_at(ref))
 
 

@@ -184,7 +184,10 @@ def _key(ref: ModelRef, tensors: Tensors) -> tuple[object, object]:
 
 
 def _size(source: Source) -> int:
-    tensors: Tensors = source._tensors  # type: ignore[attr-defined]
+    tensors: Tensors | None = getattr(source, "_tensors", None)
+    if tensors is None:
+        # A member of a compressed folder; what all members share is not its own.
+        return MODEL_BYTES
     return MODEL_BYTES + (0 if isinstance(tensors.homes, _Homes) else TENSOR_BYTES * len(tensors.spans))
 
 

@@ -18,8 +18,9 @@ from uws_core.nouns.storage import Compression, LayerPlan, Method, Rival
 from uws_core.passes.open_models import is_low_rank
 from uws_core.sources.opening import open_source
 from uws_core.use import fitting
-from uws_core.use.compressed_folder import portable, write_folder
+from uws_core.use.beside import portable
 from uws_core.use.fitting import LayerFit
+from uws_core.use.folder_writer import write_folder
 
 Report = Callable[[float, str], None]
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -40,16 +41,14 @@ class CompressionDraft(Compression):
     def write(self, folder: str | Path, *, report: Report | None = None) -> Path:
         """Writes the compressed collection and returns its folder, which appears only when complete.
 
-        Fits are repeated layer by layer, so that one layer is in memory at a time; the same models give the same bytes.
+        Layer by layer, one model's core in memory at a time; the same models give the same bytes. A killed or stopped
+        writer leaves `.NAME.part`, from which a second call goes on.
 
         Raises:
-            ExportError: the folder exists, or the disk is full or read-only.
+            ExportError: the folder exists, is being written by another process, or the disk is full or read-only.
             SourceError: a model cannot be read, or changed.
         """
-        fits = (
-            fit_layer(self.collection, plan, self.members, about=self.about, seed=self.seed) for plan in self.layers
-        )
-        return write_folder(self, fits, Path(folder).expanduser(), report=report or _silent)
+        return write_folder(self, Path(folder).expanduser(), report=report or _silent)
 
 
 def compress(  # noqa: PLR0913 - the public door
@@ -125,7 +124,7 @@ def _fits(
         fit = fit_layer(collection, plan, rows, about=about, seed=seed)
         # The figures need errors only; cores of a large collection are more than memory holds.
         empty = np.zeros((0, 0))
-        fits.append(replace(fit, basis=replace(fit.basis, left=empty, right=empty, cores=empty), center=None))
+        fits.append(replace(fit, basis=replace(fit.basis, left=empty, right=empty, cores=empty)))
         report((index + 1) / len(plans), f"{plan.layer.short}: {plan.k} directions")
     return fits
 

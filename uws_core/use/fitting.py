@@ -1,16 +1,18 @@
-"""Fits the shared basis of one layer: two passes over whole weights, one read of adapters."""
+"""Fits the shared basis of one layer, and hands out what is stored of it: whole weights one model at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from uws_core import run
 from uws_core.analysis import joint_basis
-from uws_core.analysis.joint_basis import JointBasis
+from uws_core.analysis.joint_basis import JointBasis, ThinUpdates
 from uws_core.analysis.size_budget import Curve
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Floats
@@ -18,16 +20,18 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.passes.center import center_matrix, dense
-from uws_core.passes.open_models import open_models
+from uws_core.passes.open_models import full_single_precision, is_low_rank, open_models
 from uws_core.passes.options import ComputeOptions
 from uws_core.passes.updates import thin_updates
+from uws_core.sources.base import Source
 
+_BITS = (1, 2, 4, 8)
 _SIDES = {Method.IN: (Axis.IN,), Method.OUT: (Axis.OUT,), Method.TWO_SIDED: (Axis.OUT, Axis.IN)}
 
 
 @dataclass(frozen=True)
 class LayerFit:
-    """A fitted layer: the basis with its cores, the centre (m, p) of whole weights, and what rivals need.
+    """A fitted layer: the errors of the basis, and what rivals need.
 
     `own_energy` (n, s) are each model's squared singular values, `mean_errors2` and `random_errors2` (n,) the squared
     errors of the mean alone and of a random basis of the same size, `bits_errors2` maps bits to squared errors (n,) of
@@ -36,7 +40,6 @@ class LayerFit:
 
     plan: LayerPlan
     basis: JointBasis
-    center: Floats | None
     own_energy: Floats
     mean_errors2: Floats
     random_errors2: Floats
@@ -80,12 +83,7 @@ def error_curve(
 def fit_updates(collection: Collection, plan: LayerPlan, members: Sequence[int], *, seed: int) -> LayerFit:
     """Fits adapters in one layer; no update is multiplied out."""
     updates = thin_updates(collection, plan.layer, members)
-    if plan.method is Method.TWO_SIDED:
-        basis = joint_basis.two_sided(updates, plan.k)
-    elif plan.method is Method.DIAGONAL:
-        basis = joint_basis.diagonal(updates, plan.k, seed=seed)
-    else:
-        raise LayerError(f"{plan.layer.name}: adapters are compressed two-sided or diagonal, not {plan.method}")
+    basis = _fitted(updates, plan, seed)
     generator = np.random.default_rng(seed)
     m, p = plan.layer.shape
     left, right = (joint_basis.random_basis(side, min(plan.k, side), generator=generator) for side in (m, p))
@@ -94,13 +92,20 @@ def fit_updates(collection: Collection, plan: LayerPlan, members: Sequence[int],
     return LayerFit(
         plan,
         basis,
-        None,
         np.ascontiguousarray(-np.diff(errors, axis=0).T),
         joint_basis.mean_errors2(updates),
         joint_basis.projected(updates, left, right).errors2,
-        {bits: joint_basis.rounded_errors2(updates, bits) for bits in (1, 2, 4, 8)},
+        {bits: joint_basis.rounded_errors2(updates, bits) for bits in _BITS},
         ranks=updates.ranks,
     )
+
+
+def _fitted(updates: ThinUpdates, plan: LayerPlan, seed: int) -> JointBasis:
+    if plan.method is Method.TWO_SIDED:
+        return joint_basis.two_sided(updates, plan.k)
+    if plan.method is Method.DIAGONAL:
+        return joint_basis.diagonal(updates, plan.k, seed=seed)
+    raise LayerError(f"{plan.layer.name}: adapters are compressed two-sided or diagonal, not {plan.method}")
 
 
 def fit_weights(collection: Collection, plan: LayerPlan, members: Sequence[int], *, about: str, seed: int) -> LayerFit:
@@ -108,51 +113,28 @@ def fit_weights(collection: Collection, plan: LayerPlan, members: Sequence[int],
 
     Each model's own singular values for the comparison take `m p min(m, p)` multiply-adds a model.
     """
-    layer = plan.layer
-    sides = {axis: _directions(collection, layer, members, axis, plan.k, about) for axis in _SIDES[plan.method]}
-    generator = np.random.default_rng(seed)
-    random = {
-        axis: joint_basis.random_basis(basis.shape[0], basis.shape[1], generator=generator)
-        for axis, basis in sides.items()
-    }
-    refs = [collection.refs[member] for member in members]
-    center_ref = [collection.base] if about == "base" and collection.base is not None else []
-    cores, norms2, energy, errors, random_errors = [], [], [], [], []
-    bits_errors: dict[int, list[float]] = {bits: [] for bits in (1, 2, 4, 8)}
-    with open_models([*refs, *center_ref], layer) as sources:
-        center = center_matrix(
-            sources[: len(refs)],
-            sources[-1] if center_ref else None,
-            layer,
-            about=about,
-            kind=torch.float32,
-            options=ComputeOptions(),
-        )
-        buffer = torch.empty(layer.shape)
-        for source in sources[: len(refs)]:
-            weights = dense(source, layer, into=buffer)
-            if not bool(torch.isfinite(weights).all()):
-                raise LayerError(
-                    f"{layer.name}: {source.ref.repo} has weights that are NaN or infinite; leave out the model or the "
-                    "layer"
-                )
-            away = (weights - center).double().numpy()
-            norm2 = float(np.square(away).sum())
-            core, random_core = _seen(away, sides), _seen(away, random)
-            cores.append(core)
+    layer, generator = plan.layer, np.random.default_rng(seed)
+    sides, random = dict[Axis, Tensor](), dict[Axis, Tensor]()
+    for axis in _SIDES[plan.method]:
+        basis = _directions(collection, layer, members, axis, plan.k, about)
+        sides[axis] = torch.from_numpy(basis)
+        random[axis] = torch.from_numpy(joint_basis.random_basis(*basis.shape, generator=generator))
+    norms2, energy, errors, random_errors = [], [], [], []
+    bits_errors: dict[int, list[float]] = {bits: [] for bits in _BITS}
+    with _about_center(collection, layer, members, about) as (sources, center):
+        for source in sources:
+            away = _core(source, layer, center, {}).double()
+            norm2 = float(away.square().sum())
             norms2.append(norm2)
-            errors.append(max(norm2 - float(np.square(core).sum()), 0.0))
-            random_errors.append(max(norm2 - float(np.square(random_core).sum()), 0.0))
-            energy.append(np.square(np.linalg.svd(away, compute_uv=False)))
+            errors.append(max(norm2 - float(_in_bases(away, sides).square().sum()), 0.0))
+            random_errors.append(max(norm2 - float(_in_bases(away, random).square().sum()), 0.0))
+            energy.append(np.square(np.linalg.svd(away.numpy(), compute_uv=False)))
             for bits, values in bits_errors.items():
-                values.append(float(np.square(away - joint_basis.rounded(away, bits)).sum()))
-    left = sides.get(Axis.OUT, np.zeros((layer.shape[0], 0)))
-    right = sides.get(Axis.IN, np.zeros((layer.shape[1], 0)))
-    basis = JointBasis(left, right, np.stack(cores), np.array(errors), np.array(norms2), 0)
+                values.append(joint_basis.rounding_error2(away.numpy(), bits))
+    nothing = np.zeros((0, 0))
     return LayerFit(
         plan,
-        basis,
-        center.double().numpy(),
+        JointBasis(nothing, nothing, nothing, np.array(errors), np.array(norms2), 0),
         np.stack(energy),
         np.array(norms2),
         np.array(random_errors),
@@ -161,14 +143,70 @@ def fit_weights(collection: Collection, plan: LayerPlan, members: Sequence[int],
     )
 
 
-def rebuilt(plan: LayerPlan, left: Floats, core: Floats, right: Floats) -> Floats:
-    """Returns one model's matrix (m, p) about the centre from its core."""
-    if plan.method is Method.IN:
-        return np.asarray(core @ right.T)
-    if plan.method is Method.OUT:
-        return np.asarray(left @ core)
-    matrix = np.diag(core) if core.ndim == 1 else core
-    return np.asarray(left @ matrix @ right.T)
+@dataclass(frozen=True)
+class LayerParts:
+    """What is stored of a layer: directions `left` (m, k) and `right` (p, k), the centre, each model's core in turn."""
+
+    left: Tensor
+    right: Tensor
+    center: Tensor | None
+    cores: Iterator[Tensor]
+
+
+@contextmanager
+def layer_parts(
+    collection: Collection, plan: LayerPlan, members: Sequence[int], *, about: str, seed: int
+) -> Iterator[LayerParts]:
+    """What is stored of a layer, the models read one by one while their cores are taken.
+
+    Whole weights are read once for their mean and once for the cores, in float32; adapters once.
+    """
+    layer = plan.layer
+    if is_low_rank(collection, layer):
+        basis = _fitted(thin_updates(collection, layer, members), plan, seed)
+        left, right = (torch.from_numpy(np.ascontiguousarray(side)) for side in (basis.left, basis.right))
+        yield LayerParts(left, right, None, (torch.from_numpy(core) for core in basis.cores))
+        return
+    sides = {
+        axis: torch.from_numpy(_directions(collection, layer, members, axis, plan.k, about)).float()
+        for axis in _SIDES[plan.method]
+    }
+    left, right = (
+        sides.get(axis, torch.zeros(size, 0)) for axis, size in zip((Axis.OUT, Axis.IN), layer.shape, strict=True)
+    )
+    with _about_center(collection, layer, members, about) as (sources, center), full_single_precision():
+        yield LayerParts(left, right, center, (_core(source, layer, center, sides) for source in sources))
+
+
+@contextmanager
+def _about_center(
+    collection: Collection, layer: LayerKey, members: Sequence[int], about: str
+) -> Iterator[tuple[list[Source], Tensor]]:
+    """The opened models and their centre (m, p) in float32."""
+    refs = [collection.refs[member] for member in members]
+    base = [collection.base] if about == "base" and collection.base is not None else []
+    with open_models([*refs, *base], layer) as sources:
+        models, options = sources[: len(refs)], ComputeOptions()
+        center = center_matrix(
+            models, sources[-1] if base else None, layer, about=about, kind=torch.float32, options=options
+        )
+        yield models, center
+
+
+def _core(source: Source, layer: LayerKey, center: Tensor, sides: Mapping[Axis, Tensor]) -> Tensor:
+    """One model's coordinates about the centre."""
+    weights = dense(source, layer, into=torch.empty(layer.shape))
+    if not bool(torch.isfinite(weights).all()):
+        raise LayerError(
+            f"{layer.name}: {source.ref.repo} has weights that are NaN or infinite; leave out the model or the layer"
+        )
+    return _in_bases(weights.sub_(center), sides)
+
+
+def _in_bases(away: Tensor, sides: Mapping[Axis, Tensor]) -> Tensor:
+    """A centred matrix in the coordinates of the bases: `U^T W V`, `W V` or `U^T W`."""
+    turned = away @ sides[Axis.IN] if Axis.IN in sides else away
+    return sides[Axis.OUT].T @ turned if Axis.OUT in sides else turned
 
 
 def _directions(
@@ -177,9 +215,3 @@ def _directions(
     """The k leading directions (side, k) of one side, from the stored side Gram."""
     gram = run.cached_side_gram(collection, layer, axis=axis, members=members, about=about)
     return np.ascontiguousarray(np.linalg.eigh(gram.values)[1][:, ::-1][:, :k])
-
-
-def _seen(away: Floats, sides: dict[Axis, Floats]) -> Floats:
-    """A centred matrix in the coordinates of the bases: `U^T W V`, `W V` or `U^T W`."""
-    seen = away @ sides[Axis.IN] if Axis.IN in sides else away
-    return np.asarray(sides[Axis.OUT].T @ seen if Axis.OUT in sides else seen)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from uws_core.errors import CollectionError, ExportError, LayerError
@@ -20,8 +19,11 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import LowRank, ModelRef
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.base import Source
+from uws_core.sources.formats.subspace_files import FILES, INDEX, MEMBERS, UNTOUCHED, untouched_name
 from uws_core.sources.opening import resolved
-from uws_core.use.compressed_folder import INDEX, MEMBERS, UNTOUCHED, CompressedFolder, open_compressed, portable
+from uws_core.use.beside import write_beside
+from uws_core.use.compressed_folder import CompressedFolder, open_compressed
+from uws_core.use.tensor_file import TensorFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +76,13 @@ def join(folder: str | Path, model: str | Path, *, name: str | None = None) -> J
         # A random basis keeps the share of the layer's entries that its own numbers are.
         random2 += norm2 * (1 - _random_share(plan))
     error, chance = (float(np.sqrt(value / norms2)) if norms2 > 0 else 0.0 for value in (errors2, random2))
-    names = [plan.layer.name for plan in opened.plans]
-    kept = portable(ref)
-    entry = {
-        "name": label,
-        "commit": ref.commit,
-        "error": error,
-        "ranks": {layer: kept.rank(layer) for layer in names} if opened.index["kind"] == "adapters" else {},
-        "stored_as": {layer: kept.stored_as(layer) for layer in names},
-    }
-    members = [*opened.index["members"], entry]
     stacks = {}
     for layer, core in cores.items():
         stack = opened.cores(layer)
         stacks[layer] = torch.cat([stack, torch.from_numpy(np.ascontiguousarray(core))[None].to(stack.dtype)])
-    untouched = kept.untouched(names)
-    metadata = {"config": json.dumps(dict(kept.config), sort_keys=True)}
     worst = max(float(member["error"]) for member in opened.index["members"])
-    _rewrite(opened, members, stacks, list(range(len(opened.members))), (untouched, metadata))
+    entry = {"name": label, "error": error, "basis": opened.index["basis"]}
+    _rewrite(opened, stacks, list(range(len(opened.members))), (ref, entry))
     return Joined(label, error, chance, worst, opened.path)
 
 
@@ -108,7 +99,7 @@ def leave(folder: str | Path, member: str) -> None:
     if not rows:
         raise CollectionError(f"{member} is the last member of {opened.path.name}; delete the folder instead")
     stacks = {plan.layer.name: opened.cores(plan.layer.name)[rows] for plan in opened.plans}
-    _rewrite(opened, [opened.index["members"][row] for row in rows], stacks, rows, None)
+    _rewrite(opened, stacks, rows, None)
 
 
 def _projected(
@@ -150,25 +141,37 @@ def _random_share(plan: LayerPlan) -> float:
 
 def _rewrite(
     opened: CompressedFolder,
-    members: Sequence[dict[str, Any]],
     stacks: dict[str, Tensor],
     rows: Sequence[int],
-    added: tuple[dict[str, Tensor], dict[str, str]] | None,
+    added: tuple[ModelRef, dict[str, Any]] | None,
 ) -> None:
-    """The folder with these members, written beside it and exchanged: readers see the old one or the new one."""
+    """The folder with these rows of its members, and one more, written beside it and exchanged.
+
+    Readers see the old folder or the new one.
+    """
     folder = opened.path
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    members = [opened.index["members"][row] for row in rows]
     try:
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(folder, part, copy_function=os.link, ignore=shutil.ignore_patterns(MEMBERS, INDEX, UNTOUCHED))
         (part / UNTOUCHED).mkdir()
         for number, row in enumerate(rows):
-            os.link(folder / UNTOUCHED / f"{row:05d}.safetensors", part / UNTOUCHED / f"{number:05d}.safetensors")
+            os.link(folder / untouched_name(row), part / untouched_name(number))
         if added is not None:
-            save_file(added[0], part / UNTOUCHED / f"{len(rows):05d}.safetensors", metadata=added[1])
-        save_file({name: stack.contiguous() for name, stack in stacks.items()}, part / MEMBERS)
-        index = dict(opened.index) | {"members": list(members), "revision": opened.index["revision"] + 1}
+            ref, entry = added
+            names = [plan.layer.name for plan in opened.plans]
+            members.append(entry | write_beside(ref, names, part, len(rows)))
+        used = {digest for member in members for digest in member.get("files", {}).values()}
+        for path in (part / FILES).glob("*"):
+            if path.name not in used:
+                path.unlink()
+        layout = {name: (tuple(stack.shape), stack.dtype) for name, stack in stacks.items()}
+        with TensorFile(part / MEMBERS, layout, metadata={"basis": str(opened.index["basis"])}) as file:
+            for name, stack in stacks.items():
+                file.write(name, stack)
+        index = dict(opened.index) | {"members": members, "revision": opened.index["revision"] + 1}
         (part / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         folder.rename(old)
         part.rename(folder)

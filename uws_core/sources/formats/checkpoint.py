@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Set
 from math import prod
 from typing import TYPE_CHECKING, Self
@@ -12,6 +13,7 @@ from uws_core.errors import LayerError
 from uws_core.nouns.loader import Fate, KeyFate, LoaderReport
 from uws_core.nouns.models import LayerKey, LeftOut, ModelRef
 from uws_core.sources.base import FileStamp, Rows, within
+from uws_core.sources.companions import model_config
 from uws_core.sources.files.header import FLOATS, TensorSpan, as_layer
 from uws_core.sources.files.tensors import Tensors
 from uws_core.sources.formats import float8
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from uws_core.sources.files.blob import Extent, RowReader
+
+# Counters and masks: no weights to compare, and what a network is loaded with.
+_WHOLE_NUMBERS = frozenset({"BOOL", "U8", "I8", "I16", "I32", "I64"})
 
 
 class Checkpoint:
@@ -144,17 +149,7 @@ class Checkpoint:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of a readable type under its stored name; eight-bit weights times their scale. See `Whole`."""
-        layers = {stored: name for name, stored in self._stored.items()}
-        scales = {*self._scales.values(), *self._packed.companions}
-        found = {}
-        for stored, span in self._tensors.spans.items():
-            if packed := self._packed.weights.get(stored):
-                found[packed.layer] = self.read(layers[stored])
-            elif span.dtype in FLOATS and stored not in scales:
-                found[stored] = self._tensors.read(stored, (1, prod(span.shape))).reshape(span.shape)
-            elif stored in layers:
-                found[stored] = self.read(layers[stored]).reshape(span.shape)
-        return found
+        return {name: self._tensor(stored) for name, stored in self._names().items()}
 
     def put(self, state: Mapping[str, Tensor], layers: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The state with these layers in it; see `Whole.put`."""
@@ -176,12 +171,13 @@ class Checkpoint:
     @property
     def config(self) -> Mapping[str, object]:
         """The configuration beside the weights; see `Portable`."""
-        return {}
+        return dict(json.loads(model_config(self.ref) or b"{}"))
 
     def untouched(self, layers: Iterable[str]) -> dict[str, Tensor]:
-        """Every readable tensor that none of these layers is; see `Portable`."""
+        """Every readable tensor that none of these layers is, counters and masks with them; see `Portable`."""
         compressed = {self.stored_as(layer)[0] for layer in layers}
-        return {name: tensor for name, tensor in self.state().items() if name not in compressed}
+        names = self._names() | {name: name for name in self._whole_numbers()}
+        return {name: self._tensor(stored) for name, stored in names.items() if name not in compressed}
 
     def untouched_bytes(self, layers: Iterable[str]) -> int:
         """The stored bytes of `untouched`, from the header."""
@@ -200,6 +196,37 @@ class Checkpoint:
     def rank(self, layer: str) -> int:
         """The smaller side of a whole matrix."""
         return min(self._located(layer)[0].shape)
+
+    def _names(self) -> dict[str, str]:
+        """The name in `state` of every tensor of a readable type, and its stored one."""
+        scales, layers = {*self._scales.values(), *self._packed.companions}, set(self._stored.values())
+        found = {}
+        for stored, span in self._tensors.spans.items():
+            if packed := self._packed.weights.get(stored):
+                found[packed.layer] = stored
+            elif (span.dtype in FLOATS and stored not in scales) or stored in layers:
+                found[stored] = stored
+        return found
+
+    def _whole_numbers(self) -> list[str]:
+        """The stored names of counters and masks: whole numbers that no weight is packed in."""
+        used = {*self._stored.values(), *self._scale_of, *self._packed.weights, *self._packed.companions}
+        spans = self._tensors.spans.items()
+        return [name for name, span in spans if span.dtype in _WHOLE_NUMBERS and name not in used]
+
+    def _tensor(self, stored: str) -> Tensor:
+        """A tensor of `state` in its own shape."""
+        span = self._tensors.span(stored)
+        if stored in self._packed.weights or span.dtype in float8.TYPES:
+            layer = next(name for name, own in self._stored.items() if own == stored)
+            packed = self._packed.weights.get(stored)
+            return self.read(layer).reshape(packed.shape if packed else span.shape)
+        if span.dtype != "BOOL":
+            return self._tensors.read(stored, (1, prod(span.shape))).reshape(span.shape)
+        import torch
+
+        raw = self._tensors.homes[stored].read(span.start, span.stop)
+        return torch.tensor(list(raw), dtype=torch.uint8).reshape(span.shape).bool()
 
     def _layer_of(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
         if problem := too_long(name):
