@@ -158,8 +158,8 @@ class SignConflict:
 class LayerConflict:
     """How the members get along in one layer.
 
-    `mean_cosine` and `least_cosine` over pairs of updates, `chance` the size of cosine that 1 in 20 sets of as many
-    independent updates exceeds. `survives` is `|mean|^2` over the mean of `|tau|^2`: 1 for equal updates, 1 / s for
+    `mean_cosine` and `least_cosine` over pairs of updates, `chance` the size of cosine that 1 in 20 networks
+    of independent updates exceeds in any pair and layer. `survives` is `|mean|^2` over the mean of `|tau|^2`: 1 for equal updates, 1 / s for
     orthogonal ones, less where they cancel. `opposed` is the share of opposed signs averaged over pairs, `excess` that
     beyond the arcsine law and `z` the largest one of a pair; `overlap` of the leading directions on the inputs and
     outputs with `overlap_chance`. NaN where it was not measured.
