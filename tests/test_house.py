@@ -52,6 +52,7 @@ STORY = (
     "rebuild",
     "join",
     "leave",
+    "merge",
     "serving",
 )
 

@@ -27,6 +27,7 @@ _ROOMS = {
     "rebuild": "uws_core.use.rebuild",
     "join": "uws_core.use.join",
     "leave": "uws_core.use.join",
+    "merge": "uws_core.use.merge.door",
 }
 # Public as a whole: `uws.serving.attach`.
 _MODULES = {"serving": "uws_core.use.serving"}
@@ -52,6 +53,7 @@ __all__ = [  # noqa: RUF022 - the order tells the story
     "rebuild",
     "join",
     "leave",
+    "merge",
     "serving",
 ]
 

@@ -84,6 +84,17 @@ class Convention(StrEnum):
     MERGEKIT = "mergekit"
     PEFT = "peft"
 
+    @classmethod
+    def of(cls, name: str) -> Convention:
+        """Returns the convention of that name.
+
+        Raises:
+            CollectionError: there is none; the message lists all.
+        """
+        if name not in set(map(str, cls)):
+            raise CollectionError(f"convention is one of {', '.join(map(str, cls))}; found {name!r}")
+        return cls(name)
+
 
 @dataclass(frozen=True, slots=True)
 class MethodFacts:
@@ -287,7 +298,7 @@ class MergeRecipe:
             if name in typed:
                 typed[name] = MergeMethod.of(str(typed[name]))
         if "convention" in typed:
-            typed["convention"] = Convention(typed["convention"])
+            typed["convention"] = Convention.of(str(typed["convention"]))
         if "weights" in typed:
             typed["weights"] = tuple(float(weight) for weight in typed["weights"])
         return replace(cls(), **typed)

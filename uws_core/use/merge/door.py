@@ -1,0 +1,132 @@
+"""Merge: models into one, measured before a byte is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from math import prod
+from pathlib import Path
+
+from uws_core.nouns.cost import BUDGET
+from uws_core.nouns.merging import Convention, Merge, MergeMethod, MergeRecipe
+from uws_core.nouns.models import Collection, LayerKey
+from uws_core.use.merge.adapters import beside_weights, merged_layers
+from uws_core.use.merge.measures import Sums
+from uws_core.use.merge.network import Network
+from uws_core.use.merge.plan import MergePlan, plan_merge
+from uws_core.use.merge.writing import SHARD_BYTES, WriteOptions, written
+
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeDraft(Merge):
+    """A measured merge that can be written; see `Merge` for the figures."""
+
+    plan: MergePlan
+
+    def write(
+        self,
+        folder: str | Path,
+        *,
+        target: str = "peft",
+        shard_bytes: int = SHARD_BYTES,
+        report: Report | None = None,
+    ) -> Path:
+        """Writes the merged model into a folder, which appears only when complete, and returns it.
+
+        Whole models: safetensors, in shards of at most `shard_bytes`, with index, configuration and tokenizer.
+        Adapters: a PEFT folder that `target` (peft, vllm, llama.cpp) loads. `merge.json` and, where mergekit knows the
+        method, `recipe.yaml` lie beside. The same call goes on where a killed or stopped one was.
+
+        Raises:
+            ExportError: the folder exists, or the disk is full or read-only.
+            CollectionError: the target cannot load what the merge has.
+            SourceError: a model cannot be read, or changed.
+        """
+        path = Path(folder).expanduser()
+        written(self.plan, path, WriteOptions(target, shard_bytes), report=report or _silent)
+        return path
+
+
+def merge(  # noqa: PLR0913 - the public door
+    collection: Collection,
+    *,
+    method: MergeMethod | str = MergeMethod.MEAN,
+    weights: Sequence[float] | None = None,
+    scale: float = 1.0,
+    convention: Convention | str = Convention.PAPER,
+    density: float = 0.5,
+    t: float = 0.5,
+    ridge: float = 0.5,
+    rule: MergeMethod | str = MergeMethod.TIES,
+    rank: int | None = None,
+    seed: int = 0,
+    recipe: MergeRecipe | None = None,
+    members: Sequence[int | str] | None = None,
+    layers: Sequence[LayerKey | str] | None = None,
+    dtype: str = "auto",
+    beside: str = "mean",
+    budget: int = BUDGET,
+    report: Report | None = None,
+) -> MergeDraft:
+    """Returns the merge of a collection's models as it would be: norms, distances, what survives of each member.
+
+    The merge is `base + scale * method(updates)`. `method` is one of mean, linear, task-arithmetic, slerp, multi-slerp,
+    karcher, model-stock, subspace, ties, dare, dare-ties, della, breadcrumbs, sce, tsv, iso-c, iso-cts, knots, core,
+    regmean, ctm; `convention` whose reading of it (paper, mergekit, peft). A `recipe` holds every option and takes the
+    place of those before it. `members` are rows or labels. Adapters are merged as adapters: `rank` is the result's, and
+    `beside` (mean, drop, a label) says what becomes of heads they trained whole. Nothing is written. Price: each weight
+    is read once, twice where a method needs inner products, three times where it trims more than the `budget` holds.
+
+    Raises:
+        NotEnoughModels: fewer than two models, or more than the method takes.
+        CollectionError: weights that sum to zero, an unknown method, an option or a rank out of range.
+        LayerError: no base where the method needs one, or weights that are NaN.
+        BudgetError: a method of factors on matrices that do not fit.
+    """
+    chosen = recipe or MergeRecipe(
+        method=MergeMethod.of(str(method)),
+        weights=tuple(float(weight) for weight in weights or ()),
+        scale=scale,
+        convention=Convention.of(str(convention)),
+        density=density,
+        t=t,
+        ridge=ridge,
+        rule=MergeMethod.of(str(rule)),
+        rank=rank,
+        seed=seed,
+    )
+    plan = plan_merge(collection, chosen, members=members, layers=layers, dtype=dtype, beside=beside, budget=budget)
+    measured_merge = measured(plan, report=report or _silent)
+    known = {field.name: getattr(measured_merge, field.name) for field in fields(Merge)}
+    return MergeDraft(**known, plan=plan)
+
+
+def measured(plan: MergePlan, *, report: Report) -> Merge:
+    """Returns the distances of a merge without writing it."""
+    count = len(plan.layers)
+    if plan.adapters:
+        found = []
+        for number, layer in enumerate(merged_layers(plan), start=1):
+            found.append(layer.measured)
+            report(number / count, f"{layer.key.short} merged")
+        return Merge(plan.recipe, plan.labels, tuple(found), plan.about, "adapters", beside_weights(plan)[1])
+    network = Network(plan)
+    cuts = network.cuts()
+    by_name = {one.key.name: one for one in network.tensors if one.key is not None}
+    layers = []
+    for number, key in enumerate(plan.layers, start=1):
+        if key.name not in by_name:
+            continue
+        one = by_name[key.name]
+        sums = Sums(len(plan.members), prod(one.shape))
+        for _ in network.pieces(one, cuts=cuts, sums=sums):
+            pass
+        layers.append(sums.layer(key, scale=plan.recipe.scale))
+        report(number / count, f"{key.short} merged")
+    return Merge(plan.recipe, plan.labels, tuple(layers), plan.about, "weights", network.notes())
+
+
+def _silent(fraction: float, message: str) -> None:
+    """The report of a caller who wants none."""

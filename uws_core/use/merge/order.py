@@ -1,0 +1,132 @@
+"""Exact order statistics of absolute values that are too many for memory: where a trim cuts, ties counted.
+
+Two passes: the first counts the upper 16 bits of each float32, the second collects what shares them with the wanted
+entry (a few per mille). Source: radix selection, Knuth, The Art of Computer Programming 3, 5.2.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_UPPER = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Where the smallest entries end: those below `value` are dropped, and of the ones equal to it the first `ties`."""
+
+    value: float
+    ties: int
+
+
+# Nothing is dropped; everything is dropped.
+NOTHING, EVERYTHING = Cut(0.0, 0), Cut(float("inf"), 0)
+
+
+def cut_of(values: Tensor, dropped: int) -> Cut:
+    """Returns where the `dropped` smallest of absolute values that are in memory end."""
+    return next(iter(cuts_of(values.reshape(1, -1), [[dropped]])[0]))
+
+
+def cuts_of(values: Tensor, dropped: Sequence[Sequence[int]]) -> list[list[Cut]]:
+    """Returns for each row of values (n, entries) in memory where its `dropped` smallest absolute values end."""
+    found = []
+    for row, counts in zip(values, dropped, strict=True):
+        sizes = np.abs(row.numpy().reshape(-1))
+        found.append([_cut(sizes, count) for count in counts])
+    return found
+
+
+def _cut(sizes: NDArray[np.floating], count: int) -> Cut:
+    if count <= 0:
+        return NOTHING
+    if count >= sizes.size:
+        return EVERYTHING
+    value = np.partition(sizes, count)[count]
+    return Cut(float(value), count - int(np.count_nonzero(sizes < value)))
+
+
+class Selection:
+    """Cuts of `n` streams of float32 values, each seen twice: `count` all of them, then `collect` all of them again.
+
+    `dropped` has for each stream how many smallest entries each of its cuts drops.
+    """
+
+    def __init__(self, dropped: Sequence[Sequence[int]]) -> None:
+        self._dropped = dropped
+        self._counts = np.zeros((len(dropped), _UPPER), dtype=np.int64)
+        self._bins: list[list[int]] = []
+        self._before: list[list[int]] = []
+        self._collected: list[list[list[NDArray[np.float32]]]] = []
+
+    def count(self, values: Tensor) -> None:
+        """Adds entries (n, ...) of every stream to the counts."""
+        for stream, row in enumerate(values):
+            bits = row.contiguous().view(-1).numpy().view(np.uint16)[1::2] & np.uint16(_UPPER - 1)
+            self._counts[stream] += np.bincount(bits, minlength=_UPPER)
+
+    def locate(self) -> None:
+        """Ends the first pass."""
+        for stream, counts in enumerate(self._counts):
+            upto = np.cumsum(counts)
+            bins = [int(np.searchsorted(upto, count, side="right")) for count in self._dropped[stream]]
+            self._bins.append(bins)
+            self._before.append([int(upto[place - 1]) if place else 0 for place in bins])
+            self._collected.append([[] for _ in bins])
+
+    def collect(self, values: Tensor) -> None:
+        """Collects from the same entries (n, ...), in the second pass, those near the cuts."""
+        for stream, row in enumerate(values):
+            flat = row.contiguous().view(-1).numpy()
+            bits = flat.view(np.uint16)[1::2] & np.uint16(_UPPER - 1)
+            for number, place in enumerate(self._bins[stream]):
+                if self._dropped[stream][number] > 0 and place < _UPPER:
+                    self._collected[stream][number].append(np.abs(flat[bits == place]))
+
+    def cuts(self) -> list[list[Cut]]:
+        """Returns the cuts of every stream."""
+        found = []
+        for stream, counts in enumerate(self._dropped):
+            row = []
+            for number, count in enumerate(counts):
+                if count <= 0 or self._bins[stream][number] >= _UPPER:
+                    row.append(NOTHING if count <= 0 else EVERYTHING)
+                    continue
+                near = np.concatenate(self._collected[stream][number])
+                row.append(_cut_near(near, count - self._before[stream][number]))
+            found.append(row)
+        return found
+
+
+def _cut_near(near: NDArray[np.float32], count: int) -> Cut:
+    """The cut among the collected entries, of which `count` are dropped, maybe none."""
+    value = np.partition(near, count)[count]
+    return Cut(float(value), count - int(np.count_nonzero(near < value)))
+
+
+@dataclass(slots=True)
+class Keeper:
+    """Which entries of one stream, met in order, lie at or above a cut; counts the ties it has met."""
+
+    cut: Cut
+    _ties: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._ties = self.cut.ties
+
+    def above(self, sizes: Tensor) -> Tensor:
+        """Returns the mask of the next absolute values that are kept."""
+        if not self._ties:
+            return sizes >= self.cut.value
+        mask = sizes > self.cut.value
+        places = torch.nonzero((sizes == self.cut.value).reshape(-1))[:, 0]
+        skipped = min(self._ties, places.numel())
+        self._ties -= skipped
+        mask.view(-1)[places[skipped:]] = True
+        return mask
