@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,15 @@ def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "results"
     monkeypatch.setenv("UWS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def own_results() -> Iterator[None]:
+    """Results files that a test opened are closed after it."""
+    yield
+    attached = sys.modules.get("uws_core.store.attached")
+    if attached is not None:
+        attached.detach_all()
 
 
 @pytest.hookimpl(tryfirst=True)

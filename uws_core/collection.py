@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeGuard
 
 from uws_core.analysis.architectures import described, matching
 from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
@@ -21,7 +22,10 @@ from uws_core.sources.listing import Listing, Place, Roots, all_inside, in_folde
 from uws_core.sources.model_table import ModelTable, matched
 from uws_core.sources.opening import Opened, Report, equal_buffers, open_all, resolved
 from uws_core.sources.spelling import spelled_alike
+from uws_core.store.attached import attach
 from uws_core.store.results import default_path
+from uws_core.store.results_file import SUFFIX as RESULTS_SUFFIX
+from uws_core.store.results_file import read_results_file
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
@@ -44,8 +48,10 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     """The models at `where` and the layers they share; only headers and small samples are read.
 
     `where` is a folder (a safetensors file a model, or a model folder each, with attributes in `models.csv`),
-    `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a query to the Hub, or a list of files, folders
-    and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are in natural order.
+    `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a results file (`*.uws.zip`, also one on the Hub
+    as `"owner/name/file.uws.zip@revision"`; the other options do not apply), a query to the Hub, or a list of files,
+    folders and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are in natural
+    order.
     `base` is the model they all started from. Where models of several architectures lie together, `architecture` is
     the id or the title of one that `architectures` lists; without it, the commonest is taken. With `dialect` (peft,
     kohya, diffusers, comfyui), only adapters whose names are in it are taken. Several adapters in one file are a model
@@ -61,6 +67,9 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
         SourceError: the folder or the base cannot be read.
     """
     allowed = _allowed(roots)
+    if is_results(where):
+        made = opened_results(results_path(where, roots=roots))
+        return made if name is None else replace(made, name=name)
     listing = _listing(where, allowed, pickled=pickled)
     opened = open_all(listing.models, allowed, dialect, report)
     readable = {label: one for label, one in opened.items() if not one.problem}
@@ -134,6 +143,39 @@ def architectures(
     allowed = _allowed(roots)
     opened = open_all(_listing(where, allowed, pickled=pickled).models, allowed, dialect, report)
     return _architectures({label: one for label, one in opened.items() if not one.problem})
+
+
+def opened_results(path: Path) -> Collection:
+    """The collection in a results file; from now on the store of this process finds its results.
+
+    Raises:
+        UnreadableFile: see `read_results_file`.
+    """
+    results = read_results_file(path)
+    attach(results)
+    return results.collection
+
+
+def is_results(where: Where) -> TypeGuard[str | Path]:
+    """Whether `where` names a results file, here or on the Hub."""
+    return isinstance(where, str | Path) and (
+        str(where).endswith(RESULTS_SUFFIX) or str(where).rpartition("@")[0].endswith(RESULTS_SUFFIX)
+    )
+
+
+def results_path(where: str | Path, *, roots: Sequence[str | Path] | None = None) -> Path:
+    """The results file that `where` names, fetched from the Hub if it lies there.
+
+    Raises:
+        OutsideRoot: it lies outside the folders that may be read.
+        HubError: it is not here, and cannot be fetched from the Hub.
+    """
+    path = Path(where).expanduser()
+    if isinstance(where, Path) or path.is_absolute() or path.exists():
+        return inside(path, _allowed(roots))
+    from uws_core.sources.hub.whole_file import fetched
+
+    return fetched(where)
 
 
 def fingerprint(refs: Iterable[ModelRef]) -> str:

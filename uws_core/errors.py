@@ -5,6 +5,7 @@ UwsError
 │   ├── UnreadableFile     damaged, truncated, or not the format its name says
 │   ├── OutsideRoot        a path or shard name that leaves the folder it must stay in
 │   ├── UnsupportedFormat  a format that is not read here, with what to convert it to
+│   ├── NoWeights          a model that is known by its results only
 │   └── HubError           the Hub refused, is unreachable, or has no such repository
 ├── CollectionError        the models have nothing that can be compared
 ├── LayerError             no such layer in this collection
@@ -37,6 +38,10 @@ class OutsideRoot(SourceError):
 
 class UnsupportedFormat(SourceError):
     """A format that is not read here; the message says what to convert it to."""
+
+
+class NoWeights(SourceError):
+    """A model came in a results file, without its weights."""
 
 
 class HubError(SourceError):

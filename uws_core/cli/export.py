@@ -1,4 +1,7 @@
-"""`export`: writes the spectrum of a layer, or the overview of all, as a table, a figure, or a bundle of both."""
+"""`export`: writes the spectrum of a layer, or the overview of all, as a table, a figure, or a bundle of both.
+
+With `--results` it writes a results file instead: Grams and what else was computed, without weights.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,12 @@ from uws_core.cli.results import add_axis, exit_code, grams, layer_spectrum
 from uws_core.errors import ExportError, UwsError
 from uws_core.export import Draw, Provenance
 from uws_core.frames import spectrum as frames
+from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.spectrum import LayerSpectrum
+from uws_core.reporting.results_file import USUAL_LIMIT, write_results
+from uws_core.store.results_file import SUFFIX as RESULTS_SUFFIX
 
 _SUFFIXES = ("csv", "parquet", "html", "zip", *exporting.FORMS)
 
@@ -38,7 +44,26 @@ def add_export(parser: ArgumentParser) -> None:
     arguments.add_layers(parser)
     add_compute_options(parser)
     add_axis(parser)
-    parser.add_argument("--to", required=True, metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
+    file = parser.add_mutually_exclusive_group(required=True)
+    file.add_argument("--to", metavar="FILE", help=f"the suffix is the form: {', '.join(_SUFFIXES)}")
+    file.add_argument(
+        "--results",
+        metavar="FILE",
+        help=f"a results file ({RESULTS_SUFFIX}): Grams, spectra, attributes and versions, without weights; every page "
+        "that needs no weights opens it",
+    )
+    parser.add_argument(
+        "--limit",
+        type=arguments.amount,
+        default=USUAL_LIMIT,
+        metavar="BYTES",
+        help="with --results: Grams of blocks, directions and other stored results go in below this size (64MiB)",
+    )
+    parser.add_argument(
+        "--directions",
+        action="store_true",
+        help="with --results: compute each model's own directions too, for the angles between models",
+    )
     parser.add_argument("--sum", action="store_true", help="the chosen layers as one long layer, instead of each")
     parser.add_argument(
         "--share", type=arguments.share, default=0.9, help="share of variance for the rank (default 0.9)"
@@ -50,6 +75,8 @@ def add_export(parser: ArgumentParser) -> None:
 
 def export(options: Namespace) -> int:
     """Writes the scree of one layer (or of the whole network), or one row a layer; the file appears when complete."""
+    if options.results:
+        return _results(options)
     path = Path(options.to).expanduser()
     form = path.suffix.lstrip(".").lower()
     if form not in _SUFFIXES:
@@ -74,6 +101,33 @@ def export(options: Namespace) -> int:
     if options.json:
         print_json({"file": str(path), "rows": frame.height, "layers": names, "failed": sorted(failed)})
     return exit_code(names, failed)
+
+
+def _results(options: Namespace) -> int:
+    """Writes the results file of the chosen layers; what is not stored yet is computed first."""
+    path = Path(options.results).expanduser()
+    if not path.name.endswith(RESULTS_SUFFIX):
+        raise ExportError(f"{path.name}: the name of a results file ends in {RESULTS_SUFFIX}")
+    if options.sum or options.axis != Axis.MODELS:
+        raise ExportError("--results has the Grams of layers on the models axis; leave --sum and --axis out")
+    collection = arguments.open_collection(options)
+    chosen, failed, done = arguments.choose_layers(collection, options.layers), dict[str, UwsError](), list[str]()
+    for gram in grams(collection, chosen, options, failed):
+        done.append(gram.layer.name)
+    layers = [layer for layer in chosen if layer.name in set(done)]
+    if not layers:
+        return exit_code([], failed)
+    for layer in layers if options.directions else ():
+        run.cached_factors(collection, layer)
+    written = write_results(path, collection, layers, limit=options.limit)
+    size = bytes_text(written.bytes)
+    print_note(f"{path}: {written.layers} layers of {len(collection)} models, {written.others} further results, {size}")
+    for item in written.left_out:
+        print_note(f"{item.what}: {item.reason}")
+    if options.json:
+        shown = {"file": str(path), "bytes": written.bytes, "layers": [layer.name for layer in layers]}
+        print_json(shown | {"others": written.others, "failed": sorted(failed)})
+    return exit_code(done, failed)
 
 
 def _draws(text: str) -> int:

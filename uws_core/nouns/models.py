@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_NAMED = 6
 # At the end of a file's name in a reference: somebody chose to read a pickled file.
 _PICKLED = "?pickled"
+# At the beginning of the place of a model that is known by its results only.
+WITHOUT_WEIGHTS = "results:"
 # What a cell of the models table may hold.
 Value = str | int | float | bool | None
 
@@ -51,6 +53,11 @@ class ModelRef:
 
     def __str__(self) -> str:
         return f"{self.repo}@{self.commit}" + (f"#{self.part}" if self.part else "")
+
+    @property
+    def without_weights(self) -> bool:
+        """Whether the model came in a results file, so that none of its weights can be read."""
+        return self.repo.startswith(WITHOUT_WEIGHTS)
 
     @classmethod
     def of_part(cls, repo: str, commit: str, *, file: str = "", adapter: str = "", pickled: bool = False) -> ModelRef:

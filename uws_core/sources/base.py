@@ -24,7 +24,7 @@ FileStamp = tuple[str, int, int, int, int]
 def on_hub(ref: ModelRef) -> bool:
     """Whether a reference names a repository on the Hub: models on this machine have absolute paths."""
     # Called for every model of every layer; building a Path would cost ten times as much.
-    return not isabs(ref.repo)  # noqa: PTH117
+    return not isabs(ref.repo) and not ref.without_weights  # noqa: PTH117
 
 
 def within(layer: LayerKey, rows: Rows) -> tuple[int, int]:

@@ -22,6 +22,7 @@ from typing import TypeVar
 from uws_core.errors import StoreError
 from uws_core.nouns.cost import bytes_from, bytes_text
 from uws_core.store import disk
+from uws_core.store.attached import attached_bytes, is_attached
 
 # For all results together; 4 GiB are 50,000 layers of a hundred models.
 LIMIT = 4 * 2**30
@@ -117,7 +118,7 @@ class Store:
         self._cache, self.notice = disk.open_index(self.path, self.limit)
 
     def get(self, key: str) -> bytes | None:
-        """The bytes stored under `key`; None if there are none or they are damaged."""
+        """The bytes stored under `key`, here or in an attached results file; None if there are none or damaged ones."""
         try:
             raw = self._cache.get(key)
         except disk.Refused:
@@ -127,11 +128,11 @@ class Store:
             self._recover(error)
             raw = self._attempt(lambda: self._read_only(key))
         if raw is None:
-            return None
+            return attached_bytes(key)
         entry = disk.unframed(raw)
         if entry is None or entry[0] != key:
             self._drop(key)
-            return None
+            return attached_bytes(key)
         return entry[1]
 
     def put(self, key: str, value: bytes) -> None:
@@ -157,7 +158,7 @@ class Store:
                 raise disk.unusable(self.path, error) from error
 
     def __contains__(self, key: str) -> bool:
-        return bool(self._attempt(lambda: key in self._cache))
+        return bool(self._attempt(lambda: key in self._cache)) or is_attached(key)
 
     def keys(self, prefix: str = "") -> tuple[str, ...]:
         """The keys that begin with `prefix`, sorted."""
