@@ -14,6 +14,7 @@ import yaml
 
 from uws_core.errors import CollectionError
 from uws_core.nouns.merging import METHODS, Convention, MergeMethod, MergeRecipe
+from uws_core.sources.opening import open_source
 from uws_core.use.merge.plan import DTYPES, MergePlan
 
 # mergekit's names of our options, and which of them stand beside each model.
@@ -21,6 +22,7 @@ _OPTIONS = {"density": "density", "gamma": "gamma", "epsilon": "epsilon"}
 _BY_NAME = {
     facts.mergekit: method for method, facts in METHODS.items() if facts.mergekit and method is not MergeMethod.MEAN
 }
+_TYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 # Options that change nothing in a merge, or whose usual value is what is done here.
 _IGNORED = {"int8_mask", "max_iter", "tol", "eps", "filter_wise", "normalize_weights"}
 # What mergekit divides by the sum of weights, and what it scales up, by default.
@@ -56,10 +58,17 @@ def mergekit_yaml(plan: MergePlan) -> str:
         content["base_model"] = collection.base.repo
     if shared:
         content["parameters"] = shared
-    if plan.dtype != "auto":
-        content["dtype"] = plan.dtype
+    # mergekit computes in `dtype`, by default the files' own: here everything is summed in float32.
+    content |= {"dtype": "float32", "out_dtype": _written_type(plan)}
     head = "# Written for mergekit 0.1.5; merge.json beside it has digests, seed and distances.\n"
     return head + str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _written_type(plan: MergePlan) -> str:
+    if plan.dtype != "auto":
+        return plan.dtype
+    source = open_source(plan.collection.base or plan.collection.refs[plan.members[0]])
+    return _TYPES.get(source.stored_type(plan.layers[0].name), "float32")
 
 
 def read_mergekit(path: str | Path) -> ReadRecipe:
