@@ -145,6 +145,7 @@ def test_every_number_is_that_of_the_dense_merge(method: str, convention: Conven
             typical = np.sqrt(np.mean(norms**2))
             assert found.norm_to_members[q, row] == pytest.approx(np.linalg.norm(move) / typical, abs=1e-9)
             assert found.distance_to_mean[q, row] == pytest.approx(np.linalg.norm(move - mean) / size, abs=1e-6)
+            assert found.mean_scale[q, row] == pytest.approx(move @ mean / size**2, abs=1e-9)
             np.testing.assert_allclose(found.kept[q, row], tau @ move / norms**2, atol=1e-9)
             distances = np.linalg.norm(move - tau, axis=1) / norms
             np.testing.assert_allclose(found.distance_to_members[q, row], distances, atol=1e-6)

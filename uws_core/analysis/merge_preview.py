@@ -105,6 +105,7 @@ def standing(grams: MergeGrams, merged: MergedUpdate, scales: Sequence[float] | 
             norm_to_members=np.abs(lam) * np.sqrt(norm2 / typical2),
             norm_to_mean=np.abs(lam) * np.sqrt(norm2 / mean2),
             distance_to_mean=np.sqrt(apart / mean2),
+            mean_scale=lam * toward / mean2,
             distance_to_members=np.sqrt(np.maximum(from_members, 0.0) / own2),
             kept=lam[:, :, None] * inner / own2,
             off_mean=np.sqrt(1 - along),

@@ -96,9 +96,10 @@ class Standing:
 
     Arrays are (q, L + 1), or (q, L + 1, s) for each member. `norm_to_members` is `|M - base|` over the root mean square
     of the members' norms, `norm_to_mean` over that of the mean update, `distance_to_mean` is `|M - mean|` over the
-    latter. `kept` is the share of a member's update that survives, `<M - base, tau_i> / |tau_i|^2`, and
-    `distance_to_members` is `|M - W_i| / |tau_i|`: 1 is as far as the base. `off_mean` (L + 1,) is the sine of the
-    angle between merge and mean: what no scale of the mean gives. Where a length is rounding the ratio is NaN.
+    latter, and `mean_scale` the scale of the mean that lies nearest to the merge. `kept` is the share of a member's
+    update that survives, `<M - base, tau_i> / |tau_i|^2`, and `distance_to_members` is `|M - W_i| / |tau_i|`: 1 is as
+    far as the base. `off_mean` (L + 1,) is the sine of the angle between merge and mean: what no scale of the mean
+    gives. Where a length is rounding the ratio is NaN.
     """
 
     method: str
@@ -106,13 +107,14 @@ class Standing:
     norm_to_members: Floats
     norm_to_mean: Floats
     distance_to_mean: Floats
+    mean_scale: Floats
     distance_to_members: Floats
     kept: Floats
     off_mean: Floats
     note: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("scales", "norm_to_members", "norm_to_mean", "distance_to_mean", "kept", "off_mean"):
+        for name in ("scales", "norm_to_members", "norm_to_mean", "distance_to_mean", "mean_scale", "kept", "off_mean"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
         object.__setattr__(self, "distance_to_members", frozen(self.distance_to_members))
 
@@ -158,11 +160,11 @@ class SignConflict:
 class LayerConflict:
     """How the members get along in one layer.
 
-    `mean_cosine` and `least_cosine` over pairs of updates, `chance` the size of cosine that 1 in 20 networks
-    of independent updates exceeds in any pair and layer. `survives` is `|mean|^2` over the mean of `|tau|^2`: 1 for equal updates, 1 / s for
-    orthogonal ones, less where they cancel. `opposed` is the share of opposed signs averaged over pairs, `excess` that
-    beyond the arcsine law and `z` the largest one of a pair; `overlap` of the leading directions on the inputs and
-    outputs with `overlap_chance`. NaN where it was not measured.
+    `mean_cosine` and `least_cosine` over pairs of updates, `chance` the size of cosine that 1 in 20 networks of
+    independent updates exceeds in any pair and layer. `survives` is `|mean|^2` over the mean of `|tau|^2`: 1 for equal
+    updates, 1 / s for orthogonal ones, less where they cancel. `opposed` is the share of opposed signs averaged over
+    pairs, `excess` what the pair with the largest `z` has beyond its cosine; `overlap` is that of the leading
+    directions on the inputs and outputs, with `overlap_chance`. NaN where it was not measured.
     """
 
     layer: LayerKey
@@ -209,3 +211,33 @@ class Compatibility:
         marks = np.array(self.copies, dtype=np.bool_)
         marks.flags.writeable = False
         object.__setattr__(self, "copies", marks)
+
+
+@dataclass(frozen=True, slots=True)
+class MergeScore:
+    """What a merge scores at the task of one member: at scale `scale`, with the member's own head.
+
+    `choose` is the score on the data that choose the scale, `judge` that on the other data. `method` is `own` for the
+    member itself, at scale 1, and `base` for the base under the member's head, at scale 0.
+    """
+
+    method: str
+    scale: float
+    model: str
+    choose: float
+    judge: float
+
+
+@dataclass(frozen=True, slots=True)
+class BestScale:
+    """A method at its best scale: chosen by the mean kept score on one part of the data, judged on the other.
+
+    A kept score is `score / own score` of a member, clipped to 0 to 1; `kept` is its mean over members and `worst` the
+    smallest, of the member `worst_model`.
+    """
+
+    method: str
+    scale: float
+    kept: float
+    worst: float
+    worst_model: str
