@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     8: ("app", "pages", "__init__", "__main__"),
     7: ("ui", "cli"),
-    6: ("reporting", "use"),
+    6: ("reporting", "use", "notebook"),
     5: ("run", "jobs", "export"),
     4: ("collection", "passes", "cluster"),
     3: ("sources", "analysis", "frames", "answers", "charts", "zoo"),
@@ -53,6 +53,7 @@ STORY = (
     "join",
     "leave",
     "merge",
+    "adapt",
     "serving",
 )
 

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from uws_core.nouns.arrays import Bools, Floats, frozen
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.nouns.shown import Shown
 from uws_core.nouns.spectrum import ScalarNull
 
 Singles = NDArray[np.float32]
@@ -30,7 +31,7 @@ class Side(StrEnum):
 
 
 @dataclass(frozen=True)
-class Factors:
+class Factors(Shown):
     """The truncated singular value decompositions of one layer of `n` models about one centre.
 
     `left` (n, m, kept) and `right` (n, p, kept) hold orthonormal columns in float32, strongest first; `singular`
@@ -96,7 +97,7 @@ def _single(values: ArrayLike) -> Singles:
 
 
 @dataclass(frozen=True)
-class Angles:
+class Angles(Shown):
     """The principal angles between two subspaces of `R^dimension`.
 
     `radians` (k,) ascend, k the smaller of the two numbers of directions. `cosines` (k_left, k_right) are those
@@ -143,7 +144,7 @@ class Angles:
 
 
 @dataclass(frozen=True)
-class AngleTable:
+class AngleTable(Shown):
     """The principal angles of every pair of `g` subspaces of `R^dimension`: of models, of groups, or of layers.
 
     `radians` (g, g, k) float32 ascend along the last axis; where a pair has fewer angles than k the rest is NaN.

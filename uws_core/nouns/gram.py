@@ -12,6 +12,7 @@ from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Bools, Floats, frozen
 from uws_core.nouns.block_grams import BlockGrams
 from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.nouns.shown import Shown
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class BaseRow:
 
 
 @dataclass(frozen=True)
-class Gram:
+class Gram(Shown):
     """Inner products about the mean `mu` of all usable models, and what the same pass gives for nothing.
 
     On `Axis.MODELS` `values[i, j] = <W_i - mu, W_j - mu>`, shape (n, n), `to_center[i] = <W_i - mu, mu>` and

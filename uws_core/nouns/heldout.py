@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from uws_core.nouns.arrays import Floats, frozen
 from uws_core.nouns.gram import RESOLVED, Axis
 from uws_core.nouns.models import LayerKey
+from uws_core.nouns.shown import Shown
 
 # The group of a model that was never part of the collection.
 UNSEEN_MODEL = "not in the collection"
@@ -18,7 +19,7 @@ _CURVES = ("subspace2", "random2", "in_sample2", "own_svd2")
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOut(Shown):
     """Squared distances of one model `W_h` to what rebuilds it, over a layer or a sum of layers.
 
     The subspace comes from the `trained_on` models outside `group`, about `about`; the error of everything is

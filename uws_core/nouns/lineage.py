@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from uws_core.nouns.angles import Order
 from uws_core.nouns.arrays import Floats, frozen
 from uws_core.nouns.models import LayerKey
+from uws_core.nouns.shown import Shown
 
 Indices = NDArray[np.intp]
 
@@ -87,7 +88,7 @@ class Stability:
 
 
 @dataclass(frozen=True)
-class Lineage:
+class Lineage(Shown):
     """The likeness of `s` models and the groups it makes.
 
     `members` (s,) are the models' places in the Gram. `cosines` (s, s) are about `about`; NaN for a model at the

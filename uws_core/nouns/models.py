@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from uws_core.errors import LayerError
+from uws_core.nouns.shown import Shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -220,7 +221,7 @@ class LowRank:
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(Shown):
     """Models of one architecture and the layers they have in common.
 
     `table` maps a column (task, seed, author, ...) to one value a model, in the order of `refs`.

@@ -11,6 +11,7 @@ from uws_core.nouns.chance import NullBand as NullBand
 from uws_core.nouns.chance import ScalarNull as ScalarNull
 from uws_core.nouns.gram import RESOLVED, Axis
 from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.nouns.shown import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Rank:
 
 
 @dataclass(frozen=True)
-class Spectrum:
+class Spectrum(Shown):
     """Variances along the principal directions, descending: eigenvalues of the Gram, not divided by n.
 
     `total` is the full variance (the trace), also where fewer `variances` were kept; `floor` the size below which a

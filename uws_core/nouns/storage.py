@@ -12,6 +12,7 @@ import numpy as np
 from uws_core.nouns.arrays import Floats, frozen
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import LayerKey
+from uws_core.nouns.shown import Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +148,22 @@ class Rival:
         return float(np.max(self.errors)) if self.errors.size else float("nan")
 
 
+@dataclass(frozen=True, slots=True)
+class SizePoint:
+    """Errors of one way to spend `bytes` (what travels untouched included): the worst and the median model's.
+
+    `score` is the median of the models' scores relative to their own, NaN where nothing was scored.
+    """
+
+    way: str
+    bytes: int
+    worst: float
+    median: float
+    score: float = float("nan")
+
+
 @dataclass(frozen=True)
-class Compression:
+class Compression(Shown):
     """A compressed collection, measured before anything is written.
 
     `errors` (n,) is each model's `|W_i - W^_i| / |W_i - c|` over all compressed layers, `layer_errors` (layers, n) the
