@@ -133,33 +133,33 @@ def kept(
     )
 
 
-def layers(found: Compatibility) -> pl.DataFrame:
+def layers(compatibility: Compatibility) -> pl.DataFrame:
     """One row a layer: cosines with their chance, what survives in the mean, opposed signs, overlap."""
     fields = (
         *("mean_cosine", "least_cosine", "chance", "survives", "opposed", "excess", "z", "overlap"),
         *("overlap_chance", "collides"),
     )
     return pl.DataFrame(
-        {"layer": [one.layer.short for one in found.layers]}
-        | {name: [getattr(one, name) for one in found.layers] for name in fields}
+        {"layer": [one.layer.short for one in compatibility.layers]}
+        | {name: [getattr(one, name) for one in compatibility.layers] for name in fields}
     )
 
 
-def pairs(found: Compatibility) -> pl.DataFrame:
+def pairs(compatibility: Compatibility) -> pl.DataFrame:
     """One row a pair of members, the most opposed first: cosine of the updates, ratio of norms, near copies."""
-    rows, columns = np.triu_indices(len(found.labels), 1)
+    rows, columns = np.triu_indices(len(compatibility.labels), 1)
     longest, shortest = (
-        np.maximum(found.norms[rows], found.norms[columns]),
-        np.minimum(found.norms[rows], found.norms[columns]),
+        np.maximum(compatibility.norms[rows], compatibility.norms[columns]),
+        np.minimum(compatibility.norms[rows], compatibility.norms[columns]),
     )
     ratio = np.divide(longest, shortest, out=np.full(longest.shape, np.nan), where=shortest > 0)
     return pl.DataFrame(
         {
-            "left": [found.labels[row] for row in rows],
-            "right": [found.labels[column] for column in columns],
-            "cosine": found.cosines[rows, columns],
+            "left": [compatibility.labels[row] for row in rows],
+            "right": [compatibility.labels[column] for column in columns],
+            "cosine": compatibility.cosines[rows, columns],
             "norm_ratio": ratio,
-            "copies": found.copies[rows, columns],
+            "copies": compatibility.copies[rows, columns],
         }
     ).sort("cosine", nulls_last=True)
 
