@@ -24,7 +24,14 @@ Open = Callable[..., AppTest]
 
 def drawn(app: AppTest) -> list[dict[str, Any]]:
     """The figures of a page as plotly's JSON, in the order they stand."""
-    return [json.loads(each.proto.bytes)["figure"] for each in app.get("bidi_component")]
+    told = [json.loads(each.proto.bytes) for each in app.get("bidi_component")]
+    return [each["figure"] for each in told if "figure" in each]
+
+
+def sliders(app: AppTest) -> dict[str, dict[str, Any]]:
+    """What the sliders of a page were told, by their names."""
+    told = [json.loads(each.proto.bytes) for each in app.get("bidi_component")]
+    return {each["name"]: each for each in told if "texts" in each}
 
 
 @pytest.fixture(scope="session")

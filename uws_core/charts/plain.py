@@ -47,7 +47,7 @@ class PlainFigure(go.Figure):  # type: ignore[misc]  # plotly has no types
         if self._plain is None:
             whole: Part = super().to_dict()
             return whole
-        return {name: _sent(part) for name, part in self._plain.items()}
+        return {name: sent(part) for name, part in self._plain.items()}
 
     def add_scatter(self, **properties: object) -> go.Figure:
         """Adds a trace of points or lines."""
@@ -126,6 +126,15 @@ def parts_of(figure: go.Figure) -> Part:
     return parts
 
 
+def sent(value: object, name: str = "") -> object:
+    """The value with its arrays as plotly.js reads them, in base64."""
+    if isinstance(value, dict):
+        return {key: sent(part, key) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [sent(part) if isinstance(part, dict) else part for part in value]
+    return to_typed_array_spec(value) if isinstance(value, np.ndarray) and name not in _AS_LISTS else value
+
+
 def _expanded(properties: Mapping[str, object]) -> Part:
     """The properties as nested dictionaries, as plotly reads `title_text`, a title of text, and names of scales."""
     parts: Part = {}
@@ -155,12 +164,3 @@ def _merge(target: Part, changes: Part) -> None:
             _merge(target[name], value)
         else:
             target[name] = value
-
-
-def _sent(value: object, name: str = "") -> object:
-    """The value with its arrays as plotly.js reads them."""
-    if isinstance(value, dict):
-        return {key: _sent(part, key) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sent(part) if isinstance(part, dict) else part for part in value]
-    return to_typed_array_spec(value) if isinstance(value, np.ndarray) and name not in _AS_LISTS else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 
 import numpy as np
@@ -177,7 +177,7 @@ def _values(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -
         y=np.where(y > 0, y, np.nan),
         # With more marks, they cover the line.
         mode="lines+markers" if len(x) <= 200 else "lines",
-        name="models, filled above noise" if judged else "models",
+        name="models, filled beyond chance" if judged else "models",
         line={"color": accent, "width": 2},
         marker={"symbol": np.where(above, "circle", "circle-open"), "size": 6 if judged else 4, "color": accent},
         customdata=scores,
@@ -188,13 +188,14 @@ def _values(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -
 def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | None, theme: Theme) -> None:
     """Adds the chosen share as a horizontal line, and its rank as a vertical line."""
     thin = {"width": 1.2, "dash": "dot"}
-    across = {"x0": 0, "x1": 1, "xref": "x domain", "y0": share, "y1": share}
-    figure.add_shape(type="line", line={"color": theme.quiet, **thin}, **across)
-    if rank.k and not rank.censored:
-        figure.add_shape(type="line", x0=rank.k, x1=rank.k, y0=0, y1=share, line={"color": theme.series[0], **thin})
-    noise = "" if noise_rank is None else f"<br>noise needs {noise_rank:.0f}"
+    lines, text = read_outs([share], [rank], [noise_rank])
+    across = {"x0": 0, "x1": 1, "xref": "x domain"}
+    for name, colour, ends in (("share", theme.quiet, across), ("rank", theme.series[0], {"y0": 0})):
+        here = {key: values[0] for key, values in lines[name].items()}
+        figure.add_shape(type="line", name=name, line={"color": colour, **thin}, **ends, **here)
     figure.add_annotation(
-        text=f"<b>{rank}</b> carry {100 * share:g} %{noise}",
+        name="rank",
+        text=text[0],
         x=0.92,
         xref="x domain",
         xanchor="right",
@@ -203,6 +204,21 @@ def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | N
         align="right",
         showarrow=False,
     )
+
+
+def read_outs(
+    shares: Sequence[float], ranks: Sequence[Rank], noise_ranks: Sequence[float | None]
+) -> tuple[dict[str, dict[str, list[object]]], list[str]]:
+    """The lines `share` and `rank` of `cumulative` at every share, by property, and the text beside them."""
+    known = [bool(rank.k) and not rank.censored for rank in ranks]
+    at = [rank.k if there else 0 for rank, there in zip(ranks, known, strict=True)]
+    lines: dict[str, dict[str, list[object]]] = {
+        "share": {"y0": [*shares], "y1": [*shares]},
+        "rank": {"x0": [*at], "x1": [*at], "y1": [*shares], "visible": [*known]},
+    }
+    noise = ["" if rank is None else f"<br>noise needs {rank:.0f}" for rank in noise_ranks]
+    rows = zip(ranks, shares, noise, strict=True)
+    return lines, [f"<b>{rank}</b> carry {100 * share:g} %{needs}" for rank, share, needs in rows]
 
 
 def _level(figure: go.Figure, frame: pl.DataFrame, height: float, text: str, theme: Theme) -> None:

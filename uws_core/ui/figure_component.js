@@ -1,5 +1,5 @@
 // One figure, drawn by plotly into a node that stays while the figure changes: zoom and legend choice survive.
-// `data` is the bytes of {figure: {data, layout}, config, alt, filename, library, revision, clickable, dark}, made by figure_component.py.
+// `data` is the bytes of {figure: {data, layout}, config, alt, filename, key, library, revision, clickable, dark}, made by figure_component.py.
 
 const FULL_SCREEN = "M256 42H42v214h86V128h128zM744 42v86h128v128h86V42zM128 744H42v214h214v-86H128zM872 872H744v86h214V744h-86z"
 
@@ -44,6 +44,9 @@ class Figure {
     // What is not on the screen yet is on paper.
     this.printed = () => this.draw()
     window.addEventListener("beforeprint", this.printed)
+    // A slider is dragged: only what it moves is drawn anew, once a frame.
+    this.moved = () => (this.moving ||= requestAnimationFrame(() => this.follow()))
+    window.addEventListener("uws-live", this.moved)
   }
 
   show(spec, send) {
@@ -75,6 +78,30 @@ class Figure {
     await Plotly.react(this.node, figure.data, this.layout(figure.layout), this.config(config))
     if (first) this.node.on("plotly_click", (event) => this.clicked(event))
     this.node.dataset.drawn = String(Number(this.node.dataset.drawn ?? 0) + 1)
+    await this.follow()
+  }
+
+  // What the position of a slider that is being dragged changes here: see live.py.
+  async follow() {
+    this.moving = 0
+    const { figures, at } = window.uwsLive ?? {}
+    const move = figures?.[this.spec.key]
+    if (!move || this.removed || !this.visible || !this.node.querySelector(".plot-container")) return
+    const layout = Object.fromEntries(Object.entries(move.layout).map(([path, values]) => [path, values[at]]))
+    for (const kind of ["shapes", "annotations"]) {
+      for (const [name, properties] of Object.entries(move[kind])) {
+        const index = this.spec.figure.layout[kind]?.findIndex((one) => one.name === name) ?? -1
+        if (index < 0) continue
+        for (const [property, values] of Object.entries(properties)) layout[`${kind}[${index}].${property}`] = values[at]
+      }
+    }
+    if (Object.keys(layout).length) await window.Plotly.relayout(this.node, layout)
+    for (const [name, properties] of Object.entries(move.traces)) {
+      const index = this.spec.figure.data.findIndex((one) => one.name === name)
+      const changes = Object.entries(properties).map(([property, values]) => [property, [values[at]]])
+      if (index >= 0) await window.Plotly.restyle(this.node, Object.fromEntries(changes), [index])
+    }
+    this.node.dataset.followed = String(at)
   }
 
   layout(layout) {
@@ -160,6 +187,7 @@ class Figure {
     this.near.disconnect()
     this.sized.disconnect()
     window.removeEventListener("beforeprint", this.printed)
+    window.removeEventListener("uws-live", this.moved)
     if (this.node.querySelector(".plot-container")) window.Plotly?.purge(this.node)
     this.node.remove()
   }

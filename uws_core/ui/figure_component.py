@@ -51,6 +51,7 @@ def draw(
     `st.session_state[key]["selection"]["points"]` then tells its x, y, curve_number, point_index and customdata.
     """
     settings = {
+        "key": key,
         "alt": alt,
         "config": CONFIG,
         "filename": filename,

@@ -13,14 +13,20 @@ import streamlit as st
 from uws_core.errors import StoreError
 from uws_core.frames.collection import left_out as left_out_frame
 from uws_core.nouns.left_out import counts
-from uws_core.nouns.models import LeftOut
+from uws_core.nouns.models import Collection, LeftOut
 from uws_core.store.results import default_store
 from uws_core.ui import state
+from uws_core.ui.catalogue import catalogue
+from uws_core.ui.selection import Selection
 
 if TYPE_CHECKING:
     from streamlit.elements.lib.column_types import ColumnConfig
     from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
     from streamlit.elements.lib.mutable_popover_container import PopoverContainer
+
+
+# Keys of the parts that a dragged slider writes anew in the browser.
+ANSWER, NUMBERS = "answer", "numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +56,53 @@ def head(title: str, question: str, *, keeps: bool = True) -> None:
         st.stop()
 
 
+def opened(selection: Selection, title: str, question: str) -> Collection:
+    """The head of a page about one collection, and the collection; the page ends here where it cannot be opened."""
+    head(title, question)
+    entry = catalogue().open(selection.collection)
+    if entry.collection is None:
+        problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
+        st.stop()
+    return entry.collection
+
+
+def need_two(members: Sequence[int], what: str) -> None:
+    """Ends the page where fewer than two models are chosen; `what` needs them, in words."""
+    if len(members) < 2:
+        problem(
+            f"{what} at least two models; {len(members)} are chosen. Clear the models in the sidebar.",
+            way_out="Choose all models",
+            set_selection={"members": ()},
+        )
+        st.stop()
+
+
+class Rest:
+    """What stands outside a page's fragment of controls and figures, and shows some of the same choices.
+
+    A changed control runs the fragment alone, so that its figures come first; the whole page follows when anything
+    outside shows what has changed.
+    """
+
+    def __init__(self) -> None:
+        self._shown: object = None
+
+    def follow(self, shown: object) -> None:
+        """Called at the end of the fragment with all that the rest of the page depends on."""
+        before, self._shown = self._shown, (shown,)
+        if before is not None and before != (shown,):
+            st.rerun()
+
+
 def answer(text: str) -> None:
     """The answer in words, before everything else."""
-    st.subheader(text, anchor=False)
+    with st.container(key=ANSWER):
+        st.subheader(text, anchor=False)
 
 
-def numbers(items: Sequence[Number]) -> None:
-    """A row of numbers, each with its formula as help; they wrap on a narrow screen."""
-    with st.container(horizontal=True, gap="medium"):
+def numbers(items: Sequence[Number], *, key: str | None = NUMBERS) -> None:
+    """A row of numbers, each with its formula as help; they wrap on a narrow screen. A second row has another `key`."""
+    with st.container(horizontal=True, gap="medium", key=key):
         for item in items:
             with st.container(width=118, gap=None):
                 st.metric(item.name, item.value, help=item.formula)

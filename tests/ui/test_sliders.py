@@ -1,0 +1,56 @@
+"""Sliders: what their positions show in the browser is what the page itself shows there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.ui.conftest import Open, drawn, sliders
+
+PLANTED = {"c": "demo:planted"}
+
+
+def reached(app: AppTest, name: str) -> dict[str, Any]:
+    """What a slider is told when somebody reaches for it."""
+    told = sliders(app)[name]
+    assert told["steps"] is None, "nobody has reached for it"
+    app.session_state[f"live.{name}.reached"] = told["subject"]
+    return sliders(app.run())[name]
+
+
+def rows(app: AppTest) -> list[list[str]]:
+    """The numbers of the page, as a slider writes them."""
+    return [[metric.label, metric.value] for metric in app.metric]
+
+
+def moved(move: dict[str, Any], at: int, figure: dict[str, Any]) -> list[tuple[object, object]]:
+    """Every property that the position changes, with what the figure of the page has there."""
+    pairs = []
+    for kind, named in (("shapes", move["shapes"]), ("annotations", move["annotations"]), ("traces", move["traces"])):
+        parts = figure["data"] if kind == "traces" else figure["layout"][kind]
+        for name, properties in named.items():
+            (part,) = [part for part in parts if part.get("name") == name]
+            pairs += [(values[at], part[key]) for key, values in properties.items()]
+    return pairs
+
+
+@pytest.mark.parametrize("share", ["0.5", "0.99"])
+def test_a_share_on_the_slider_shows_what_the_page_shows_there(open_page: Open, share: str) -> None:
+    slider = reached(open_page(**PLANTED), "share")
+    at, page = slider["texts"].index(f"{100 * float(share):g}"), open_page(**PLANTED, share=share)
+    assert slider["texts"][slider["at"]] == "90"
+    assert sliders(page)["share"]["at"] == at
+    assert slider["steps"]["answers"][at] == page.subheader[0].value
+    assert [[name, value] for name, value, _ in slider["steps"]["numbers"][at]] == rows(page)
+    pairs = moved(slider["steps"]["figures"]["figure.cumulative"], at, drawn(page)[1])
+    assert len(pairs) == 7
+    assert all(here == there for here, there in pairs)
+
+
+def test_another_layer_has_not_been_reached_for(open_page: Open) -> None:
+    app = open_page(**PLANTED)
+    assert reached(app, "share")["steps"]
+    next(box for box in app.selectbox if box.label == "Layer").select_index(5).run()
+    assert sliders(app)["share"]["steps"] is None
