@@ -200,11 +200,10 @@ def only_free(mib: int) -> Iterator[None]:
 def test_where_memory_is_short_chunks_shrink_and_the_numbers_stay(tmp_path: Path) -> None:
     collection = collection_of(tmp_path, 20, (2048, 2048), differ=0.1)
     messages: list[str] = []
-    how = {"device": DEVICE, "budget": 2**30}
-    uws.gram(collection, LAYER, **how)
-    # Two slabs of 126 MB, and three buffers of an eighth of what is free: too much once, not with smaller chunks.
-    with only_free(340):
-        found = uws.gram(collection, LAYER, **how, report=lambda _, said: messages.append(said))
+    uws.gram(collection, LAYER, device=DEVICE)
+    # Two slabs of 30 MiB and two buffers of 18: too much once, and not with smaller chunks.
+    with only_free(90):
+        found = uws.gram(collection, LAYER, device=DEVICE, report=lambda _, said: messages.append(said))
     assert any("once more in chunks of" in said for said in messages), messages[:3]
     assert not any("computed on the processor" in said for said in messages)
     same_gram(found, uws.gram(collection, LAYER, device="cpu", precision="double"))
