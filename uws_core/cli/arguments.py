@@ -23,9 +23,9 @@ _WHERE = (
 )
 
 
-def add_where(parser: ArgumentParser) -> None:
+def add_where(parser: ArgumentParser, *, optional: bool = False) -> None:
     """Adds the arguments that name a collection and its base, and say how its files are read."""
-    parser.add_argument("where", nargs="+", metavar="WHERE", help=_WHERE)
+    parser.add_argument("where", nargs="*" if optional else "+", metavar="WHERE", help=_WHERE)
     parser.add_argument("--base", metavar="PLACE", help="the model they all started from")
     parser.add_argument(
         "--architecture",

@@ -1,4 +1,4 @@
-"""The command line: `uws app|ls|scan|export|independence|compress|rebuild|join|store`, or `python -m uws_core`.
+"""The command line: `uws app|ls|scan|export|independence|compress|rebuild|join|merge|store`, or `python -m uws_core`.
 
 It reads and writes the store that the app shows.
 
@@ -18,6 +18,7 @@ from uws_core.cli.compress import add_compress, add_join, add_rebuild
 from uws_core.cli.export import add_export
 from uws_core.cli.independence import add_independence
 from uws_core.cli.ls import add_ls
+from uws_core.cli.merge import add_merge
 from uws_core.cli.output import print_note
 from uws_core.cli.scan import add_scan
 from uws_core.cli.store import add_store
@@ -57,5 +58,6 @@ def parser() -> ArgumentParser:
     add_compress(commands.add_parser("compress", help="one basis for many models: price, errors, rivals; write it"))
     add_rebuild(commands.add_parser("rebuild", help="models of a compressed folder back as files"))
     add_join(commands.add_parser("join", help="one more model into a compressed folder"))
+    add_merge(commands.add_parser("merge", help="models into one: its distance to mean and members first, then write"))
     add_store(commands.add_parser("store", help="the results folder: stats, check, prune, copy, merge"))
     return top
