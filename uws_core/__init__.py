@@ -28,6 +28,7 @@ _ROOMS = {
     "join": "uws_core.use.join",
     "leave": "uws_core.use.join",
     "merge": "uws_core.use.merge.door",
+    "adapt": "uws_core.use.adapt.comparison",
 }
 # Public as a whole: `uws.serving.attach`.
 _MODULES = {"serving": "uws_core.use.serving"}
@@ -54,6 +55,7 @@ __all__ = [  # noqa: RUF022 - the order tells the story
     "join",
     "leave",
     "merge",
+    "adapt",
     "serving",
 ]
 

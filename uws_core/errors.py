@@ -11,6 +11,7 @@ UwsError
 ├── LayerError             no such layer in this collection
 ├── NotEnoughModels        the question needs more models than were given
 ├── BudgetError            one slab does not fit the memory that was allowed
+├── TrainingError          a training cannot start, or its loss is no number
 ├── StoreError             the results folder cannot be used
 ├── ExportError            a figure or table cannot be written
 ├── ClusterError           the scheduler is unknown, unreachable or of another version
@@ -62,6 +63,10 @@ class NotEnoughModels(UwsError):
 
 class BudgetError(UwsError):
     """One slab does not fit the memory that was allowed."""
+
+
+class TrainingError(UwsError):
+    """A training cannot start, or its loss is no number."""
 
 
 class StoreError(UwsError):

@@ -68,7 +68,10 @@ class Task:
     def loss(self, weights: vit.Weights, split: Split, generator: torch.Generator) -> Tensor:
         """Cross-entropy of the class, or mean squared error over the hidden pixels; one number."""
         inputs = self.picture(split.images, generator)
-        answers = vit.forward(weights, inputs, per_token=self.reconstructs)
+        return self.loss_of(vit.forward(weights, inputs, per_token=self.reconstructs), inputs, split)
+
+    def loss_of(self, answers: Tensor, inputs: Tensor, split: Split) -> Tensor:
+        """The loss of a network's answers to `inputs`, which are the task's picture of `split`."""
         if self.reconstructs:
             hidden, wanted = _hidden_pixels(inputs, split.images)
             return functional.mse_loss(answers[hidden], wanted)
@@ -78,7 +81,10 @@ class Task:
     def score(self, weights: vit.Weights, split: Split) -> float:
         """Share of right answers, or 1 - error / variance over hidden pixels; noise and masks are always the same."""
         inputs = self.picture(split.images, seeded(f"score {self.name}"))
-        answers = vit.forward(weights, inputs, per_token=self.reconstructs)
+        return self.score_of(vit.forward(weights, inputs, per_token=self.reconstructs), inputs, split)
+
+    def score_of(self, answers: Tensor, inputs: Tensor, split: Split) -> float:
+        """The score of a network's answers to `inputs`, which are the task's picture of `split`."""
         if self.reconstructs:
             hidden, wanted = _hidden_pixels(inputs, split.images)
             return 1 - float((answers[hidden] - wanted).square().mean() / wanted.var(unbiased=False))

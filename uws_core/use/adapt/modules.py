@@ -1,0 +1,306 @@
+"""Linear layers with a frozen weight and a trained update: a core, a diagonal, members' weights, LoRA, or all of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from uws_core.errors import CollectionError, LayerError
+from uws_core.nouns.adapting import Row
+from uws_core.nouns.arrays import Floats
+from uws_core.use.adapt.bases import Basis, LayerBasis
+
+
+class AdaptedLinear(nn.Module):
+    """`y = W x + b + update(x)`: the layer it wraps stays as it is, only the update is trained."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's outputs with the update's added."""
+        y: Tensor = self.linear(x)
+        return y + self.update(x)
+
+    def update(self, x: Tensor) -> Tensor:
+        """The update's outputs alone."""
+        raise NotImplementedError
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """The update as `up` (m, r) and `down` (r, p)."""
+        raise NotImplementedError
+
+    def coefficients(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name."""
+        return dict(self.named_parameters(recurse=False))
+
+
+class CoreLinear(AdaptedLinear):
+    """Update `U C V^T` with orthonormal U (m, k_out), V (p, k_in) and trained C, zero at the start."""
+
+    def __init__(self, linear: nn.Module, left: Tensor, right: Tensor) -> None:
+        super().__init__(linear)
+        self.left: Tensor
+        self.right_t: Tensor
+        self.register_buffer("left", left, persistent=False)
+        self.register_buffer("right_t", right.T.contiguous(), persistent=False)
+        self.core = nn.Parameter(left.new_zeros(left.shape[1], right.shape[1]))
+
+    def update(self, x: Tensor) -> Tensor:
+        """The update's outputs: three products of k columns."""
+        return functional.linear(functional.linear(functional.linear(x, self.right_t), self.core), self.left)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """`U C` and `V^T`."""
+        return self.left @ self.core, self.right_t
+
+
+class DiagonalLinear(AdaptedLinear):
+    """Update `U diag(c) V^T` with trained c, zero at the start."""
+
+    def __init__(self, linear: nn.Module, left: Tensor, right: Tensor) -> None:
+        super().__init__(linear)
+        k = min(left.shape[1], right.shape[1])
+        self.left: Tensor
+        self.right_t: Tensor
+        self.register_buffer("left", left[:, :k].contiguous(), persistent=False)
+        self.register_buffer("right_t", right[:, :k].T.contiguous(), persistent=False)
+        self.diagonal = nn.Parameter(left.new_zeros(k))
+
+    def update(self, x: Tensor) -> Tensor:
+        """The update's outputs."""
+        return functional.linear(functional.linear(x, self.right_t) * self.diagonal, self.left)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """`U diag(c)` and `V^T`."""
+        return self.left * self.diagonal, self.right_t
+
+
+class MixtureLinear(AdaptedLinear):
+    """Update `U (sum_i a_i C_i / |C_i|) V^T`: the members' cores mixed with trained weights a, zero at the start."""
+
+    def __init__(self, linear: nn.Module, left: Tensor, right: Tensor, cores: Tensor) -> None:
+        super().__init__(linear)
+        self.left: Tensor
+        self.right_t: Tensor
+        self.cores: Tensor
+        sizes = cores.flatten(1).norm(dim=1).clamp_min(torch.finfo(cores.dtype).tiny)
+        self.register_buffer("left", left, persistent=False)
+        self.register_buffer("right_t", right.T.contiguous(), persistent=False)
+        self.register_buffer("cores", cores / sizes[:, None, None], persistent=False)
+        self.mixture = nn.Parameter(left.new_zeros(cores.shape[0]))
+
+    def _core(self) -> Tensor:
+        mixed: Tensor = torch.tensordot(self.mixture, self.cores, dims=1)
+        return mixed
+
+    def update(self, x: Tensor) -> Tensor:
+        """The update's outputs."""
+        return functional.linear(functional.linear(functional.linear(x, self.right_t), self._core()), self.left)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """`U C` and `V^T` of the mixed core."""
+        return self.left @ self._core(), self.right_t
+
+
+class LoraLinear(AdaptedLinear):
+    """Update `B A` with A (r, p) uniform within 1 / sqrt(p) as PEFT draws it, and B (m, r) zero; the scale is 1."""
+
+    def __init__(self, linear: nn.Module, down: Tensor, outputs: int) -> None:
+        super().__init__(linear)
+        self.lora_a = nn.Parameter(down)
+        self.lora_b = nn.Parameter(down.new_zeros(outputs, down.shape[0]))
+
+    def update(self, x: Tensor) -> Tensor:
+        """The update's outputs."""
+        return functional.linear(functional.linear(x, self.lora_a), self.lora_b)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """B and A."""
+        return self.lora_b, self.lora_a
+
+
+class FullLinear(AdaptedLinear):
+    """Every weight is trained, as an added matrix D (m, p) that is zero at the start."""
+
+    def __init__(self, linear: nn.Module) -> None:
+        super().__init__(linear)
+        self.delta = nn.Parameter(torch.zeros_like(weight_of(linear)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's outputs with its changed weight: one product, as the layer itself has."""
+        bias = self.linear.bias
+        return functional.linear(x, weight_of(self.linear) + self.delta, bias if isinstance(bias, Tensor) else None)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """D and the unit matrix."""
+        return self.delta, torch.eye(self.delta.shape[1], dtype=self.delta.dtype, device=self.delta.device)
+
+
+def weight_of(linear: nn.Module) -> Tensor:
+    """The weight (outputs, inputs) of a linear layer; transformers' Conv1D stores it as inputs x outputs."""
+    weight = linear.weight
+    if not isinstance(weight, Tensor):
+        raise LayerError(f"{type(linear).__name__} has no weight")
+    return weight.T if type(linear).__name__ == "Conv1D" else weight
+
+
+def linear_modules(model: nn.Module, basis: Basis) -> dict[str, nn.Module]:
+    """The model's linear layer for each layer of the basis, by the layer's name.
+
+    Raises:
+        LayerError: layers that the model lacks, that are no linear layers, or that have other shapes; names them.
+    """
+    modules = dict(model.named_modules())
+    result, lacking, other = {}, [], []
+    for each in basis.layers:
+        module = modules.get(each.layer.name.removesuffix(".weight"))
+        if module is None or not (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"):
+            lacking.append(each.layer.name)
+            continue
+        shape = tuple(weight_of(module).shape)
+        if shape != sides(each, basis):
+            other.append(f"{each.layer.name} {shape[0]} x {shape[1]}, the basis {each.layer.shape}")
+        result[each.layer.name] = module
+    if lacking:
+        known = [name for name, module in modules.items() if isinstance(module, nn.Linear)][:3]
+        raise LayerError(
+            f"The model has no linear layer {', '.join(lacking[:3])} ({len(lacking)} of {len(basis.layers)} layers of "
+            f"the basis); its linear layers are called {', '.join(known) or 'nothing'}. Pass the model that the "
+            "members were trained from, without a wrapper, or a basis of its layers alone"
+        )
+    if other:
+        raise LayerError(
+            f"The basis is of a model of other shapes: {other[0]} ({len(other)} of {len(basis.layers)} layers); pass "
+            "the model that its members were trained from"
+        )
+    return result
+
+
+def sides(basis: LayerBasis, whole: Basis) -> tuple[int, int]:
+    """The layer's outputs and inputs."""
+    m, p = basis.layer.shape
+    return (p, m) if basis.layer.name in whole.transposed else (m, p)
+
+
+def directions(basis: LayerBasis, whole: Basis, *, orthonormal: bool = True) -> tuple[Floats, Floats]:
+    """Directions of the outputs and of the inputs, whichever way the layer is stored."""
+    left, right = basis.orthonormal if orthonormal else (basis.left, basis.right)
+    return (right, left) if basis.layer.name in whole.transposed else (left, right)
+
+
+def lora_rank(basis: Basis) -> int:
+    """The rank, at least 1, whose trained numbers are nearest to those of the cores."""
+    cores = sum(each.k[0] * each.k[1] for each in basis.layers)
+    return max(round(cores / sum(sum(each.layer.shape) for each in basis.layers)), 1)
+
+
+def trainable_numbers(row: Row, basis: Basis) -> int:
+    """The numbers that a row trains in the layers of a basis, without the head."""
+    layers, rank = basis.layers, lora_rank(basis)
+    return sum(
+        {
+            Row.HEAD: 0,
+            Row.SHARED: each.k[0] * each.k[1],
+            Row.RANDOM: each.k[0] * each.k[1],
+            Row.BASE: each.k[0] * each.k[1],
+            Row.LORA: rank * sum(each.layer.shape),
+            Row.FULL: each.layer.entries,
+            Row.DIAGONAL: min(each.k),
+            Row.RANDOM_DIAGONAL: min(each.k),
+            Row.MIXTURE: len(each.cores),
+        }[row]
+        for each in layers
+    )
+
+
+def row_modules(row: Row, basis: Basis, linears: Mapping[str, nn.Module], seed: int) -> dict[str, AdaptedLinear]:
+    """The adapted layers of a row, by layer name; `basis` is the row's own (shared, random or of the base).
+
+    Raises:
+        CollectionError: the mixture of a basis without members.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    result: dict[str, AdaptedLinear] = {}
+    for each in basis.layers if row is not Row.HEAD else ():
+        name = each.layer.name
+        linear = linears[name]
+        weight = weight_of(linear)
+        kind = weight.dtype if weight.dtype.itemsize >= 4 else torch.float32
+        if row is Row.FULL:
+            result[name] = FullLinear(linear)
+            continue
+        outputs, inputs = sides(each, basis)
+        if row is Row.LORA:
+            down = torch.rand(lora_rank(basis), inputs, generator=generator) * 2 - 1
+            result[name] = LoraLinear(linear, (down / math.sqrt(inputs)).to(weight.device, kind), outputs)
+            continue
+        of_pairs = row in (Row.DIAGONAL, Row.RANDOM_DIAGONAL, Row.MIXTURE)
+        pair = directions(each, basis, orthonormal=not of_pairs)
+        left, right = (torch.from_numpy(side.copy()).to(weight.device, kind) for side in pair)
+        if row is Row.MIXTURE:
+            if not len(each.cores):
+                raise CollectionError("The mixture row needs a basis with members; give a compressed folder")
+            cores = torch.from_numpy(each.cores.copy()).to(weight.device, kind)
+            cores = cores.transpose(1, 2) if name in basis.transposed else cores
+            result[name] = MixtureLinear(linear, left, right, cores)
+        else:
+            result[name] = (DiagonalLinear if of_pairs else CoreLinear)(linear, left, right)
+    return result
+
+
+@contextmanager
+def adapted(
+    model: nn.Module, modules: Mapping[str, AdaptedLinear], head: Sequence[str]
+) -> Iterator[dict[str, nn.Parameter]]:
+    """The model with these layers in place, everything but their coefficients and the head frozen.
+
+    Gives the trained parameters by name. Afterwards the model is as it was, its head too.
+
+    Raises:
+        LayerError: a name in `head` that the model does not have.
+    """
+    trained = {name: parameter for name, parameter in model.named_parameters() if _in_head(name, head)}
+    absent = [part for part in head if not any(_in_head(name, [part]) for name in trained)]
+    if absent:
+        last = [name for name, _ in model.named_parameters()][-4:]
+        raise LayerError(f"The model has no parameters {', '.join(absent)} to train as its head; its last are {last}")
+    needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in trained.items()}
+    mode = model.training
+    originals = {name: module.linear for name, module in modules.items()}
+    plain = dict(model.named_parameters())
+    try:
+        model.requires_grad_(False)
+        for parameter in trained.values():
+            parameter.requires_grad_(True)
+        for name, module in modules.items():
+            _place(model, name, module)
+            trained |= {f"{name}/{part}": value for part, value in module.coefficients().items()}
+        yield trained
+    finally:
+        for name, linear in originals.items():
+            _place(model, name, linear)
+        with torch.no_grad():
+            for name, value in before.items():
+                plain[name].copy_(value)
+        for name, wanted in needed.items():
+            plain[name].requires_grad_(wanted)
+            plain[name].grad = None
+        model.train(mode)
+
+
+def _in_head(name: str, head: Sequence[str]) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in head)
+
+
+def _place(model: nn.Module, layer: str, module: nn.Module) -> None:
+    path = layer.removesuffix(".weight")
+    parent, _, own = path.rpartition(".")
+    setattr(model.get_submodule(parent), own, module)

@@ -1,0 +1,110 @@
+"""How a comparison is trained, and the data it is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from uws_core.errors import TrainingError
+from uws_core.nouns.adapting import RATES, SEEDS
+
+# A batch is whatever the caller's loss takes.
+Batch = Any
+Loss = Callable[[nn.Module, Batch], Tensor]
+Score = Callable[[nn.Module, Sequence[Batch]], float]
+Report = Callable[[float, str], None]
+
+# Fewer cannot be split in three parts of one batch each and a training part of more.
+_FEWEST_BATCHES = 5
+
+
+@dataclass(frozen=True)
+class AdaptData:
+    """Batches for training, for choosing the rate, and for the score that is reported.
+
+    `train` is a sequence, gone through in an order that follows from the seed, or a function of seed and step.
+    """
+
+    train: Sequence[Batch] | Callable[[int, int], Batch]
+    validation: Sequence[Batch]
+    test: Sequence[Batch]
+
+    @classmethod
+    def of(cls, data: AdaptData | Sequence[Batch]) -> AdaptData:
+        """The data as they are; a plain sequence of batches is split 60 : 20 : 20 in its order.
+
+        Raises:
+            TrainingError: no validation or test data, or fewer than five batches to split.
+        """
+        if not isinstance(data, AdaptData):
+            batches = list(data)
+            if len(batches) < _FEWEST_BATCHES:
+                raise TrainingError(
+                    f"{len(batches)} batches cannot be split into training, validation and test; give at least "
+                    f"{_FEWEST_BATCHES}, or AdaptData(train=, validation=, test=)"
+                )
+            part = len(batches) // 5
+            return cls(batches[: len(batches) - 2 * part], batches[-2 * part : -part], batches[-part:])
+        empty = [name for name in ("validation", "test") if not len(getattr(data, name))]
+        if not callable(data.train) and not len(data.train):
+            empty.insert(0, "training")
+        if empty:
+            raise TrainingError(
+                f"There is no {' and no '.join(empty)} data. The rate of each row is chosen on validation data and its "
+                "score taken on test data, so that neither is fitted to the other; hold back some batches for each"
+            )
+        return data
+
+    def batch(self, seed: int, step: int) -> Batch:
+        """The training batch of a step: the same for every row, and after a restart."""
+        if callable(self.train):
+            return self.train(seed, step)
+        epoch, position = divmod(step, len(self.train))
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.train))
+        return self.train[int(order[position])]
+
+
+@dataclass(frozen=True)
+class AdaptOptions:
+    """How a comparison is trained.
+
+    `steps` of AdamW for every training, at each of `rates` and `seeds`. `head` names modules or parameters that every
+    row trains whole. `score(model, batches)` is higher for the better model; without one it is minus the mean loss.
+    `held_out` names the members that belong to the target's own group. `folder` receives the log; the same call goes
+    on from it, at the last step that is a multiple of `keep_every`. `check_base` compares the model with the base of
+    the basis, where that can be read.
+    """
+
+    steps: int = 300
+    seeds: tuple[int, ...] = SEEDS
+    rates: tuple[float, ...] = RATES
+    head: tuple[str, ...] = ()
+    score: Score | None = None
+    metric: str = "minus loss"
+    task: str = "task"
+    held_out: tuple[str, ...] = ()
+    folder: str | Path | None = None
+    keep_every: int = 100
+    check_base: bool = True
+
+    def checked(self) -> AdaptOptions:
+        """The same options, if a comparison can be made with them.
+
+        Raises:
+            TrainingError: fewer than three seeds, or no step or rate.
+        """
+        if len(set(self.seeds)) < 3:
+            raise TrainingError(
+                f"{len(set(self.seeds))} seed{'s' if len(set(self.seeds)) > 1 else ''} cannot tell a difference from "
+                "luck; give at least three different ones, such as seeds=(0, 1, 2)"
+            )
+        if self.steps < 1 or not self.rates or min(self.rates) <= 0:
+            raise TrainingError(
+                f"A training needs steps and positive rates; found {self.steps} steps and rates {self.rates}"
+            )
+        return self
