@@ -8,49 +8,62 @@ import streamlit as st
 
 from uws_core.answers import reconstruction as answers
 from uws_core.errors import UwsError
+from uws_core.export import Provenance
 from uws_core.frames.reconstruction import HELP
+from uws_core.nouns.models import Collection
+from uws_core.nouns.query import RebuildQuery
 from uws_core.ui import figures, grams, job_panel, page, state
-from uws_core.ui.catalogue import catalogue
-from uws_core.ui.reconstruction import controls, data, function, unseen_model, view
+from uws_core.ui.page import Rest
+from uws_core.ui.reconstruction import controls, data, function, slider, unseen_model, view
+
+Shown = tuple[data.Rebuilt, RebuildQuery, Provenance, int]
 
 
 def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("reconstruction")
-
-    page.head("Reconstruction", "Does the shared subspace rebuild a model it never saw, and at what size?")
-    entry = catalogue().open(selection.collection)
-    collection = entry.collection
-    if collection is None:
-        page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
+    question = "Does the shared subspace rebuild a model it never saw, and at what size?"
+    collection = page.opened(selection, "Reconstruction", question)
+    shown = curves(collection, Rest())
+    if shown is None:
         return
-
-    answer, numbers = st.container(), st.container()
-    query = controls.reconstruction(selection, collection)
+    rebuilt, query, source, k = shown
     selection = state.current()
-    if len(query.members) < 2:
-        page.problem(
-            f"Holding out needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
-            way_out="Choose all models",
-            set_selection={"members": ()},
-        )
-        return
+    function.panel(controls.whole_network(query, selection, collection), collection, source)
+    unseen_model.panel(query, collection, source, k=selection.k)
 
+    page.left_out((*collection.left_out, *rebuilt.left_out))
+    view.tables(rebuilt, k)
+    page.definitions(view.DEFINITIONS)
+
+
+@st.fragment
+def curves(collection: Collection, rest: Rest) -> Shown | None:
+    """Answer, controls and curves; a changed control runs this alone before the rest of the page follows."""
+    shown = _curves(collection)
+    rest.follow(None if shown is None else (shown[1], state.current(), controls.views()))
+    return shown
+
+
+def _curves(collection: Collection) -> Shown | None:
+    answer, numbers = st.container(), st.container()
+    query = controls.reconstruction(state.current(), collection)
+    selection = state.current()
+    page.need_two(query.members, "Holding out needs")
     availability = grams.availability(collection, query.layers)
     job_panel.scan_panel(availability, collection, query.layers)
     if availability.missing:
-        return
+        return None
     task = data.task(query, collection)
     if task is not None and not job_panel.task_panel(task):
-        return
-
+        return None
     try:
         rebuilt = data.rebuilt(query)
     except UwsError as error:
         page.problem(
             str(error), way_out="Back to all models about their mean", set_selection={"members": (), "about": "mean"}
         )
-        return
+        return None
 
     k, clipped = rebuilt.clipped(selection.k)
     place, stored = view.place(query, collection), view.stored(query, collection, k)
@@ -62,31 +75,27 @@ def main() -> None:
     for note in (*clipped, *rebuilt.notes, *stored.notes[:1]):
         st.caption(f":material/info: {page.plain(note)}.")
 
-    source = figures.viewed(
-        figures.origin(
-            f"reconstruction {collection.name} {query.axis} {place}",
-            caption,
-            page="reconstruction",
-            selection=selection,
-            collection=collection,
-            layers=query.layers,
-            left_out=rebuilt.left_out,
-        ),
-        controls.views(),
+    origin = figures.origin(
+        f"reconstruction {collection.name} {query.axis} {place}",
+        caption,
+        page="reconstruction",
+        selection=selection,
+        collection=collection,
+        layers=query.layers,
+        left_out=rebuilt.left_out,
     )
-    source = replace(source, columns=HELP)
+    source = replace(figures.viewed(origin, controls.views()), columns=HELP)
+    above = st.container()
     wide, narrow = st.columns([3, 2], gap="medium")
     with wide:
         view.errors_figure(rebuilt, query, source, k=k)
     with narrow:
-        view.sizes_figure(query, collection, source, k=k)
+        sizes = view.sizes_frame(query, collection)
+        view.sizes_figure(sizes, source, k=k)
+    with above:
+        slider.directions(rebuilt, query, collection, sizes[0], k)
     view.models_figure(rebuilt, collection, source, k=k)
-    function.panel(controls.whole_network(query, selection, collection), collection, source)
-    unseen_model.panel(query, collection, source, k=selection.k)
-
-    page.left_out((*collection.left_out, *rebuilt.left_out))
-    view.tables(rebuilt, k)
-    page.definitions(view.DEFINITIONS)
+    return rebuilt, query, source, k
 
 
 main()

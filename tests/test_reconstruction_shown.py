@@ -157,9 +157,11 @@ def test_the_size_figure_marks_the_chosen_k_on_every_axis():
         ]
     drawn = charts.sizes(frames.sizes(rows), k=3)
     marks = [trace for trace in drawn.data if trace.mode == "markers+text"]
-    assert [trace.name for trace in marks] == ["models", "inputs"]
-    assert all("3" in trace.text for trace in marks)
-    assert all(max(trace.marker.size) == 12 for trace in marks)
+    assert [trace.name for trace in marks] == ["models", "inputs", charts.CHOSEN]
+    at = frames.sizes(rows).filter(pl.col("k") == 3)
+    assert list(marks[-1].text) == ["3", "3"]
+    assert list(marks[-1].x) == at["ratio"].to_list()
+    assert list(marks[-1].y) == at["middle"].to_list()
     assert "times smaller" in drawn.layout.xaxis.title.text
     assert "whole checkpoints" in charts.sizes(frames.sizes(rows), whole=True).layout.xaxis.title.text
 

@@ -29,7 +29,7 @@ def moved(move: dict[str, Any], at: int, figure: dict[str, Any]) -> list[tuple[o
     """Every property that the position changes, with what the figure of the page has there."""
     pairs = []
     for kind, named in (("shapes", move["shapes"]), ("annotations", move["annotations"]), ("traces", move["traces"])):
-        parts = figure["data"] if kind == "traces" else figure["layout"][kind]
+        parts = figure["data"] if kind == "traces" else figure["layout"].get(kind, [])
         for name, properties in named.items():
             (part,) = [part for part in parts if part.get("name") == name]
             pairs += [(values[at], part[key]) for key, values in properties.items()]
@@ -47,6 +47,19 @@ def test_a_share_on_the_slider_shows_what_the_page_shows_there(open_page: Open, 
     pairs = moved(slider["steps"]["figures"]["figure.cumulative"], at, drawn(page)[1])
     assert len(pairs) == 7
     assert all(here == there for here, there in pairs)
+
+
+@pytest.mark.parametrize("count", ["these layers", "whole checkpoints"])
+def test_a_k_on_the_slider_shows_what_the_page_shows_there(open_page: Open, count: str) -> None:
+    asked = {"c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "own": "false", "count": count}
+    slider, page = reached(open_page("reconstruction", **asked), "k"), open_page("reconstruction", k="5", **asked)
+    at = slider["texts"].index("5")
+    assert slider["steps"]["answers"][at] == page.subheader[0].value
+    assert [[name, value] for name, value, _ in slider["steps"]["numbers"][at]] == rows(page)
+    for key, figure in zip(("errors", "sizes", "models"), drawn(page), strict=True):
+        pairs = moved(slider["steps"]["figures"][f"figure.{key}"], at, figure)
+        assert len(pairs) == (3 if key == "sizes" else 2)
+        assert all(here == there for here, there in pairs)
 
 
 def test_another_layer_has_not_been_reached_for(open_page: Open) -> None:

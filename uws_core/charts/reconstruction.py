@@ -17,6 +17,8 @@ MOST_LINES = 100
 MOST_NAMES = 60
 # More numbers along a curve overlap.
 MOST_MARKS = 7
+# The name of what a slider of k moves.
+CHOSEN = "chosen k"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def errors(
         if name in present:
             _line(figure, curve.filter(pl.col("line") == name), line, theme, band=name == "subspace")
     if k is not None:
-        style.rule(figure, {"color": theme.series[0], "width": 1.2, "dash": "dot"}, x=k)
+        style.rule(figure, {"color": theme.series[0], "width": 1.2, "dash": "dot"}, x=k, name=CHOSEN)
     if ceiling:
         style.ceiling(figure, theme, ceiling, x=ceiling)
     figure.update_xaxes(title_text=axis_name)
@@ -116,7 +118,7 @@ def models(frame: pl.DataFrame, *, by: str = "k", k: int | None = None, theme: T
         hovertemplate=f"%{{y}}, {by} %{{x}}: %{{z:.1%}}<extra></extra>",
     )
     if by == "k" and k in columns:
-        style.rule(figure, {"color": theme.series[5], "width": 2, "dash": "dot"}, x=columns.index(k))
+        style.rule(figure, {"color": theme.series[5], "width": 2, "dash": "dot"}, x=columns.index(k), name=CHOSEN)
     title = "directions kept" if by == "k" else ""
     figure.update_xaxes(type="category", title_text=title, showgrid=False, ticks="")
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
@@ -148,8 +150,19 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, the
             hoverinfo="skip",
             name=axis_style.name,
         )
-        _marks(figure, part.filter(_spread(part, column, k)), column, axis_style, k, theme)
+        _marks(figure, part.filter(_spread(part, column)), column, axis_style, theme)
     _per_model_svd(figure, frame, column, theme)
+    if k is not None:
+        figure.add_scatter(
+            mode="markers+text",
+            name=CHOSEN,
+            marker={"symbol": "circle-open", "size": 13, "color": theme.series[5], "line": {"width": 2}},
+            textposition="bottom center",
+            textfont={"color": theme.series[5]},
+            hoverinfo="skip",
+            showlegend=False,
+            **chosen(frame, k, whole=whole),
+        )
     ends = frame[column].drop_nulls()
     if ends.len():
         low, high = float(ends.min() or 1) * 0.8, float(ends.max() or 1) * 1.25  # type: ignore[arg-type]
@@ -162,6 +175,13 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, the
     figure.update_xaxes(title_text=f"{what}, times smaller")
     figure.update_yaxes(title_text="squared error, relative", rangemode="tozero", tickformat=".0%")
     return figure
+
+
+def chosen(frame: pl.DataFrame, k: int, *, whole: bool = False) -> dict[str, list[object]]:
+    """The ring around `k` in `sizes`: `x`, `y` and `text`, one mark an axis that has it."""
+    column = "ratio_whole" if whole else "ratio"
+    found = frame.filter(pl.col("k") == k, pl.col(column).is_not_null(), pl.col("middle").is_not_null())
+    return {"x": found[column].to_list(), "y": found["middle"].to_list(), "text": [str(k)] * found.height}
 
 
 def _per_model_svd(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -> None:
@@ -215,7 +235,6 @@ def _marks(
     part: pl.DataFrame,
     column: str,
     axis_style: AxisStyle,
-    k: int | None,
     theme: Theme,
 ) -> None:
     """Adds some values of k of one axis as marks, with their number and the quartiles of the models."""
@@ -230,7 +249,7 @@ def _marks(
         textfont={"color": theme.quiet},
         marker={
             "symbol": axis_style.symbol,
-            "size": np.where(part["k"].to_numpy() == k, 12, 7),
+            "size": 7,
             "color": style.colour_of(axis_style.colour, theme),
         },
         error_y={
@@ -246,11 +265,11 @@ def _marks(
     )
 
 
-def _spread(part: pl.DataFrame, column: str, k: int | None) -> pl.Series:
-    """True for rows (sorted by k) that get a mark: far enough apart on a logarithmic scale, or the chosen k."""
+def _spread(part: pl.DataFrame, column: str) -> pl.Series:
+    """True for rows (sorted by k) that get a mark: those far enough apart on a logarithmic scale."""
     logs = np.log10(part[column].to_numpy())
     gap, last, marked = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
-    for count, position in zip(part["k"], logs, strict=True):
-        marked.append(count == k or abs(position - last) >= gap)
+    for position in logs:
+        marked.append(abs(position - last) >= gap)
         last = position if marked[-1] else last
     return pl.Series(marked, dtype=pl.Boolean)

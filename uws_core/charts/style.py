@@ -101,9 +101,18 @@ def stripe(
     figure.add_shape(type="rect", fillcolor=theme.band, line={"width": 0}, layer="below", **_span(x, y))
 
 
-def rule(figure: go.Figure, line: Mapping[str, object], *, x: float | None = None, y: float | None = None) -> None:
-    """Adds a line at one value of one axis, across the whole other axis."""
-    figure.add_shape(type="line", line=line, **_span(None if x is None else (x, x), None if y is None else (y, y)))
+def rule(
+    figure: go.Figure,
+    line: Mapping[str, object],
+    *,
+    x: float | None = None,
+    y: float | None = None,
+    name: str | None = None,
+) -> None:
+    """Adds a line at one value of one axis, across the whole other axis; a slider moves it by its `name`."""
+    figure.add_shape(
+        type="line", name=name, line=line, **_span(None if x is None else (x, x), None if y is None else (y, y))
+    )
 
 
 def ceiling(figure: go.Figure, theme: Theme, most: int, *, x: float, top: bool = False) -> None:

@@ -126,8 +126,8 @@ def models_figure(rebuilt: Rebuilt, collection: Collection, source: Provenance, 
         st.caption(f"Worst at k = {k}: {', '.join(told)}.")
 
 
-def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance, *, k: int) -> None:
-    """The error against size, on every axis whose errors are known; what is not is offered."""
+def sizes_frame(query: RebuildQuery, collection: Collection) -> tuple[pl.DataFrame, list[str], bool]:
+    """Error and size on every axis whose errors are known, these axes, and whether whole checkpoints are counted."""
     whole, other = controls.whole(), 0
     if whole:
         try:
@@ -136,7 +136,12 @@ def sizes_figure(query: RebuildQuery, collection: Collection, source: Provenance
             st.caption(f"{error}.")
             whole = False
     axes = _axes(query, collection)
-    frame = frames.sizes(data.sizes(query, axes, other=other))
+    return frames.sizes(data.sizes(query, axes, other=other)), axes, whole
+
+
+def sizes_figure(sizes: tuple[pl.DataFrame, list[str], bool], source: Provenance, *, k: int) -> None:
+    """The error against size, on every axis whose errors are known; what is not is offered."""
+    frame, axes, whole = sizes
     what = f"Squared error of unseen models against how many times smaller {'checkpoints' if whole else 'the layers'}"
     figures.figure(
         "Error against size",
