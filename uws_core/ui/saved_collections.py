@@ -1,8 +1,9 @@
 """What this app keeps of people's own: saved collections, uploaded weights, and attributes that were edited.
 
-A folder beside the results holds `<id>.uws.toml` files, one a collection, uploaded files in `uploads/`, edited
-attributes in `edits/` by the fingerprint of the models they are of, and in `pickled/` which collections somebody chose
-here to read pickled files of. An id is looked up in the folder, never joined into a path from outside.
+A folder beside the results holds `<id>.uws.toml` files, one a collection, results files `<id>.uws.zip`, uploaded files
+in `uploads/`, edited attributes in `edits/` by the fingerprint of the models they are of, and in `pickled/` which
+collections somebody chose here to read pickled files of. An id is looked up in the folder, never joined into a path
+from outside.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from uws_core.errors import ExportError, UwsError
+from uws_core.errors import ExportError, UnreadableFile, UwsError
 from uws_core.nouns.models import Collection
 from uws_core.store.results import default_path
+from uws_core.store.results_file import SUFFIX as RESULTS
+from uws_core.store.results_file import read_results_file
 from uws_core.store.saved_collections import SUFFIX, parse_saved, read_saved, save
 from uws_core.ui.uploads import Plan
 
@@ -54,7 +57,8 @@ def uploads() -> Path:
 def listed() -> tuple[Kept, ...]:
     """The saved collections, newest first."""
     try:
-        paths = [path for path in folder().iterdir() if path.name.endswith(SUFFIX) and _STEM.fullmatch(_stem(path))]
+        suffixes = (SUFFIX, RESULTS)
+        paths = [path for path in folder().iterdir() if path.name.endswith(suffixes) and _STEM.fullmatch(_stem(path))]
         found = [
             Kept(SAVED + _stem(path), _title(path, path.stat().st_mtime_ns), path, path.stat().st_mtime)
             for path in paths
@@ -110,6 +114,29 @@ def keep_text(title: str, text: str, *, pickled: bool = False) -> str:
     return name
 
 
+def keep_results(title: str, data: bytes) -> str:
+    """Keeps a results file from elsewhere; returns its id.
+
+    Raises:
+        UnreadableFile: it is none, or of another version; the message says what to do.
+        ExportError: it cannot be written.
+    """
+    name = id_for(title.removesuffix(RESULTS), sha256(data).hexdigest())
+    path = _made(folder()) / f"{name.removeprefix(SAVED)}{RESULTS}"
+    unfinished = path.with_name(f".{path.name}")
+    try:
+        unfinished.write_bytes(data)
+        read_results_file(unfinished)
+        unfinished.replace(path)
+    except UnreadableFile as error:
+        unfinished.unlink(missing_ok=True)
+        raise UnreadableFile(str(error).replace(unfinished.name, title)) from error
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ExportError(f"{title}: the results cannot be kept: {error}") from error
+    return name
+
+
 def trusted(path: Path) -> bool:
     """Whether somebody here chose to read the pickled files that this collection file names, as it is now."""
     mark = folder() / _PICKLED / _stem(path)
@@ -126,7 +153,7 @@ def remove(name: str) -> None:
         return
     path.unlink(missing_ok=True)
     (folder() / _PICKLED / _stem(path)).unlink(missing_ok=True)
-    named = "".join(one.path.read_text(encoding="utf-8") for one in listed())
+    named = "".join(one.path.read_text(encoding="utf-8") for one in listed() if not is_results(one.path))
     for place in uploads().iterdir() if uploads().is_dir() else ():
         if place.name not in named:
             shutil.rmtree(place, ignore_errors=True)
@@ -188,6 +215,11 @@ def has_edits(collection: Collection) -> bool:
     return _edits(collection).is_file()
 
 
+def is_results(path: Path) -> bool:
+    """Whether a kept collection has results and no weights."""
+    return path.name.endswith(RESULTS)
+
+
 def _edits(collection: Collection) -> Path:
     # A digest again, since the fingerprint of a file from elsewhere is a text from elsewhere.
     return folder() / _EDITS / f"{sha256(collection.fingerprint.encode()).hexdigest()[:32]}{SUFFIX}"
@@ -214,12 +246,14 @@ def _made(path: Path) -> Path:
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(SUFFIX)
+    return path.name.removesuffix(SUFFIX).removesuffix(RESULTS)
 
 
 @lru_cache(maxsize=1024)
 def _title(path: Path, changed: int) -> str:
     """The name that a file gives itself, from its first lines; its stem when there is none."""
+    if is_results(path):
+        return f"{_stem(path).rpartition('-')[0]} (results)"
     try:
         with path.open(encoding="utf-8") as file:
             found = _NAME_LINE.search(file.read(_HEAD))

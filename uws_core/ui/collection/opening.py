@@ -11,8 +11,8 @@ from typing import TypedDict
 
 import streamlit as st
 
-from uws_core.collection import Where, architectures, collect
-from uws_core.errors import UwsError
+from uws_core.collection import Where, architectures, collect, results_path
+from uws_core.errors import SourceError, UwsError
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.hub import HubListing, str_ref
 from uws_core.nouns.left_out import OTHERS
@@ -95,8 +95,10 @@ def query_of(collection: str) -> str:
         return ""
 
 
-def handed_on(path: Path) -> tuple[str, tuple[ModelRef, ...]]:
-    """The text of a kept collection for another machine, and its models."""
+def handed_on(path: Path) -> tuple[str | bytes, tuple[ModelRef, ...]]:
+    """The content of a kept collection for another machine, and its models."""
+    if saved_collections.is_results(path):
+        return path.read_bytes(), ()
     try:
         saved = read_saved(path)
     except UwsError:
@@ -125,11 +127,13 @@ def open_uploads(files: Sequence[tuple[str, bytes]], name: str, choices: Choices
 
 
 def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
-    """The id of a collection file from elsewhere, kept with the saved ones.
+    """The id of a collection file or a results file from elsewhere, kept with the saved ones.
 
     Raises:
         UwsError: it is none, or nothing in it can be compared here.
     """
+    if title.endswith(".zip"):
+        return saved_collections.keep_results(title, data)
     try:
         name = saved_collections.keep_text(title, data.decode("utf-8"), pickled=pickled)
     except UnicodeDecodeError as error:
@@ -147,6 +151,19 @@ def open_file(title: str, data: bytes, *, pickled: bool = False) -> str:
         raise UwsError(f"{error}{hint}with uws_core.collect" if beside else str(error)) from error
     read_again()
     return name
+
+
+def open_results(text: str) -> str:
+    """The id of a results file that a person named: a path on this machine, or `owner/name/file@revision` on the Hub.
+
+    Raises:
+        UwsError: it lies outside the folders that may be read, cannot be fetched, or is no results file.
+    """
+    found = results_path(text, roots=_roots())
+    try:
+        return saved_collections.keep_results(found.name, found.read_bytes())
+    except OSError as error:
+        raise SourceError(f"{text}: {error.strerror or error}; check the spelling") from error
 
 
 def _keep_others(

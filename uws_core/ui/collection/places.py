@@ -13,6 +13,7 @@ import streamlit as st
 from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
+from uws_core.store.results_file import SUFFIX as RESULTS
 from uws_core.store.saved_collections import SUFFIX, common_folder, is_local, saved_text
 from uws_core.ui import page, saved_collections, state
 from uws_core.ui.collection import controls, hub, opening, view
@@ -50,7 +51,7 @@ def show(selection: Selection) -> None:
 def save_box(selection: Selection, collection: Collection) -> None:
     """A box that keeps the chosen models as a collection of their own, and one that hands its file out."""
     members = selection.members_in(collection)
-    if not members:
+    if not members or collection.refs[0].without_weights:
         return
     with st.popover("Save as a collection", icon=":material/bookmark_add:", key="save"):
         st.caption(f"Names and commits of the {len(members)} chosen models with their attributes; no weights.")
@@ -104,8 +105,9 @@ def _built_in() -> None:
 
 def _upload() -> None:
     files = st.file_uploader(
-        f"Safetensors files, a model each, adapters with adapter_config.json, or one collection file ({SUFFIX})",
-        type=["safetensors", "json", "toml", "bin", "pt", "pth", "ckpt"],
+        f"Safetensors files, a model each, adapters with adapter_config.json, one collection file ({SUFFIX}), or one "
+        f"results file ({RESULTS})",
+        type=["safetensors", "json", "toml", "zip", "bin", "pt", "pth", "ckpt"],
         accept_multiple_files=True,
         key=_UPLOAD,
         help="They are kept in a folder of this app on the machine it runs on, until the collection is removed. One "
@@ -141,15 +143,15 @@ def _saved(selection: Selection) -> None:
 
 def _opened_or_gone(chosen: str, one: saved_collections.Kept) -> None:
     """The ways to open a kept collection, to take its file elsewhere, and to remove it."""
-    text, refs = opening.handed_on(one.path)
+    content, refs = opening.handed_on(one.path)
     _where(refs)
     with st.container(horizontal=True):
         st.button("Open", key="saved.open", on_click=state.set_selection, kwargs={"collection": chosen}, type="primary")
         st.download_button(
-            f"Download {SUFFIX}",
-            text,
+            f"Download {RESULTS if saved_collections.is_results(one.path) else SUFFIX}",
+            content,
             file_name=one.path.name,
-            mime="application/toml",
+            mime="application/zip" if saved_collections.is_results(one.path) else "application/toml",
             key="saved.download",
         )
         with st.popover("Remove", icon=":material/delete:"):
@@ -186,10 +188,10 @@ def _remove(name: str) -> None:
 def _take_uploads() -> None:
     """Open what was uploaded: a collection file by itself, or models."""
     files = [(file.name, file.getvalue()) for file in st.session_state.get(_UPLOAD) or ()]
-    tables = [file for file in files if file[0].endswith(".toml")]
+    tables = [file for file in files if file[0].endswith((".toml", ".zip"))]
     try:
         if tables and len(files) > 1:
-            raise UwsError(f"{len(files)} files, among them a collection file: upload that one by itself")
+            raise UwsError(f"{len(files)} files, among them a collection or results file: upload that one by itself")
         name = str(st.session_state.get(_UPLOAD_NAME, "")).strip() or "uploaded models"
         taken = controls.taken("upload")
         if tables:

@@ -7,15 +7,17 @@ from collections import Counter
 import polars as pl
 import streamlit as st
 
+from uws_core.collection import is_results
 from uws_core.errors import UwsError
 from uws_core.frames import collection as frames
 from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import Choices
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
+from uws_core.store.results_file import SUFFIX as RESULTS
 from uws_core.ui import folders, page, saved_collections, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
-from uws_core.ui.collection import controls, data
+from uws_core.ui.collection import controls, data, opening
 from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
 
 _PATH, _PROBLEM = "collection.path", "collection.problem"
@@ -30,7 +32,8 @@ def path_box(selection: Selection) -> None:
             key=_PATH,
             placeholder="path/to/checkpoints",
             width=420,
-            help=f"A folder with one safetensors file a model, or one folder a model; attributes in `models.csv`. "
+            help=f"A folder with one safetensors file a model, or one folder a model; attributes in `models.csv`. Or a "
+            f"results file (`{RESULTS}`), here or on the Hub as owner/name/file{RESULTS}. "
             f"Folders below {roots} can be opened; name others in UWS_ROOTS when you start the app.",
         )
         if st.button("Open", key="collection.open"):
@@ -123,7 +126,8 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
 def _open(text: str, taken: Choices) -> None:
     try:
         with st.spinner("Reading the models' headers"):
-            name = catalogue().add(text, taken)
+            is_file = is_results(text.strip())
+            name = opening.open_results(text.strip()) if is_file else catalogue().add(text, taken)
     except UwsError as error:
         st.session_state[_PROBLEM] = str(error)
         return
