@@ -2,6 +2,7 @@
 # make check        ruff, mypy and the unit tests: no page, no browser; minutes
 # make test         ruff, mypy and every test but the long ones, with a real browser where there is one
 # make soak         the long tests: hundreds of kills, full disks, thousands of reruns, alarm rates
+# make shipped-results  the results file of the first page anew, after MATH_VERSION was raised
 # make bench        speed and memory against other tools, as one table and as JSON
 #
 # PYTHON=python3.12 make run    chooses the interpreter the first time
@@ -20,7 +21,7 @@ SIDE_BY_SIDE := --numprocesses=$(WORKERS) -m "not slow and not bench and not alo
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 
-.PHONY: run test check lint bench soak clean
+.PHONY: run test check lint bench soak shipped-results clean
 
 run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
@@ -42,6 +43,10 @@ bench: $(DEV)
 
 soak: $(DEV)
 	$(BIN)/python -m pytest -m slow -s --timeout=3600
+
+# The Grams that a new visitor's first page shows; a test compares them with a fresh pass.
+shipped-results: $(RUNTIME)
+	UWS_CACHE=$$(mktemp -d) $(BIN)/python -m uws_core export demo:finetuned --results uws_core/zoo/data/finetuned.uws.zip
 
 clean:
 	rm -rf $(VENV)

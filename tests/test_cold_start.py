@@ -7,9 +7,15 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import uws_core as uws
 from tests.sessions import ROOT, cold_server, visit
+from uws_core.nouns.gram import Gram
+from uws_core.store.codec import from_bytes, gram_key
+from uws_core.store.results_file import key_prefix, read_entry, read_results_file
+from uws_core.zoo.demo import DEMOS
 
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
 
@@ -36,10 +42,49 @@ threads = [threading.Thread(target=load, args=one) for one in codes]
 print(problems)
 """
 
+# The start page in a process of its own, and which heavy packages it loaded.
+FIRST_PAGE = """
+import os, sys, tempfile
+os.environ["UWS_CACHE"] = tempfile.mkdtemp() + "/results"
+from streamlit import config
+from streamlit.testing.v1 import AppTest
+config.get_config_options()
+config.set_option("runner.enforceSerializableSessionState", False)
+app = AppTest.from_file("app.py", default_timeout=60).run()
+assert not app.exception, app.exception
+heavy = {"torch", "kaleido", "distributed", "huggingface_hub"} & set(sys.modules)
+print(app.title[0].value, len(app.get("bidi_component")), heavy)
+"""
+
 
 def test_pages_imported_by_threads_at_once_all_load():
     done = subprocess.run([sys.executable, "-c", AT_ONCE], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_shipped_results_are_those_of_a_fresh_pass():
+    collection, shipped = uws.collect("demo:finetuned"), DEMOS["finetuned"].results
+    assert shipped is not None
+    # Otherwise: make shipped-results
+    results = read_results_file(shipped)
+    assert results.provenance["fingerprint"] == collection.fingerprint
+    assert len(results.entries) == len(collection.layers)
+    for layer in collection.layers[::4]:
+        raw = read_entry(results, gram_key(collection, layer).removeprefix(key_prefix(collection.fingerprint)))
+        assert raw is not None
+        kept, fresh = from_bytes(Gram, raw), uws.gram(collection, layer)
+        np.testing.assert_allclose(kept.values, fresh.values, rtol=0, atol=1e-6 * np.abs(fresh.values).max())
+        blocks = [(gram.blocks.rows, gram.blocks.columns) for gram in (kept, fresh) if gram.blocks is not None]
+        for ours, theirs in zip(*blocks, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_the_first_page_loads_no_torch():
+    ended = subprocess.run([sys.executable, "-c", FIRST_PAGE], cwd=ROOT, capture_output=True, text=True, check=True)
+    title, figures, loaded = ended.stdout.splitlines()[-1].split()
+    assert title == "Spectrum"
+    assert int(figures) >= 2
+    assert loaded == "set()"
 
 
 @pytest.mark.alone

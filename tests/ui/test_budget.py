@@ -53,7 +53,7 @@ def test_what_has_no_room_is_refused_with_the_figure_and_the_way_out(
 ) -> None:
     restart()
     monkeypatch.setenv("UWS_BUDGET", "1")
-    app = open_page("collection", c="demo:finetuned")
+    app = open_page("collection", c="demo:scratch")
     monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
     app.run()
     assert not app.exception

@@ -158,7 +158,7 @@ def test_results_that_the_store_cannot_keep_are_refused_with_the_way_out(
     restart()
     monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
     monkeypatch.setenv("UWS_CACHE_LIMIT", "200KiB")
-    app = open_page("collection", c="demo:finetuned")
+    app = open_page("collection", c="demo:scratch")
     assert "Raise UWS" in told(app)
     assert "CACHE" in told(app)
     assert not {"Scan", "Retry"} & set(labels(app))
@@ -171,7 +171,7 @@ def test_a_failed_scan_has_a_button_that_tries_again(
 ) -> None:
     restart()
     monkeypatch.setenv("UWS_CACHE", str(tmp_path / "own"))
-    app = open_page("collection", c="demo:finetuned")
+    app = open_page("collection", c="demo:scratch")
     # The first page read them all.
     default_store().prune()
     work, broken = layer_scan.compute_batch, [True]
@@ -182,7 +182,7 @@ def test_a_failed_scan_has_a_button_that_tries_again(
         return work(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(layer_scan, "compute_batch", failing)
-    collection = uws.collect("demo:finetuned")
+    collection = uws.collect("demo:scratch")
     names = tuple(layer.name for layer in collection.layers)
     grams.jobs().wait(grams.start_scan(collection, names).key, seconds=PATIENCE)
     app.run()

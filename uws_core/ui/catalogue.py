@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from dataclasses import asdict, dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import USUAL, Choices
 from uws_core.nouns.models import Collection
+from uws_core.store.attached import attach
 from uws_core.store.results import default_store
+from uws_core.store.results_file import ResultsFile, read_results_file
 from uws_core.ui import folders, saved_collections
 from uws_core.ui.selection import ARCHITECTURE, base_id
 from uws_core.zoo.demo import DEMOS, PREFIX
@@ -69,6 +72,7 @@ class Catalogue:
         """The collection, or why it cannot be had."""
         base, _, architecture = collection.partition(ARCHITECTURE)
         if base.startswith(PREFIX):
+            _attach_shipped(base)
             return _collected(base, "", USUAL, architecture)
         place = self.place(base)
         if place is None:
@@ -168,6 +172,25 @@ def folder_id(folder: Path, choices: Choices = USUAL) -> str:
     told = f"{folder}\0{choices}" if choices else str(folder)
     name = re.sub(r"[^a-zA-Z0-9._-]+", "-", folder.name).strip("-.")[:40] or "models"
     return f"{FOLDER}{name}-{sha256(told.encode(errors='surrogateescape')).hexdigest()[:8]}"
+
+
+def _attach_shipped(name: str) -> None:
+    """Lets the store find the results that are shipped with a built-in collection, so that it is shown without torch.
+
+    A file by other definitions of the numbers is left alone: the weights are here too.
+    """
+    known = DEMOS.get(name.removeprefix(PREFIX))
+    results = None if known is None or known.results is None else _shipped(known.results)
+    if results is not None:
+        attach(results, own_contents=True)
+
+
+@cache
+def _shipped(path: Path) -> ResultsFile | None:
+    try:
+        return read_results_file(path)
+    except UwsError:
+        return None
 
 
 def read_again() -> None:
