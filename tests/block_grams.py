@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tests.planted import entry_stats_of
 from uws_core.nouns.block_grams import BlockGrams
-from uws_core.nouns.gram import EntryStats, Gram
+from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import LayerKey
 
 
@@ -35,6 +36,6 @@ def gram_of(weights: np.ndarray, *, most: int = 64) -> Gram:
         center_norm2=float(total[-1, -1]),
         d=m * p,
         floor=1e-12 * float(np.trace(total[:n, :n])),
-        entry_stats=EntryStats.of_norms(np.diag(total[:n, :n]), m * p),
+        entry_stats=entry_stats_of(weights.reshape(n, -1)),
         blocks=blocks,
     )

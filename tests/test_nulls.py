@@ -151,9 +151,9 @@ def test_side_axes_have_the_gaussian_null_only() -> None:
         band = null_band(gram, kind="gaussian")
         assert np.all(np.abs(band.z) < 5)
         assert band.edge == pytest.approx((1 + np.sqrt(side / (9 * 600 / side))) ** 2 / side)
-    with pytest.raises(LayerError, match="ask for the gaussian null"):
-        null_band(gram, kind="strength")
-    assert null_band(gram).kind == "gaussian"
+    for kind in ("strength", "profile"):
+        with pytest.raises(LayerError, match=r"use run\.side_band, or the gaussian null"):
+            null_band(gram, kind=kind)
 
 
 def test_one_number_against_its_draws() -> None:

@@ -90,6 +90,24 @@ def test_the_count_is_the_weaker_of_rows_and_columns():
     assert shared_directions(gram).view == "rows"
 
 
+def test_what_flipped_blocks_do_not_cover_is_named_and_equal_noise_alone_too():
+    one_sign = shared_directions(gram_of(KINDS["positive, own means"](np.random.default_rng(0))))
+    assert one_sign.count >= 1
+    assert "one sign" in one_sign.doubt
+    scales = shared_directions(gram_of(KINDS["row scales e^1 shared"](np.random.default_rng(0))))
+    assert (scales.count, scales.beyond_equal_noise, scales.doubt) == (0, True, "")
+    plain = shared_directions(gram_of(KINDS["iid normal"](np.random.default_rng(1))))
+    assert (plain.count, plain.beyond_equal_noise, plain.doubt) == (0, False, "")
+    assert shared_directions(gram_of(planted(0, 20))).doubt == ""
+
+
+def test_a_direction_behind_a_strong_model_is_marked_where_it_stands():
+    band = null_band(gram_of(planted(0, 10, norms=strong_first(5))))
+    assert band.places == (1,)
+    assert band.beyond.nonzero()[0].tolist() == [1]
+    assert null_band(gram_of(planted(0, 10))).places == (0,)
+
+
 def test_about_the_base_a_common_shift_counts():
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((N, M, P)) + 3 * rng.standard_normal((M, P)) / np.sqrt(48)

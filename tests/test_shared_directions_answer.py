@@ -1,63 +1,59 @@
-"""The answer line on shared directions: a count with its p, no count, too few models, and scales in common."""
+"""Sentences on the count: why there is none, what stands in, which side differs, what else may be behind it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 
-from tests.wording import measured
-from uws_core.answers.shared_directions import BEYOND_EQUAL_NOISE, answer
-from uws_core.nouns.chance import SharedDirections
+from tests.block_grams import gram_of
+from tests.nothing_shared import KINDS
+from uws_core.analysis.nulls import null_band
+from uws_core.analysis.shared_directions import shared_directions
+from uws_core.analysis.spectrum import spectrum
+from uws_core.answers.shared_directions import STANDS_IN, notes, p_text
+from uws_core.answers.spectrum import answer
+from uws_core.frames.spectrum import shared as frame_of
+from uws_core.nouns.spectrum import LayerSpectrum
 
 
-def shared(count: int, p: list[float], *, kind: str = "profile", reason: str = "") -> SharedDirections:
-    tests = np.array(p)
-    return SharedDirections(
-        count=count,
-        p=tests,
-        tail=tests,
-        z=np.zeros(tests.size),
-        loadings=np.zeros((count, 8)),
-        noise=np.ones(8),
-        kind=kind,
-        view="rows",
-        draws=200,
-        seed=0,
-        reason=reason,
+def weights(kind: str, seed: int = 0) -> np.ndarray:
+    return KINDS[kind](np.random.default_rng(seed))
+
+
+def test_too_few_models_and_too_few_blocks_are_said() -> None:
+    few = shared_directions(gram_of(weights("iid normal")[:4]))
+    assert notes(few, null="profile") == (
+        "No count of shared directions: 4 models differ here; a count needs at least 5",
     )
+    wide = shared_directions(gram_of(weights("iid normal"), most=4))
+    assert notes(wide, null="profile") == (STANDS_IN,)
+    assert notes(wide, null="strength") == ()
+    assert notes(None, null="profile") == ()
 
 
-@pytest.mark.parametrize(
-    ("found", "equal", "line"),
-    [
-        (
-            shared(2, [0.005, 0.02, 0.4]),
-            None,
-            "Beyond chance: these models share 2 directions in `0.q`, with p at most 0.02.",
-        ),
-        (
-            shared(1, [0.005, 0.4]),
-            None,
-            "Beyond chance: these models share 1 direction in `0.q`, with p at most 0.005.",
-        ),
-        (
-            shared(0, [0.31]),
-            shared(0, [0.2], kind="strength"),
-            "No more than chance: these models share no direction in `0.q`; the strongest has p = 0.31.",
-        ),
-        (
-            shared(0, [0.31]),
-            shared(4, [0.005] * 4 + [0.3], kind="strength"),
-            f"{BEYOND_EQUAL_NOISE}: of 4 directions in `0.q`, none is left when all models keep their scales.",
-        ),
-        (
-            shared(0, [], reason="4 models are too few for a count"),
-            None,
-            "One cannot tell in `0.q`: 4 models are too few for a count.",
-        ),
-    ],
-    ids=["two", "one", "none", "scales", "few"],
-)
-def test_the_line_has_the_count_and_its_p(found: SharedDirections, equal: SharedDirections | None, line: str) -> None:
-    assert answer(found, location="`0.q`", equal=equal) == line
-    assert measured(line).short
+def test_different_counts_of_the_sides_are_said() -> None:
+    shared = shared_directions(gram_of(weights("inputs correlated (1/k), shared")))
+    (said,) = notes(shared, null="profile")
+    assert f"0 by rows and {dict(shared.by_view)['columns']} by columns" in said
+
+
+def test_a_common_scale_is_no_shared_direction_and_no_plain_chance() -> None:
+    gram = gram_of(weights("row scales e^1 shared"))
+    item = LayerSpectrum(gram.layer, spectrum(gram), null_band(gram))
+    assert answer([item]).startswith("Beyond equal noise, not beyond the common scale of rows: in `layer`, ")
+    assert answer([item, item]).startswith("Beyond equal noise, not beyond the common scale of rows, in every layer: ")
+
+
+def test_p_is_that_of_the_weakest_found_and_never_below_what_the_draws_allow() -> None:
+    rng = np.random.default_rng(0)
+    models = rng.standard_normal((24, 48, 48))
+    models[3:6] += 12 * np.linalg.qr(rng.standard_normal((48, 48)))[0]
+    shared = shared_directions(gram_of(models))
+    assert p_text(shared) == f"p = {1 / 41:.2g}"
+    assert p_text(replace(shared, count=2, p=np.array([0.005, 0.02, 0.4]))) == "p at most 0.02"
+    assert p_text(replace(shared, count=0, p=np.array([0.31]))) == "p = 0.31"
+    row = frame_of(shared, [f"m{i}" for i in range(24)]).row(0, named=True)
+    assert row["p"] == 1 / 41
+    assert row["tail"] < 1e-6
+    assert set(row["carried_by"].split(", ")) == {"m3", "m4", "m5"}

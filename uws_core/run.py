@@ -16,7 +16,8 @@ from operator import add
 from typing import TypeVar, Unpack
 
 from uws_core.errors import LayerError, StoreError, UwsError
-from uws_core.nouns.angles import Factors
+from uws_core.nouns.angles import EXACT_SIDE, Factors
+from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.merge_preview import SignConflict
 from uws_core.nouns.models import Collection, LayerKey
@@ -34,6 +35,8 @@ from uws_core.store.codec import from_bytes, gram_key, to_bytes
 from uws_core.store.results import Store, default_store
 
 _Result = TypeVar("_Result", Gram, Factors, SignConflict)
+# A draw of a side axis costs a decomposition of every model, so there are few.
+SIDE_DRAWS = 20
 Failed = Callable[[LayerKey, UwsError], None]
 
 
@@ -202,6 +205,34 @@ def cached_sign_conflict(
     return _lookup(collection, layer, "signs", members, store, options).stored_or(compute, SignConflict)
 
 
+def side_band(
+    collection: Collection,
+    gram: Gram,
+    *,
+    members: Members = None,
+    about: str = "mean",
+    unit: bool = False,
+    draws: int = SIDE_DRAWS,
+    seed: int = 0,
+) -> NullBand:
+    """The band of a side Gram of these models when they share no direction; every model keeps its singular values.
+
+    These come from the store or by a pass. Raises:
+        LayerError: sides too large for all singular values of every model.
+        UwsError: whatever `factors` raises.
+    """
+    shape = gram.layer.shape
+    if min(shape) > EXACT_SIDE and about != "zero":
+        raise LayerError(_too_large(shape))
+    # One direction is kept: the null needs all singular values and no vector.
+    own = cached_factors(collection, gram.layer.name, kept=1, about=about, members=members)
+    if not own.complete:
+        raise LayerError(_too_large(shape))
+    from uws_core.analysis.side_nulls import haar_band
+
+    return haar_band(gram, own, draws=draws, seed=seed, unit=unit)
+
+
 def chosen_layers(collection: Collection, layers: Iterable[LayerKey | str] | None) -> tuple[LayerKey, ...]:
     """The collection's layers named in `layers`, in the collection's order; None is all but factor views.
 
@@ -274,6 +305,13 @@ def _reporting(options: ComputeOptions | None, report: Report | None) -> Compute
     """The options with this report, where there is one."""
     options = options or ComputeOptions()
     return options if report is None else replace(options, report=report)
+
+
+def _too_large(shape: tuple[int, int]) -> str:
+    return (
+        f"noise of a side axis needs all singular values of every model, and those of {shape[0]} x {shape[1]} are too "
+        "many to work out; the models axis has noise for layers of any size"
+    )
 
 
 def _side_name(axis: Axis | str, about: str, *, unit: bool) -> str:

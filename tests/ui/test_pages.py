@@ -85,7 +85,7 @@ def test_chance_and_structure_are_told_apart(open_page: Open) -> None:
     assert "No more than chance" in answer(open_page("spectrum", c="demo:untrained", layer="mean"))
     planted = open_page("spectrum", c="demo:planted")
     assert "No more than chance" not in answer(planted)
-    assert {each.label: each.value for each in planted.metric}["Above noise"] == "6"
+    assert {each.label: each.value for each in planted.metric}["Shared directions"] == "6"
 
 
 @pytest.mark.parametrize("page", PAGES)

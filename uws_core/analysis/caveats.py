@@ -16,6 +16,8 @@ UNEQUAL = 1.5
 MOST_OF_IT = 0.5
 # An excess kurtosis below it leaves more than 9 in 10 of the entries.
 HEAVY = 0.3
+# Means of entries that differ so many times as much as those of independent ones.
+MEANS_APART = 3.0
 
 
 def unequal_norms(inner: Floats) -> str:
@@ -53,6 +55,26 @@ def profile(
     return (
         f"entries have an excess kurtosis of {kurtosis:.2g}; if all models have a profile of variances in common, "
         f"noise gives {percent(middle)}, and most of it may be that"
+    )
+
+
+def common_sign(gram: Gram, rows: Indices) -> str:
+    """That weights of one sign, whose means differ, alone make a shared direction; empty where they do not.
+
+    The all-ones direction is the one kind of agreement that entry statistics show and flipped blocks do not cover.
+    """
+    stats = gram.entry_stats
+    means, deviations = stats.mean[rows], stats.std[rows]
+    if len(gram.layers) > 1 or not np.isfinite(means).all() or not (deviations > 0).all():
+        return ""
+    one_sign = bool((np.sign(means) == np.sign(means[0])).all()) and float(np.median(np.abs(means) / deviations)) > 0.5
+    # Means of d independent entries differ by 1 in these units.
+    spread = float(means.std(ddof=1) * np.sqrt(stats.count) / np.median(deviations)) if rows.size > 1 else 0.0
+    if not one_sign or spread < MEANS_APART:
+        return ""
+    return (
+        "the weights of every model have one sign and means that differ: that alone makes a shared direction, which "
+        "flipped blocks do not take away"
     )
 
 

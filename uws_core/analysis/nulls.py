@@ -25,7 +25,7 @@ from uws_core.analysis.shared_directions import (
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
-from uws_core.nouns.chance import NullBand, ScalarNull, Statistic, z_scores
+from uws_core.nouns.chance import NullBand, ScalarNull, SharedDirections, Statistic, z_scores
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.spectrum import Spectrum
 
@@ -50,31 +50,56 @@ def null_band(
     blocks is by chance. `strength` assumes entries of equal variance: it keeps every model's norm and draws its
     direction. `gaussian` assumes equal norms too and adds the Marchenko-Pastur edge. Draws are centred, scaled and
     decomposed exactly as the observed models are; where a model is the centre, it is drawn too. The band's `kind` says
-    what was drawn: a Gram without stored blocks, or with fewer than eight, falls back from `profile` to `strength`, a
-    side axis to `gaussian`. `shared` is the count of shared directions under the same null, of at least 200 draws.
-    Price: `draws * n^3`; `gaussian` without `unit` about the mean, zero or the base `draws * n^2`.
+    what was drawn: a Gram without stored blocks, or with fewer than eight, falls back from `profile` to `strength`. A
+    side axis takes `gaussian` only, and `run.side_band` is right where models have decaying spectra. `shared` is the count of shared directions under the same null, of at least 200 draws,
+    and `places` says along which component each lies.
+    Price: `draws * n^3`; `gaussian` without `unit` about the mean, zero or the base `draws * n^2`; and the count's.
 
     Raises:
         ValueError: an unknown kind, or fewer than two draws.
         NotEnoughModels: fewer than two usable models.
-        LayerError: an unknown centre, or `strength` on a side axis.
+        LayerError: an unknown centre, or another null than `gaussian` on a side axis.
 
     Source: Hong, Sheng and Dobriban 2020; Bartlett 1933; Horn 1965 (parallel analysis); Marchenko and Pastur 1967.
+    """
+    band = share_band(gram, kind=kind, draws=draws, seed=seed, members=members, unit=unit, about=about)
+    if gram.axis is not Axis.MODELS:
+        return band
+    # A band of fewer draws has the same count as everywhere else.
+    most = max(draws, COUNT_DRAWS)
+    shared = shared_directions(gram, kind=band.kind, draws=most, seed=seed, members=members, about=about)
+    return replace(band, shared=shared, places=_places(gram, shared, members=members, unit=unit, about=about))
+
+
+def share_band(
+    gram: Gram,
+    *,
+    kind: str = "profile",
+    draws: int = 200,
+    seed: int = 0,
+    members: Members = None,
+    unit: bool = False,
+    about: str = "mean",
+) -> NullBand:
+    """Returns the same band without the count of shared directions, where only the shares are asked for.
+
+    Raises:
+        ValueError: an unknown kind, or fewer than two draws.
+        NotEnoughModels: fewer than two usable models.
+        LayerError: an unknown centre, or another null than `gaussian` on a side axis.
     """
     if kind not in ("profile", "strength", "gaussian") or draws < 2:
         raise ValueError(
             f"The null is profile, strength or gaussian with at least 2 draws; found {kind!r} with {draws}"
         )
-    if kind == "profile" and gram.axis is not Axis.MODELS:
-        kind = "gaussian"
     views = _views(gram, kind=kind, members=members, about=about)
-    if kind == "profile" and not views:
-        kind = "strength"
     if gram.axis is not Axis.MODELS and kind != "gaussian":
         raise LayerError(
-            f"{gram.layer.name}: the strength null on the {gram.axis} axis needs every model's singular values, which "
-            "a Gram does not hold; ask for the gaussian null"
+            f"{gram.layer.name}: the {kind} null on the {gram.axis} axis needs every model's singular values, which a "
+            "Gram does not hold; use run.side_band, or the gaussian null if no model's singular values decay"
         )
+    if kind == "profile" and not views:
+        kind = "strength"
     observed_spectrum = spectrum(gram, members=members, about=about, unit=unit)
     rng = np.random.default_rng(seed)
     if views:
@@ -88,14 +113,9 @@ def null_band(
         shares = _model_shares(gram, kind=kind, draws=draws, rng=rng, members=members, unit=unit, about=about)
         shares = shares[:, : observed_spectrum.variances.size]
     edge = laws.share_edge(*_noise_size(gram, observed_spectrum)) if kind == "gaussian" else float("nan")
-    band = band_of(
+    return band_of(
         observed_spectrum.ratio, shares, kind=kind, seed=seed, edge=edge, resolved=observed_spectrum.resolved
     )
-    if gram.axis is not Axis.MODELS:
-        return band
-    # A band of fewer draws has the same count as everywhere else.
-    most = max(draws, COUNT_DRAWS)
-    return replace(band, shared=shared_directions(gram, kind=kind, draws=most, seed=seed, members=members, about=about))
 
 
 def band_of(
@@ -187,6 +207,27 @@ def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Float
         combinations = about_common_points(gram.about("mean", members=drawn)) @ combinations
     views = [gram.blocks.about(combinations, columns=columns) for columns in (False, True)]
     return [blocks for blocks in views if len(blocks) >= LEAST_BLOCKS]
+
+
+def _places(gram: Gram, shared: SharedDirections, *, members: Members, unit: bool, about: str) -> tuple[int, ...]:
+    """The component that each shared direction lies along most, no component twice."""
+    if not shared.count:
+        return ()
+    rows = gram.chosen(members)
+    inner, size = gram.about(about, members=rows), np.ones(rows.size)
+    if unit:
+        alive = directed(gram, np.diag(inner), members=rows, about=about)
+        size = np.where(alive, 1 / np.sqrt(np.where(alive, np.diag(inner), 1.0)), 0.0)
+    values, vectors = np.linalg.eigh(inner * np.outer(size, size))
+    # A shared direction is `sum_i (loading_i / noise_i) W_i`; weights that sum to 0 are of no centre.
+    weights = np.zeros((shared.count, rows.size))
+    weights[:, [int(np.flatnonzero(rows == row)[0]) for row in shared.rows]] = shared.loadings / shared.noise
+    along = np.square(weights @ inner @ (size[:, None] * vectors)) / np.maximum(values, 1e-12 * values[-1])
+    found = list[int]()
+    for overlaps in along[:, ::-1]:
+        overlaps[found] = -1.0
+        found.append(int(overlaps.argmax()))
+    return tuple(found)
 
 
 def wider_view(gram: Gram, members: Members, *, seed: int, draws: int = _PILOT) -> Floats | None:

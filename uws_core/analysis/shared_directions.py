@@ -18,6 +18,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.special import gammaincc
 
+from uws_core.analysis.caveats import common_sign
 from uws_core.analysis.cores import one_core_each
 from uws_core.analysis.noise import Indices, batches, wishart
 from uws_core.errors import LayerError
@@ -39,6 +40,8 @@ LEAST_BLOCKS = 8
 # The Tracy-Widom law of real matrices as a shifted gamma law, to 1 % in its tail. Source: Chiani 2014.
 _SHAPE, _SCALE, _SHIFT, _MEAN, _DEVIATION = 46.446, 0.186054, 9.84801, -1.2065, 1.268
 _SMALL_SIDE = 64
+# A common profile beats equal noise by far: 5 % would say so of much plain noise.
+BEYOND_LEVEL = 0.01
 
 
 def shared_directions(
@@ -53,9 +56,10 @@ def shared_directions(
 ) -> SharedDirections:
     """Returns how many directions the chosen models share beyond chance, each with its p.
 
-    With `profile` rows and columns are flipped in turn and the weaker count is returned; layers without stored blocks
-    fall back to `strength`. `about` the base or zero counts a common shift away from it too; about the mean or a model
-    only differences between models count. Norms do not matter: each model is measured in its own noise.
+    With `profile` rows and columns are flipped in turn and the weaker count is returned; where it is none, one test
+    against `strength` says whether equal noise is beaten. Layers without stored blocks fall back to `strength`.
+    `about` the base or zero counts a common shift away from it too; about the mean or a model only differences between
+    models count. Norms do not matter: each model is measured in its own noise.
     Price: `count * draws * blocks * s^2`.
 
     Raises:
@@ -74,19 +78,27 @@ def shared_directions(
     if rows.size < LEAST_MODELS:
         reason = f"{rows.size} models differ here; a count needs at least {LEAST_MODELS}"
         return _nothing(rows.size, kind=kind, draws=draws, seed=seed, reason=reason)
-    inner = gram.about(center, members=rows)
+    inner, models = gram.about(center, members=rows), tuple(int(row) for row in rows)
     test = _Test(inner, anchored=center != "mean", draws=draws, seed=seed, level=level)
     # Products of small matrices on several cores cost more in waiting than they bring: twenty times on a busy machine.
     with one_core_each():
         views = _views(gram, center, rows) if kind == "profile" else {}
         if not views:
-            return test.run(lambda residual: _wishart_draws(gram.effective_d), kind="strength", view="")
+            found = test.run(lambda residual: _wishart_draws(gram.effective_d), kind="strength", view="")
+            return replace(found, rows=models)
         results = [
             test.run(lambda residual, blocks=blocks: _flips(residual(blocks)), kind="profile", view=view)
             for view, blocks in views.items()
         ]
-    weaker = min(results, key=lambda result: (result.count, -float(result.p[-1])))
-    return replace(weaker, by_view=tuple((result.view, result.count) for result in results))
+        weaker = min(results, key=lambda result: (result.count, -float(result.p[-1])))
+        equal = False
+        if not weaker.count:
+            draw, most = _wishart_draws(gram.effective_d), max(draws, COUNT_DRAWS)
+            strict = _Test(inner, anchored=center != "mean", draws=most, seed=seed, level=BEYOND_LEVEL)
+            equal = strict.run(lambda residual: draw, kind="strength", view="", most=1).count > 0
+    by_view = tuple((result.view, result.count) for result in results)
+    doubt = common_sign(gram, rows) if weaker.count else ""
+    return replace(weaker, by_view=by_view, beyond_equal_noise=equal, rows=models, doubt=doubt)
 
 
 def flipped(blocks: Floats, rng: np.random.Generator, count: int) -> Floats:
@@ -283,12 +295,12 @@ class _Test:
             self.residuals.append(_Residual(self.inner, self.strengths2, len(self.residuals), anchored=self.anchored))
         return self.residuals[k]
 
-    def run(self, noise: Callable[..., Draw], *, kind: str, view: str) -> SharedDirections:
-        """Directions one after another, until the first that is not found."""
+    def run(self, noise: Callable[..., Draw], *, kind: str, view: str, most: int | None = None) -> SharedDirections:
+        """Directions one after another, until the first that is not found, at most `most` or four less than models."""
         p, tail, z = list[float](), list[float](), list[float]()
         rng = np.random.default_rng(self.seed)
-        found = 0
-        while True:
+        found, most = 0, len(self.inner) - 4 if most is None else most
+        while found < most:
             residual = self.residual(found)
             samples = self._samples(residual, noise(residual.blocks), rng)
             observed = residual.statistic
@@ -297,9 +309,10 @@ class _Test:
             tail.append(tail_p(observed, samples))
             spread = float(samples.std(ddof=1))
             z.append((observed - float(samples.mean())) / spread if spread > 0 else 0.0)
-            if p[-1] > self.level or found == len(self.inner) - 4:
+            if p[-1] > self.level:
                 break
             found += 1
+        residual = self.residual(found)
         return SharedDirections(
             count=found,
             p=np.array(p),

@@ -12,17 +12,16 @@ from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
 from uws_core.analysis.measures import Cuts, Measured, measure_each, top
 from uws_core.analysis.noise import Indices, as_strong, batches, centred, strong, wishart
-from uws_core.analysis.nulls import null_band
+from uws_core.analysis.nulls import share_band
 from uws_core.analysis.shared_directions import COUNT_DRAWS, about_common_points, flipped, shared_directions
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.chance import ScalarNull, scalar_of, top_share
+from uws_core.nouns.chance import BEYOND_EQUAL_NOISE, ScalarNull, scalar_of, top_share
 from uws_core.nouns.evidence import LEVEL, Determined, Finding, Verdict
 from uws_core.nouns.gram import Gram
 
 Report = Callable[[float, str], None]
 # Fewer directions than these, and any share of any noise is carried by nearly all of them.
 FEWEST = 5
-BEYOND_EQUAL_NOISE = "beyond equal noise, not beyond the common scale of rows"
 # So many draws are measured together where models are few, and fewer where one takes long: s^3 times draws.
 TOGETHER, MOST_TOGETHER = 8, 10**7
 # What a profile of variances would give is said, not tested.
@@ -144,9 +143,10 @@ def components(ask: Ask, comparison: Drawn) -> Finding:
     carried = top(comparison.seen.shares, shared.count)
     chance = float(np.median(top_share(shared.count)(comparison.shares())))
     reason = f"{count(shared.count, 'direction')} shared beyond chance"
-    if not shared.count and shared.kind == "profile":
-        equal = shared_directions(ask.gram, kind="strength", draws=COUNT_DRAWS, seed=ask.seed, members=ask.rows)
-        reason += f": {BEYOND_EQUAL_NOISE}" if equal.count else ""
+    if len(set(dict(shared.by_view).values())) > 1:
+        reason += " (" + ", ".join(f"{found} by {view}" for view, found in shared.by_view) + ")"
+    doubt = BEYOND_EQUAL_NOISE if shared.beyond_equal_noise else shared.doubt
+    reason += f": {doubt}" if doubt else ""
     test = ScalarNull(
         statistic="first direction",
         value=float(shared.count),
@@ -292,7 +292,7 @@ def _blocks_about(ask: Ask, center: str) -> Floats:
 def _doubt(ask: Ask, finding: Finding) -> str:
     """What else than shared directions makes variance concentrate here, in words."""
     if ask.blocks is not None:
-        equal = null_band(ask.gram, kind="strength", draws=ask.draws, seed=ask.seed, members=ask.rows)
+        equal = share_band(ask.gram, kind="strength", draws=ask.draws, seed=ask.seed, members=ask.rows)
         beyond = equal.scalar(top_share(ask.kept), name="top share").p <= LEVEL
         return BEYOND_EQUAL_NOISE if finding.verdict is Verdict.CHANCE and beyond else ""
     if finding.verdict is Verdict.CHANCE:
@@ -310,5 +310,5 @@ def _doubt(ask: Ask, finding: Finding) -> str:
 
 def _looks_equal_noise(ask: Ask) -> bool:
     """Whether a null of equal norms would have called this structure."""
-    band = null_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
+    band = share_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
     return band.scalar(top_share(ask.kept), name="top share").p <= LEVEL

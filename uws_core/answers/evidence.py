@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from math import isfinite, isinf, isnan
 
 from uws_core.answers.wording import counted, warning, where
+from uws_core.nouns.chance import BEYOND_EQUAL_NOISE
 from uws_core.nouns.claims import CLAIMS, KIN
 from uws_core.nouns.evidence import Evidence, Finding, Pooled, Verdict
 from uws_core.nouns.lineage import KINDS
 
 # Claims about the structure that is left without relatives.
 BEYOND = ("unseen-groups", "within", "one-each")
-# The verdict of `analysis.shared_findings` where only noise of equal scales is beaten.
-_SCALES = "beyond equal noise, not beyond the common scale of rows"
 _ORDER = (Verdict.HOLDS, Verdict.WEAK, Verdict.CHANCE, Verdict.UNKNOWN)
 
 
@@ -26,8 +25,8 @@ def answer(evidence: Evidence, *, location: str) -> str:
         return f"One cannot tell in {here}: {first.reason}."
     directions = evidence["components"]
     count = int(directions.value) if directions.verdict in (Verdict.HOLDS, Verdict.WEAK) else 0
-    if not count and first.verdict is Verdict.CHANCE and _SCALES in f"{first.reason} {directions.reason}":
-        head, doubt = _SCALES[:1].upper() + _SCALES[1:], ""
+    if not count and first.verdict is Verdict.CHANCE and BEYOND_EQUAL_NOISE in f"{first.reason} {directions.reason}":
+        head, doubt = BEYOND_EQUAL_NOISE[:1].upper() + BEYOND_EQUAL_NOISE[1:], ""
     else:
         head, doubt = _verdict(verdicts, evidence.grouped_by, count=count)
     if verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE):

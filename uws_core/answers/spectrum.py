@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from uws_core.answers.wording import counted, directions, level_text
-from uws_core.nouns.chance import NullBand, discoveries
+from uws_core.nouns.chance import BEYOND_EQUAL_NOISE, NullBand, discoveries
 from uws_core.nouns.spectrum import LayerSpectrum, Spectrum
 
 # With four directions or fewer, 90 % of any variance takes three or four of them.
 FEWEST_DIRECTIONS = 5
 LEVEL = 0.05
+_EQUAL = BEYOND_EQUAL_NOISE[:1].upper() + BEYOND_EQUAL_NOISE[1:]
 _NOISE = {
     "profile": "noise of the same profile",
     "strength": "noise of the same strengths",
@@ -60,6 +61,8 @@ def _one(item: LayerSpectrum, share: float) -> str:
         null = "chance" if band.kind == "profile" else noise
         return f"{counted(shared.count, 'direction')} shared beyond {null}: in {location}, {fact}."
     if band.concentration(share).p > LEVEL:
+        if shared is not None and shared.beyond_equal_noise:
+            return f"{_EQUAL}: in {location}, {fact}; {noise} needs {needs}."
         return f"No more than chance: in {location}, {fact}; {noise} needs {needs}."
     if shared is not None:
         return f"Beyond chance, but in no single direction: in {location}, {fact}; {noise} needs {needs}."
@@ -81,6 +84,10 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
     # With many layers some pass by luck alone: a layer counts only when it passes after correction.
     passed = discoveries(np.array([_layer_p(band, share) for band in bands]), level=LEVEL)
     if not passed.any():
+        equal = sum(band.shared is not None and band.shared.beyond_equal_noise for band in bands)
+        if equal:
+            where = "every layer" if equal == len(items) else f"{equal} of {len(items)} layers"
+            return f"{_EQUAL}, in {where}: {fact}; {noise} needs {needs}."
         return f"No more than chance in any layer: {fact}; {noise} needs {needs}."
     where = "every layer" if passed.all() else f"{int(passed.sum())} of {len(items)} layers"
     counts = [band.shared.count for band, beyond in zip(bands, passed, strict=True) if beyond and band.shared]

@@ -90,7 +90,9 @@ def export(options: Namespace) -> int:
     failed: dict[str, UwsError] = {}
     names = list[str]()
     items = _items(
-        _noted(grams(collection, arguments.choose_layers(collection, options.layers), options, failed), names), options
+        collection,
+        _noted(grams(collection, arguments.choose_layers(collection, options.layers), options, failed), names),
+        options,
     )
     if not items:
         return exit_code([], failed)
@@ -152,13 +154,14 @@ def write_whole(path: Path, content: bytes) -> None:
         raise ExportError(f"{path} cannot be written ({error}); name a file in a folder that exists") from error
 
 
-def _items(every: Iterator[Gram], options: Namespace) -> list[LayerSpectrum]:
+def _items(collection: Collection, every: Iterator[Gram], options: Namespace) -> list[LayerSpectrum]:
     """Returns the spectrum of each Gram, or of their sum; one Gram is in memory at a time."""
     first = next(every, None)
     if first is None:
         return []
     grams = chain([first], every)
-    return [layer_spectrum(gram, options.draws) for gram in ([run.whole_network(grams)] if options.sum else grams)]
+    chosen = [run.whole_network(grams)] if options.sum else grams
+    return [layer_spectrum(collection, gram, options.draws) for gram in chosen]
 
 
 def _noted(every: Iterator[Gram], names: list[str]) -> Iterator[Gram]:

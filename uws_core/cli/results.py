@@ -12,7 +12,7 @@ from uws_core.analysis.spectrum import spectrum
 from uws_core.cli.compute import compute_options, missing, scan_price
 from uws_core.cli.output import print_note
 from uws_core.cli.progress import Bar
-from uws_core.errors import ClusterError, UwsError
+from uws_core.errors import ClusterError, LayerError, UwsError
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.nouns.spectrum import LayerSpectrum
@@ -64,10 +64,19 @@ def grams(
         bar.close()
 
 
-def layer_spectrum(gram: Gram, draws: int) -> LayerSpectrum:
-    """Returns a layer's spectrum with the null band of `draws` draws; without a band if 0."""
-    seen = spectrum(gram)
-    band = null_band(gram, draws=draws) if draws and seen.total > 0 else None
+def layer_spectrum(collection: Collection, gram: Gram, draws: int) -> LayerSpectrum:
+    """Returns a layer's spectrum with the null band of `draws` draws, 20 on a side axis; without a band if 0.
+
+    Nor has it one on a side axis where the sides are too large for all singular values.
+    """
+    seen, band = spectrum(gram), None
+    if draws and seen.total > 0 and gram.axis is Axis.MODELS:
+        band = null_band(gram, draws=draws)
+    elif draws and seen.total > 0:
+        try:
+            band = run.side_band(collection, gram, draws=min(draws, run.SIDE_DRAWS))
+        except LayerError as error:
+            print_note(f"{gram.layer.name}: no noise to compare with: {error}")
     return LayerSpectrum(gram.layer, seen, band, len(gram.layers))
 
 

@@ -30,7 +30,11 @@ def add_scan(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--share", type=arguments.share, default=0.9, help="share of variance for the rank (default 0.9)"
     )
-    parser.add_argument("--noise", action="store_true", help="draw noise of the same strengths to compare with")
+    parser.add_argument(
+        "--noise",
+        action="store_true",
+        help="draw noise to compare with: of the same profile, on a side axis of the same singular values",
+    )
     parser.add_argument("--dry-run", action="store_true", help="only print the cost")
     parser.add_argument("--json", action="store_true", help="one JSON object a layer and line, as layers finish")
     parser.set_defaults(act=scan)
@@ -51,7 +55,7 @@ def scan(options: Namespace) -> int:
     failed: dict[str, UwsError] = {}
     items = []
     for gram in grams(collection, chosen, options, failed):
-        items.append(layer_spectrum(gram, _DRAWS if options.noise else 0))
+        items.append(layer_spectrum(collection, gram, _DRAWS if options.noise else 0))
         if options.json:
             (row,) = overview(items[-1:], share=options.share).to_dicts()
             print_json({**row, "axis": str(gram.axis), "left_out": [fields_of(item) for item in gram.left_out]})

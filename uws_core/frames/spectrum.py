@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.chance import effective_rank
+from uws_core.nouns.chance import SharedDirections, effective_rank
 from uws_core.nouns.spectrum import LayerSpectrum, NullBand, PooledSpectrum, Spectrum
 
 # Every column, its unit and its formula: the help text of tables and the header of exports.
@@ -29,7 +29,11 @@ HELP: Mapping[str, str] = {
     "z": "(observed - mean of the draws) / standard deviation of the draws; empty below the floor.",
     "p": "(1 + draws at least as large) / (1 + draws), one-sided.",
     "above_floor": "The variance is larger than rounding, and the first is at least 10 times as large.",
-    "above_band": "This direction and all stronger ones stand above their bands (parallel analysis).",
+    "above_band": "A direction that the models share beyond chance lies along this one; on the side axes: this and all "
+    "stronger ones stand above their bands.",
+    "direction": "Directions in the order in which they were found, each against noise without those before it.",
+    "tail": "p of a Tracy-Widom law fitted to the draws: an estimate that ranks what no draw reached, not a test.",
+    "carried_by": "The fewest models that hold 80 % of the direction, the strongest first.",
     "layer": "Full name of the layer.",
     "short": "Name on the figures.",
     "depth": "Block the layer stands in.",
@@ -44,7 +48,8 @@ HELP: Mapping[str, str] = {
     "effective_rank": "exp(entropy of the shares) (Roy and Vetterli 2007).",
     "noise_effective_rank": "The same in noise: median of the draws.",
     "first_share": "Share of the strongest direction.",
-    "above": "Leading directions above the band (parallel analysis, Horn 1965).",
+    "above": "Directions that the models share beyond chance, one number on every page; on the side axes the leading "
+    "directions above their bands (parallel analysis, Horn 1965).",
     "total": "Total variance, in squared weights.",
 }
 BAND = ("low", "middle", "high")
@@ -64,6 +69,20 @@ def scree(spectrum: Spectrum, band: NullBand | None = None) -> pl.DataFrame:
     }
     above_floor = {"above_floor": np.arange(k) < spectrum.resolved}
     return pl.DataFrame({**columns, **above_floor, **_band_columns(band, k)})
+
+
+def shared(directions: SharedDirections, labels: Sequence[str]) -> pl.DataFrame:
+    """One row a direction that the models share beyond chance; `labels` are those of the Gram's models."""
+    return pl.DataFrame(
+        {
+            "direction": np.arange(1, directions.count + 1),
+            "p": directions.p[: directions.count],
+            "tail": directions.tail[: directions.count],
+            "z": directions.z[: directions.count],
+            "carried_by": [", ".join(labels[row] for row in directions.carriers(k)) for k in range(directions.count)],
+        },
+        schema={"direction": pl.Int64, "p": pl.Float64, "tail": pl.Float64, "z": pl.Float64, "carried_by": pl.String},
+    )
 
 
 def pooled(pool: PooledSpectrum, band: NullBand | None = None) -> pl.DataFrame:
@@ -154,7 +173,7 @@ def _band_columns(band: NullBand | None, k: int) -> dict[str, object]:
     bands: dict[str, object] = {name: _sized(getattr(band, name), k) for name in BAND}
     running = {f"cumulative_{name}": _sized(row, k, last=True) for name, row in zip(BAND, sums, strict=True)}
     scores = {name: pl.Series(_sized(getattr(band, name), k), nan_to_null=True) for name in ("z", "p")}
-    return {**bands, **running, **scores, "above_band": np.arange(k) < band.above}
+    return {**bands, **running, **scores, "above_band": _sized(band.beyond.astype(np.float64), k) > 0}
 
 
 def _sized(values: Floats, k: int, *, last: bool = False) -> Floats:

@@ -13,6 +13,8 @@ from uws_core.nouns.arrays import Bools, Floats, frozen
 # Below it a collection is too small for a count: with four directions taken away nothing is left to compare with.
 LEAST_MODELS = 5
 LEVEL = 0.05
+# The sentence where models differ by a common profile of scales only.
+BEYOND_EQUAL_NOISE = "beyond equal noise, not beyond the common scale of rows"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class SharedDirections:
     below `1 / (1 + draws)`. `tail` (t,) are p-values of a Tracy-Widom law fitted to the draws, for ranking what no draw
     reached; `z` (t,) counts standard deviations of the draws. `loadings` (count, n) are each model's
     coordinates along each direction, in its own noise units; their squares sum to 1 a
-    direction. `noise` (n,) is each model's own noise strength.
+    direction. `noise` (n,) is each model's own noise strength. Both are of the Gram's models `rows` (n,).
     `view` is what was flipped: rows, columns, or nothing for the strength null.
     """
 
@@ -37,10 +39,15 @@ class SharedDirections:
     view: str
     draws: int
     seed: int
+    rows: tuple[int, ...] = ()
     # Why there is no count; empty where there is one.
     reason: str = ""
     # The count of each view that was flipped, of which `count` is the smaller; empty where nothing was.
     by_view: tuple[tuple[str, int], ...] = ()
+    # Whether a direction stands beyond noise whose entries have equal variance; asked where the profile null finds none.
+    beyond_equal_noise: bool = False
+    # What else than sharing may be behind the count; empty where entry statistics show nothing.
+    doubt: str = ""
 
     def __post_init__(self) -> None:
         for name in ("p", "tail", "z", "loadings", "noise"):
@@ -52,11 +59,11 @@ class SharedDirections:
         return not self.reason
 
     def carriers(self, direction: int) -> tuple[int, ...]:
-        """Returns the fewest models that hold 80 % of a direction's squared loadings, the strongest first."""
+        """Returns the fewest models (rows of the Gram) with 80 % of a direction's squared loadings, strongest first."""
         squares = np.square(self.loadings[direction])
         order = np.argsort(-squares, kind="stable")
         most = int(np.searchsorted(np.cumsum(squares[order]), 0.8 * squares.sum())) + 1
-        return tuple(int(row) for row in order[:most])
+        return tuple(int(self.rows[place]) if self.rows else int(place) for place in order[:most])
 
 
 # Maps shares (..., k) to numbers (...): one made of the observed shares, one of each draw's.
@@ -106,6 +113,8 @@ class NullBand:
     resolved: int | None = None
     # The count of shared directions under the same null; None on the side axes and for other statistics.
     shared: SharedDirections | None = None
+    # The component (from 0) that each shared direction lies along most: behind a strong model it is not the first.
+    places: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("observed", "low", "middle", "high", "z", "p", "samples"):
@@ -121,6 +130,13 @@ class NullBand:
             return self.shared.count
         inside = np.flatnonzero(self.observed[: self._most] <= self.high[: self._most])
         return int(inside[0]) if inside.size else self._most
+
+    @property
+    def beyond(self) -> Bools:
+        """Which components (k,) hold a shared direction; without a count those above the band, from the first."""
+        if self.shared is not None and self.shared.known:
+            return np.isin(np.arange(self.observed.size), self.places)
+        return np.asarray(np.arange(self.observed.size) < self.above)
 
     @property
     def _most(self) -> int:

@@ -81,7 +81,18 @@ def centre(selection: Selection, collection: Collection, page: str = "spectrum")
 
 
 def noise(selection: Selection) -> str:
-    """What the models are compared with."""
+    """What the models are compared with; on the side axes one kind, as others take every decay for sharing."""
+    if selection.axis != Axis.MODELS:
+        picked = st.selectbox(
+            "Noise",
+            ("profile", "none"),
+            key=state.held("null.side", side_null(selection)),
+            format_func=lambda kind: {"profile": "same spectra"}.get(kind, kind),
+            width=142,
+            help="Every model keeps its own singular values and gets random directions on both sides. Noise of equal "
+            "entries is not offered: it takes the decay inside each model for sharing.",
+        )
+        return selection.null if picked == side_null(selection) else picked
     return st.selectbox(
         "Noise",
         NULLS,
@@ -92,6 +103,11 @@ def noise(selection: Selection) -> str:
         "random sign, which keeps norms and scales of rows. Same norms: random directions at every model's own "
         "distance from the centre. Equal norms: random directions at equal distances, with the Marchenko-Pastur edge.",
     )
+
+
+def side_null(selection: Selection) -> str:
+    """The noise of a side axis, whatever is chosen for the models axis."""
+    return "none" if selection.null == "none" else "profile"
 
 
 def share(selection: Selection, page: str = "spectrum") -> float:
@@ -154,7 +170,7 @@ def query_of(selection: Selection, collection: Collection) -> Query:
         axis=selection.axis,
         about=selection.about,
         unit=selection.unit,
-        null=selection.null,
+        null=selection.null if selection.axis == Axis.MODELS else side_null(selection),
         share=selection.share,
         precision="double" if selection.axis == Axis.MODELS and in_double() else "auto",
     )

@@ -12,6 +12,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.spectrum import pooled, spectrum
+from uws_core.answers import shared_directions as counting
 from uws_core.answers import spectrum as answers
 from uws_core.errors import UwsError
 from uws_core.frames import spectrum as frames
@@ -42,6 +43,8 @@ class SpectrumResult:
     band: NullBand | None = None
     lines: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
+    # The noise that was asked for.
+    null: str = "none"
 
     @property
     def ceiling(self) -> int:
@@ -61,7 +64,9 @@ class SpectrumResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why a side axis is shown without its noise, and what to choose instead; nothing where noise is there."""
+        """What must be known of the noise: what stands in for it, what it does not cover, and why there is none."""
+        if len(self.items) == 1 and self.band is not None:
+            return tuple(f"{note[:1].upper()}{note[1:]}." for note in counting.notes(self.band.shared, null=self.null))
         missing = [out for item in self.items for out in item.spectrum.left_out if out.what.startswith("noise in ")]
         if not missing:
             return ()
@@ -91,7 +96,8 @@ def result_of(query: Query) -> SpectrumResult:
     left_out += by_model(out for item in results for out in (*item.left_out, *item.spectrum.left_out))
     if len(results) == 1:
         only = results[0]
-        return SpectrumResult(results, frames.scree(only.spectrum, only.band), only.band, left_out=left_out)
+        frame = frames.scree(only.spectrum, only.band)
+        return SpectrumResult(results, frame, only.band, left_out=left_out, null=query.null)
     if query.pool == "mean":
         band = _pooled_band(results)
         return SpectrumResult(

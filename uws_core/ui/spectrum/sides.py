@@ -7,12 +7,9 @@ from dataclasses import replace
 import streamlit as st
 
 from uws_core import run
-from uws_core.analysis import nulls
-from uws_core.analysis.side_nulls import haar_band
 from uws_core.analysis.spectrum import spectrum
-from uws_core.errors import Cancelled, CollectionError, LayerError, UwsError
+from uws_core.errors import Cancelled, CollectionError, UwsError
 from uws_core.jobs import Report
-from uws_core.nouns.angles import EXACT_SIDE
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
@@ -22,18 +19,14 @@ from uws_core.ui import tasks
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.tasks import Task
 
-# A draw of a side axis costs a decomposition of every model, so there are few.
-DRAWS = 20
-
-# On a side axis both keep every model's own singular values and draw its directions.
-KEPT_SPECTRA = ("profile", "strength")
+DRAWS = run.SIDE_DRAWS
 
 
 def task(query: Query, collection: Collection) -> Task:
     """What the side axes read and multiply before a query can be answered: the side Grams, and what noise needs."""
     n, shapes = len(query.members), [collection.by_name[name].shape for name in query.layers]
     steps = sum(n * m * p * (p if query.axis == Axis.IN else m) for m, p in shapes)
-    small = sum(n * min(shape) ** 3 * (10 + 2 * DRAWS) for shape in shapes) if query.null in KEPT_SPECTRA else 0
+    small = sum(n * min(shape) ** 3 * (10 + 2 * DRAWS) for shape in shapes) if query.null != "none" else 0
     seconds = tasks.read_seconds(collection, query.layers, times=2) + (steps + small) / tasks.STEPS_PER_SECOND
     plain = replace(query, share=0.9, k=16, group="", pool="each")
 
@@ -80,7 +73,7 @@ def _prepare(query: Query, collection: Collection, report: Report) -> None:
     """One layer's reading, into the store. What fails here fails again, and is said, where the layer is shown."""
     try:
         gram = _gram(query, collection, report)
-        if query.null in KEPT_SPECTRA:
+        if query.null != "none":
             _band(query, collection, gram)
     except Cancelled:
         raise
@@ -101,20 +94,6 @@ def _gram(query: Query, collection: Collection, report: Report | None = None) ->
 
 
 def _band(query: Query, collection: Collection, gram: Gram) -> NullBand:
-    if query.null == "gaussian":
-        return nulls.null_band(gram, kind="gaussian", draws=DRAWS, seed=query.seed, about=query.about, unit=query.unit)
-    shape = gram.layer.shape
-    if min(shape) > EXACT_SIDE and query.about != "zero":
-        raise LayerError(_too_large(shape))
-    # One direction is kept: the null needs all singular values and no vector.
-    own = run.cached_factors(collection, query.layers[0], kept=1, about=query.about, members=query.members)
-    if not own.complete:
-        raise LayerError(_too_large(shape))
-    return haar_band(gram, own, draws=DRAWS, seed=query.seed, unit=query.unit)
-
-
-def _too_large(shape: tuple[int, int]) -> str:
-    return (
-        f"noise of the same norms needs all singular values of every model, and those of {shape[0]} x {shape[1]} "
-        "are too many to work out; choose equal norms under Noise"
+    return run.side_band(
+        collection, gram, members=query.members, about=query.about, unit=query.unit, draws=DRAWS, seed=query.seed
     )

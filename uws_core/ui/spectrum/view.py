@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
+from uws_core.answers.shared_directions import p_text
 from uws_core.charts import overview as overview_charts
 from uws_core.charts import spectrum as charts
 from uws_core.charts.style import Theme, percent
@@ -30,20 +31,33 @@ DEFINITIONS: Mapping[str, str] = {
     "Axes in and out": "All rows (in) or all columns (out) of all centred models are the points: the modes of the "
     "HOSVD, a principal component analysis over the p inputs or the m outputs. k directions mean k m or k p numbers a "
     "model and layer. (De Lathauwer, De Moor and Vandewalle 2000; arXiv 2512.05117, Algorithm 1)",
-    "Noise on the side axes": "Same strengths: every centred model keeps its own singular values and gets random "
-    "directions, 20 draws. Equal strengths: independent entries, with the Marchenko-Pastur edge.",
+    "Noise on the side axes": "Every centred model keeps its own singular values and gets random directions on both "
+    "sides, 20 draws, so that p is never below 1 / 21.",
     "Variance": "The eigenvalues of the n x n inner products of the centred models; not divided by n. "
     "At most n - 1 are not zero about the mean: the ceiling. (Jolliffe 2002, section 3.5)",
     "Rank at a share": "The fewest directions whose variances sum to that share of the total; "
     '"more than k" where no more than k were kept.',
     "Effective rank": "exp(-sum p log p) over the shares p. (Roy and Vetterli 2007)",
+    "Noise of the same profile": "Every model's part in every block of rows, or of columns, gets a random sign. That "
+    "keeps norms, scales of rows and columns, heavy tails, sparsity and rounding steps, and destroys agreement between "
+    "blocks. Not covered: entries correlated on both sides at once, and weights of one sign. (Hong, Sheng and Dobriban "
+    "2020)",
     "Noise of the same strengths": "Every model keeps its distance from the centre and gets a random direction: "
-    "D R D with R Wishart of d degrees of freedom, drawn by Bartlett's decomposition. (Bartlett 1933; Horn 1965)",
+    "D R D with R Wishart of d degrees of freedom, drawn by Bartlett's decomposition. It assumes entries of equal "
+    "variance. (Bartlett 1933; Horn 1965)",
     "Noise of equal strengths": "The same with equal distances; its bulk ends at (1 + sqrt((n-1)/d))^2 times the mean "
     "variance. (Marchenko and Pastur 1967)",
+    "Shared directions": "Each model in units of its own noise, about the mean weighted by precision; the largest "
+    "eigenvalue is tested against noise, taken away, and the next one is tested against noise without it, until one is "
+    "no larger than 5 % of the draws. Rows and columns are flipped in turn and the smaller count stands. The filled "
+    "points are the components along which these directions lie: behind a strong model not the first. The same number "
+    "as on the evidence page and in the report.",
     "z and p": "z = (seen - mean of the draws) / their standard deviation; p = (1 + draws at least as large) / "
-    "(1 + draws), one-sided. The band holds 95 % of the draws.",
-    "Above noise": "Leading directions that stand above the band, counted until the first that does not. (Horn 1965)",
+    "(1 + draws), one-sided and never below 1 / (1 + draws): a direction above each of the first 40 draws has p = "
+    "0.024. What no draw reached is ranked by a fitted Tracy-Widom tail, which is no test. The band holds 95 % of the "
+    "draws.",
+    "Above noise": "On the side axes: leading directions above the band, counted until the first that is not. "
+    "(Horn 1965)",
     "Floor": "Shares at or below it are rounding of the pass, about 1e-7 of the largest in single precision; greyed. "
     "Where the first direction is less than 10 floors strong, nothing is counted; double precision has a floor of "
     "1e-15 (Options).",
@@ -73,10 +87,17 @@ def numbers(result: SpectrumResult, query: Query) -> list[Number]:
         shown = "-" if single is not None and single.below_precision else percent(first)
         numbers.append(Number("First direction", shown, HELP["first_share"]))
     if result.band is not None and beyond is not None:
-        numbers.append(Number("Above noise", str(result.band.above), HELP["above"], f"of {result.ceiling} directions"))
+        shared = result.band.shared
+        if shared is not None and shared.known:
+            numbers.append(Number("Shared directions", str(shared.count), HELP["above"], p_text(shared)))
+        else:
+            most = f"of {result.ceiling} directions"
+            numbers.append(Number("Above noise", str(result.band.above), HELP["above"], most))
         z = f"{beyond.z:.1f}" if isfinite(beyond.z) else "-" if isnan(beyond.z) else "beyond any draw"
         p = "rounding" if isnan(beyond.p) else f"p = {beyond.p:.2g}"
-        numbers.append(Number("z", z, "Share of the leading directions against noise: " + HELP["z"], p))
+        leading = f"the first {result.rank(share).k}"
+        formula = f"Share that {leading} directions carry, against noise: {HELP['z']}"
+        numbers.append(Number(f"z of {leading}", z, formula, p))
     else:
         numbers.append(Number("Ceiling", str(result.ceiling), HELP["ceiling"], f"{len(query.members)} models"))
     return numbers
