@@ -13,6 +13,7 @@ PAGES = (
     ("lineage", "account_tree", "Which of these models are relatives, copies or outliers?"),
     ("evidence", "gavel", "Claim by claim: what holds here, what is chance, what is ancestry?"),
     ("compress", "compress", "What does a smaller collection cost its worst model, and would its own SVD do better?"),
+    ("merge", "merge", "Which of these can be merged, and is it more than the mean?"),
     ("about", "info", "Versions, device, memory, store, jobs, and what leaves this machine."),
 )
 

@@ -251,7 +251,7 @@ def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
         text = f"{item.what} has another shape in some models and is not merged: {item.reason}."
         if words["vocabulary"]:
             text += " The vocabularies differ: bring the tokenizers to one first."
-        found.append(MergeWarning("shapes", text, ""))
+        found.append(MergeWarning("vocabulary" if words["vocabulary"] else "shapes", text, ""))
     return found
 
 

@@ -42,7 +42,7 @@ _SHORT = {
     "norms": "unequal norms",
     "signs": "opposed signs",
     "ranks": "ranks beyond the layer",
-    "shapes": "unequal shapes",
+    "vocabulary": "unequal vocabularies",
     "unmoved": "a member that is the base",
     "broken": "NaN weights",
 }

@@ -123,7 +123,10 @@ def layers(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         )
     drawn.update_xaxes(title="layer", showticklabels=len(names) <= 60, tickangle=-60)
     drawn.update_yaxes(title="cosine of two updates")
-    drawn.update_layout(bargap=0.0)
+    # The rotated names of layers need the room where the legend usually is.
+    drawn.update_layout(
+        bargap=0.0, height=420, margin={"b": 150}, legend={"yref": "container", "y": 0, "yanchor": "bottom"}
+    )
     return drawn
 
 

@@ -44,6 +44,15 @@ VIEWS = frozenset(
         "draws",
         "seed",
         "kept",
+        "take",
+        "by",
+        "lam",
+        "weights",
+        "conv",
+        "rho",
+        "mrank",
+        "mseed",
+        "against",
     }
 )
 ICON = Path(__file__).with_name("icon.svg")
