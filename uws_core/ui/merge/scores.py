@@ -54,12 +54,12 @@ def points(query: MergeQuery, methods: Sequence[str]) -> tuple[MergeScore, ...]:
     return () if raw is None else tuple(MergeScore(**{**one, **_numbers(one)}) for one in json.loads(raw))
 
 
-def sweep(found: Sequence[MergeScore], names: dict[str, str]) -> pl.DataFrame:
+def sweep(tried: Sequence[MergeScore], names: dict[str, str]) -> pl.DataFrame:
     """One row a method and scale: the mean kept score over members on the half that chooses; the base at scale 0."""
-    own = {one.model: one.choose for one in found if one.method == OWN}
-    base = [kept(one.choose, own[one.model]) for one in found if one.method == BASE]
+    own = {one.model: one.choose for one in tried if one.method == OWN}
+    base = [kept(one.choose, own[one.model]) for one in tried if one.method == BASE]
     table: dict[tuple[str, float], list[float]] = {}
-    for one in found:
+    for one in tried:
         if one.method not in (OWN, BASE):
             table.setdefault((one.method, one.scale), []).append(kept(one.choose, own[one.model]))
     start = {method: float(np.mean(base)) for method, _ in table} if base else {}

@@ -110,12 +110,12 @@ def kept_figure(preview: Preview, source: Provenance) -> None:
     )
 
 
-def warnings(found: Compatibility, collection: Collection) -> None:
+def warnings(compatibility: Compatibility, collection: Collection) -> None:
     """What speaks against this merge, each with a button that leads out of it."""
     st.markdown("**Before merging**")
-    if not found.warnings:
+    if not compatibility.warnings:
         st.caption("Nothing speaks against it: no copies, one base, lengths within ten times, no opposed layers.")
-    for one in found.warnings:
+    for one in compatibility.warnings:
         st.markdown(f":material/info: {page.plain(one.text)}")
         if one.way_out and one.members:
             st.button(
@@ -126,21 +126,21 @@ def warnings(found: Compatibility, collection: Collection) -> None:
             )
 
 
-def cosines_figure(found: Compatibility, source: Provenance) -> None:
+def cosines_figure(compatibility: Compatibility, source: Provenance) -> None:
     """Members by members: the cosines of their updates."""
     figures.figure(
-        f"Cosines of the updates, chance up to {found.chance:.2g}",
-        partial(_cosines, found),
-        frames.pairs(found),
+        f"Cosines of the updates, chance up to {compatibility.chance:.2g}",
+        partial(_cosines, compatibility),
+        frames.pairs(compatibility),
         replace(source, name=f"{source.name} cosines"),
         alt=f"Heatmap of cosines of every two members' updates. {source.caption}",
         key="pairs",
     )
 
 
-def layers_figure(found: Compatibility, source: Provenance) -> None:
+def layers_figure(compatibility: Compatibility, source: Provenance) -> None:
     """Layers that collide."""
-    frame = frames.layers(found)
+    frame = frames.layers(compatibility)
     count = int(frame["collides"].sum())
     figures.figure(
         f"Layers that collide: {count} of {frame.height}",
@@ -154,7 +154,7 @@ def layers_figure(found: Compatibility, source: Provenance) -> None:
 
 def tables(
     preview: Preview,
-    found: Compatibility | None,
+    compatibility: Compatibility | None,
     best: tuple[BestScale, ...],
     points: tuple[MergeScore, ...],
 ) -> None:
@@ -169,9 +169,9 @@ def tables(
         label="Methods",
         percent=percent,
     )
-    if found is not None:
-        page.table(frames.layers(found), frames.HELP, label="Layers", percent=("survives", "opposed", "excess"))
-        page.table(frames.pairs(found), frames.HELP, label="Pairs")
+    if compatibility is not None:
+        page.table(frames.layers(compatibility), frames.HELP, label="Layers", percent=("survives", "opposed", "excess"))
+        page.table(frames.pairs(compatibility), frames.HELP, label="Pairs")
     if points:
         page.table(frames.scores(points, names=NAMES), frames.HELP, label="Scores")
 
@@ -216,8 +216,8 @@ def _kept(frame: pl.DataFrame, theme: Theme) -> go.Figure:
     return charts.kept(frame, theme=theme)
 
 
-def _cosines(found: Compatibility, theme: Theme) -> go.Figure:
-    return charts.cosines(found.cosines, found.labels, theme=theme)
+def _cosines(compatibility: Compatibility, theme: Theme) -> go.Figure:
+    return charts.cosines(compatibility.cosines, compatibility.labels, theme=theme)
 
 
 def _layers(frame: pl.DataFrame, theme: Theme) -> go.Figure:
