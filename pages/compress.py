@@ -6,13 +6,10 @@ import numpy as np
 import streamlit as st
 
 from uws_core.charts import compress as charts
-from uws_core.errors import UwsError
 from uws_core.frames.compress import HELP
-from uws_core.nouns.models import Collection
 from uws_core.ui import figures, job_panel, page, state, tasks
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.compress import controls, data
-from uws_core.ui.grams import jobs
+from uws_core.ui.compress import controls, data, view
 
 DEFINITIONS = {
     "Error": "|W - rebuilt| / |W - centre| over all chosen layers; the centre of adapters is zero, that of whole "
@@ -22,6 +19,8 @@ DEFINITIONS = {
     "Own SVD": "Each model's own truncated SVD at the same bytes, singular values with most energy a number first.",
     "Random basis": "The same sizes with random directions.",
     "Mean only": "The mean of all models in place of each.",
+    "Held out": "A basis made without a group of models, and the group's models in it: what models of another group "
+    "would lose.",
     "Rounding": "Every entry (of the factors, for adapters) at the most bits that fit the same bytes.",
 }
 
@@ -35,6 +34,7 @@ def main() -> None:
     if collection is None:
         page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
         return
+    view.members(catalogue().path(selection.collection))
     answer = st.container()
     query = controls.compress(selection, collection)
     if len(query.members) < 2 or not query.layers:
@@ -54,7 +54,7 @@ def main() -> None:
         return
     with answer:
         page.answer(result.answer)
-        st.caption(result.price)
+        st.caption(" ".join(text for text in (result.price, result.sizes, result.held_out) if text))
     source = figures.origin(
         f"compress {collection.name}",
         result.answer,
@@ -62,6 +62,14 @@ def main() -> None:
         selection=selection,
         collection=collection,
         layers=query.layers,
+    )
+    figures.figure(
+        "Error against bytes",
+        lambda theme: charts.curve(result.curve, chosen=result.bytes, original=result.original_bytes, theme=theme),
+        result.curve,
+        source,
+        alt=f"The worst model's error against the bytes of the folder, a line for each way. {result.sizes}",
+        key="curve",
     )
     left, right = st.columns(2, gap="medium")
     with left:
@@ -91,37 +99,14 @@ def main() -> None:
         alt="Heatmap of errors, layers by models",
         key="layer errors",
     )
-    _write(query, collection)
+    view.scores(query, collection, source)
+    view.write(query, collection)
     page.left_out(collection.left_out)
     page.table(result.rivals, HELP, label="Ways", percent=("worst_error", "median_error"))
-    page.table(result.models, HELP, label="Models", percent=("error", "own_svd_error"))
+    page.table(result.models, HELP, label="Models", percent=("error", "own_svd_error", "held_out_error"))
+    page.table(result.curve, HELP, label="Sizes", percent=("worst_error", "median_error"))
     page.table(result.layers, HELP, label="Layers", percent=("worst_error",))
     page.definitions(DEFINITIONS)
-
-
-def _write(query: controls.CompressQuery, collection: Collection) -> None:
-    """The field that names the folder, the button that writes it, and the job while it runs."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
-        name = st.text_input(
-            "Folder to write",
-            value=f"{collection.name.removeprefix('demo:').replace('/', '-')}-compressed",
-            key="compress.folder",
-            help="Below the folder that the app was started in. `uws rebuild` gives the models back as files.",
-        )
-        pressed = st.button("Write", key="compress.write", type="primary")
-    try:
-        job = data.write(query, collection, name) if pressed else jobs().get(data.write_key(query, name))
-    except UwsError as error:
-        page.problem(str(error))
-        return
-    if job is None:
-        return
-    if job.status.active:
-        job_panel.progress(job.key)
-    elif job.error:
-        page.problem(job.error)
-    else:
-        st.caption(f"{page.plain(name)} is written. `uws rebuild` gives its models back as files.")
 
 
 main()

@@ -32,7 +32,15 @@ def computed(app: AppTest) -> AppTest:
 def test_adapters_are_judged_against_their_own_svd(open_page: Open):
     app = computed(open_page("compress", c="demo:lora", l=LAYERS))
     assert "Sharing does not pay: the worst model loses" in told(app)
-    assert len(drawn(app)) == 3
+    assert len(drawn(app)) == 4
+
+
+def test_a_group_is_held_out_and_the_sizes_at_which_sharing_pays_are_named(open_page: Open):
+    app = computed(open_page("compress", c="demo:lora", l=LAYERS))
+    app.selectbox(key="hold_out").set_value("task").run()
+    app = computed(app)
+    assert "With its task held out of the basis the median model loses" in told(app)
+    assert "Sharing beats each model's own SVD at" in told(app)
 
 
 def test_whole_networks_are_compressed_too(open_page: Open):
@@ -54,3 +62,15 @@ def test_the_folder_is_written_below_a_root_and_opens(open_page: Open, tmp_path:
     opened = uws.open_compressed(tmp_path / "small")
     assert len(opened.members) == 40
     assert [plan.layer.name for plan in opened.plans] == LAYERS
+    while "small is written" not in told(app) and time.monotonic() < end:
+        time.sleep(0.2)
+        app.run()
+    app.button(key="compress.open").click().run()
+    app = computed(app)
+    assert "40 models in 2 layers, revision 1, basis 1" in told(app)
+    app.selectbox(key="rebuild.member").set_value("parity-0").run()
+    app.button(key="rebuild.write").click().run()
+    while "parity-0 is rebuilt" not in told(app) and time.monotonic() < end:
+        time.sleep(0.2)
+        app.run()
+    assert (tmp_path / "small-rebuilt" / "parity-0" / "adapter_model.safetensors").is_file()

@@ -55,6 +55,11 @@ class ThinUpdates:
         """Splits rows (R, ...) by model."""
         return np.split(stack, self.starts[1:-1])
 
+    def chosen(self, models: Sequence[int]) -> ThinUpdates:
+        """The updates of some models."""
+        rows = np.concatenate([np.arange(*self.starts[model : model + 2]) for model in models])
+        return ThinUpdates(self.up[:, rows], self.down[rows], tuple(self.ranks[model] for model in models))
+
     @cached_property
     def norms2(self) -> Floats:
         """Squared Frobenius norms (n,): `tr((up^T up)(down down^T))`."""
@@ -143,6 +148,15 @@ def projected(updates: ThinUpdates, left: Floats, right: Floats) -> JointBasis:
     cores = project(updates, left, right)
     errors2 = updates.norms2 - np.square(cores).sum(axis=(1, 2))
     return JointBasis(left, right, cores, np.clip(errors2, 0.0, None), updates.norms2, 0)
+
+
+def in_basis(updates: ThinUpdates, basis: JointBasis, *, diagonal: bool) -> JointBasis:
+    """Returns other updates in a basis that was fitted without them."""
+    if not diagonal:
+        return projected(updates, basis.left, basis.right)
+    cores = _diagonals(updates, basis.left, basis.right)
+    errors2 = np.clip(_diagonal_errors2(updates, basis.left, basis.right, cores), 0.0, None)
+    return JointBasis(basis.left, basis.right, cores, errors2, updates.norms2, 0)
 
 
 def diagonal(updates: ThinUpdates, k: int, *, starts: int = 3, seed: int = 0) -> JointBasis:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import numpy as np
+
+from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import bytes_text
-from uws_core.nouns.storage import Compression
+from uws_core.nouns.storage import Compression, SizePoint
 
 
 def answer(compression: Compression) -> str:
@@ -17,6 +21,36 @@ def answer(compression: Compression) -> str:
     if compression.pays:
         return f"Sharing pays: the worst model loses {loss}, with its own SVD at the same bytes {own.worst:.0%}."
     return f"Sharing does not pay: the worst model loses {loss}, with its own SVD at the same bytes {own.worst:.0%}."
+
+
+def sizes(points: Sequence[SizePoint], original: int) -> str:
+    """Returns from what size on sharing beats each model's own SVD, among sizes below the models as they are."""
+    by_size: dict[int, dict[str, float]] = {}
+    for point in points:
+        by_size.setdefault(point.bytes, {})[point.way] = point.worst
+    pairs = [
+        (size, ways["shared basis"] < ways["own SVD"])
+        for size, ways in sorted(by_size.items())
+        if {"shared basis", "own SVD"} <= set(ways) and size < original
+    ]
+    if not pairs:
+        return "No tried size is smaller than the models as they are: nothing is saved here."
+    wins = [size for size, win in pairs if win]
+    span = f"{bytes_text(pairs[0][0])} and {bytes_text(pairs[-1][0])}"
+    if not wins:
+        return f"Sharing beats each model's own SVD at none of the {len(pairs)} sizes tried between {span}."
+    if len(wins) == len(pairs):
+        return f"Sharing beats each model's own SVD at every size tried between {span}."
+    shown = ", ".join(map(bytes_text, wins))
+    return f"Sharing beats each model's own SVD at {shown}, and not at the other sizes tried between {span}."
+
+
+def held_out(errors: Floats, held_out_errors: Floats, column: str) -> str:
+    """Returns what a basis made without a model's group loses, beside the basis that knows it."""
+    return (
+        f"With its {column} held out of the basis the median model loses {np.median(held_out_errors):.0%} "
+        f"(the worst {held_out_errors.max():.0%}), with it {np.median(errors):.0%}."
+    )
 
 
 def price(compression: Compression) -> str:

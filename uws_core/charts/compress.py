@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from math import log10
+
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from uws_core.charts.style import LIGHT, Theme, colour_of, figure
+from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Theme, colour_of, figure, rule
+
+# In this order everywhere, so that a way has one colour.
+_WAYS = ("shared basis", "own SVD", "random basis", "rounding", "mean only")
 
 
 def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
@@ -32,17 +37,65 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     return drawn
 
 
+def curve(frame: pl.DataFrame, *, chosen: int, original: int, theme: Theme = LIGHT) -> go.Figure:
+    """The worst model's error against the bytes of the folder, a line for each way; `chosen` and `original` marked."""
+    drawn = figure(theme, height=360)
+    _against_bytes(drawn, frame, "worst_error", "the worst model loses", theme)
+    drawn.update_yaxes(title="error of the worst model, relative", rangemode="tozero", tickformat=".0%")
+    for size, name in ((chosen, "this plan"), (original, "the models as they are")):
+        rule(drawn, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=size)
+        drawn.add_annotation(
+            text=name,
+            textangle=-90,
+            showarrow=False,
+            x=log10(size),
+            xanchor="right",
+            y=1,
+            yref="y domain",
+            yanchor="top",
+        )
+    return drawn
+
+
+def scores(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
+    """The median of the models' scores relative to their own against the bytes of the folder."""
+    drawn = figure(theme, height=320)
+    _against_bytes(drawn, frame, "score", "the median model keeps", theme)
+    drawn.update_yaxes(title="score relative to the model's own", rangemode="tozero", tickformat=".0%")
+    return drawn
+
+
+def _against_bytes(drawn: go.Figure, frame: pl.DataFrame, column: str, words: str, theme: Theme) -> None:
+    for place, way in enumerate(_WAYS):
+        part = frame.filter(pl.col("way") == way).sort("folder_bytes")
+        if part.is_empty():
+            continue
+        drawn.add_scatter(
+            x=part["folder_bytes"].to_numpy(),
+            y=part[column].to_numpy(),
+            name=way,
+            mode="lines+markers",
+            line={"dash": DASHES[place], "color": colour_of(place, theme)},
+            marker={"symbol": SYMBOLS[place], "size": 7},
+            hovertemplate=f"{way}, %{{x:.3s}}B: {words} %{{y:.1%}}<extra></extra>",
+        )
+    drawn.update_xaxes(title="bytes of the folder", type="log", ticksuffix="B", exponentformat="SI")
+
+
 def models(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     """Each model's error in the shared basis and with its own SVD at the same bytes, the worst model first."""
     drawn = figure(theme, height=320)
     order = np.arange(1, frame.height + 1)
-    for place, (column, name) in enumerate((("error", "shared basis"), ("own_svd_error", "own SVD, same bytes"))):
+    lines = [("error", "shared basis"), ("own_svd_error", "own SVD, same bytes")]
+    if "held_out_error" in frame.columns:
+        lines.append(("held_out_error", "basis made without its group"))
+    for place, (column, name) in enumerate(lines):
         drawn.add_scatter(
             x=order,
             y=frame[column].to_numpy(),
             name=name,
             mode="lines+markers",
-            line={"dash": ("solid", "dot")[place], "color": colour_of(place, theme)},
+            line={"dash": ("solid", "dot", "dash")[place], "color": colour_of(place, theme)},
             customdata=frame["model"].to_list(),
             hovertemplate="%{customdata}: %{y:.1%}<extra></extra>",
         )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
-from uws_core.nouns.storage import Compression
+from uws_core.nouns.arrays import Floats
+from uws_core.nouns.storage import Compression, SizePoint
 
 HELP = {
     "way": "How the same bytes are spent.",
@@ -15,6 +18,9 @@ HELP = {
     "model": "The model's name.",
     "error": "Relative error in the shared basis, over all chosen layers.",
     "own_svd_error": "Relative error of the model's own truncated SVD at the same bytes.",
+    "held_out_error": "Relative error in the basis that is made without the model's group.",
+    "folder_bytes": "Bytes of the whole folder, with what travels untouched.",
+    "score": "The median of the models' scores relative to their own.",
     "layer": "The layer's short name.",
     "method": "How the layer is shared.",
     "k": "Directions a side.",
@@ -38,11 +44,38 @@ def rivals(compression: Compression) -> pl.DataFrame:
     )
 
 
-def models(compression: Compression) -> pl.DataFrame:
-    """One row a model, the worst first: its relative error in the shared basis and with its own SVD."""
+def models(compression: Compression, held_out: Floats | None = None) -> pl.DataFrame:
+    """One row a model, the worst first: its relative error in the shared basis and with its own SVD.
+
+    With `held_out` (n,) also in the basis that is made without its group.
+    """
     own = compression.rival("own SVD").errors
-    frame = pl.DataFrame({"model": compression.labels, "error": compression.errors, "own_svd_error": own})
+    columns = {"model": compression.labels, "error": compression.errors, "own_svd_error": own}
+    frame = pl.DataFrame(columns if held_out is None else columns | {"held_out_error": held_out})
     return frame.sort("error", descending=True)
+
+
+def curve(points: Sequence[SizePoint]) -> pl.DataFrame:
+    """One row a way and size: bytes of the folder, the worst and the median model's error."""
+    return pl.DataFrame(
+        {
+            "way": [point.way for point in points],
+            "folder_bytes": [point.bytes for point in points],
+            "worst_error": [point.worst for point in points],
+            "median_error": [point.median for point in points],
+        }
+    )
+
+
+def scores(points: Sequence[SizePoint]) -> pl.DataFrame:
+    """One row a way and size: bytes of the folder, the median of the models' scores relative to their own."""
+    return pl.DataFrame(
+        {
+            "way": [point.way for point in points],
+            "folder_bytes": [point.bytes for point in points],
+            "score": [point.score for point in points],
+        }
+    )
 
 
 def layers(compression: Compression) -> pl.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from uws_core.errors import BudgetError, CollectionError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import bytes_from
 from uws_core.nouns.models import Collection, LayerKey
-from uws_core.nouns.storage import Compression, LayerPlan, Method, Rival
+from uws_core.nouns.storage import Compression, LayerPlan, Method, SizePoint
 from uws_core.passes.open_models import is_low_rank
 from uws_core.sources.opening import open_source
 from uws_core.use import fitting
 from uws_core.use.beside import portable
-from uws_core.use.fitting import LayerFit
+from uws_core.use.fitting import LayerFit, held_out_errors2
 from uws_core.use.folder_writer import write_folder
+from uws_core.use.rivals import FACTORS, relative, rivals, share, size_curve, total
 
 Report = Callable[[float, str], None]
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -37,6 +39,13 @@ class CompressionDraft(Compression):
     seed: int
     # Whether the models are adapters, whose updates stay in thin form.
     low_rank: bool
+    # What rivals need, layer by layer.
+    fits: tuple[LayerFit, ...] = field(repr=False)
+
+    @property
+    def item_bytes(self) -> int:
+        """The bytes of a stored number."""
+        return ITEM_BYTES[self.dtype]
 
     def write(self, folder: str | Path, *, report: Report | None = None) -> Path:
         """Writes the compressed collection and returns its folder, which appears only when complete.
@@ -49,6 +58,37 @@ class CompressionDraft(Compression):
             SourceError: a model cannot be read, or changed.
         """
         return write_folder(self, Path(folder).expanduser(), report=report or _silent)
+
+    def curve(self, *, report: Report | None = None) -> tuple[SizePoint, ...]:
+        """Returns error against bytes: this plan with an eighth to eight times its directions, and every rival.
+
+        Price: adapters are fitted at each size, whole weights read once more.
+
+        Raises:
+            SourceError: a model cannot be read, or changed.
+        """
+        return size_curve(self, report or _silent)
+
+    def held_out(self, groups: Sequence[Hashable], *, report: Report | None = None) -> Floats:
+        """Returns relative errors (n,) of each model in the basis that is made without its group.
+
+        `groups` has a label for each chosen model. Price: a fit for each group; whole weights are read three times
+        for each.
+
+        Raises:
+            NotEnoughModels: another number of labels than models, or fewer than two models outside a group.
+        """
+        sizes = Counter(groups)
+        if len(groups) != len(self.members) or len(groups) - max(sizes.values()) < 2:
+            raise NotEnoughModels(
+                f"{len(self.members)} models and {len(groups)} labels; each group must leave two models outside it"
+            )
+        say, errors2, norms2 = report or _silent, np.zeros(len(groups)), np.zeros(len(groups))
+        for number, plan in enumerate(self.layers):
+            found = held_out_errors2(self.collection, plan, self.members, groups, about=self.about, seed=self.seed)
+            errors2, norms2 = errors2 + found[0], norms2 + found[1]
+            say((number + 1) / len(self.layers), f"{plan.layer.short}: {len(sizes)} groups held out")
+        return relative(errors2, norms2)
 
 
 def compress(  # noqa: PLR0913 - the public door
@@ -91,7 +131,8 @@ def compress(  # noqa: PLR0913 - the public door
     chosen = Method(("two-sided" if low_rank else "in") if method == "auto" else method)
     say = report or _silent
     untouched = _untouched_bytes(collection, rows, keys)
-    with_mean = not low_rank and about == "mean"
+    # The centre of whole weights is stored, also where it is the base: the folder needs no other files.
+    with_mean = not low_rank
     if kept is not None:
         plans = tuple(size_budget.plan(key, chosen, min(kept, max(key.shape)), mean=with_mean) for key in keys)
         fits = _fits(collection, plans, rows, about, seed, say)
@@ -123,8 +164,16 @@ def _fits(
     for index, plan in enumerate(plans):
         fit = fit_layer(collection, plan, rows, about=about, seed=seed)
         # The figures need errors only; cores of a large collection are more than memory holds.
-        empty = np.zeros((0, 0))
-        fits.append(replace(fit, basis=replace(fit.basis, left=empty, right=empty, cores=empty)))
+        empty, n = np.zeros((0, 0)), len(rows)
+        numbers = plan.shared_numbers + n * plan.member_numbers
+        widest = 1 + int(2 * max(FACTORS) * numbers / (n * sum(plan.layer.shape)))
+        fits.append(
+            replace(
+                fit,
+                basis=replace(fit.basis, left=empty, right=empty, cores=empty),
+                own_energy=np.ascontiguousarray(fit.own_energy[:, :widest], dtype=np.float32),
+            )
+        )
         report((index + 1) / len(plans), f"{plan.layer.short}: {plan.k} directions")
     return fits
 
@@ -143,25 +192,11 @@ def _until_error(
     for _ in range(8):
         plans = size_budget.reach(curves, method, error=aim, mean=with_mean)
         fits = _fits(collection, plans, rows, about, seed, report)
-        worst = float(_relative(fits).max())
+        worst = float(share(total(fit.basis.errors2 for fit in fits), fits).max())
         if worst <= error:
             return plans, fits
         aim *= 0.98 * error / worst
     raise BudgetError(f"No number of directions keeps every model within {error:.3g}; the worst was at {worst:.3g}")
-
-
-def _relative(fits: Sequence[LayerFit]) -> Floats:
-    """Relative errors (n,) over all layers together."""
-    return _share(_total(fit.basis.errors2 for fit in fits), fits)
-
-
-def _share(errors2: Floats, fits: Sequence[LayerFit]) -> Floats:
-    norms2 = _total(fit.basis.norms2 for fit in fits)
-    return np.asarray(np.sqrt(np.divide(errors2, norms2, out=np.zeros_like(norms2), where=norms2 > 0)))
-
-
-def _total(layers: Iterable[Floats]) -> Floats:
-    return np.asarray(np.stack(list(layers)).sum(axis=0))
 
 
 def _measured(
@@ -180,62 +215,21 @@ def _measured(
     return CompressionDraft(
         labels=tuple(collection.labels[row] for row in rows),
         layers=plans,
-        errors=_relative(fits),
-        layer_errors=np.stack([_share(fit.basis.errors2, [fit]) for fit in fits]),
+        errors=share(total(fit.basis.errors2 for fit in fits), fits),
+        layer_errors=np.stack([share(fit.basis.errors2, [fit]) for fit in fits]),
         bytes=shared + n * each + untouched,
         original_bytes=original_bytes(collection, rows, [plan.layer.name for plan in plans]) + untouched,
         untouched_bytes=untouched,
         bytes_per_member=each + untouched // n,
-        rivals=_rivals(fits, numbers=(shared + n * each) // item, item=item),
+        rivals=rivals(fits, numbers=(shared + n * each) // item, item=item),
         collection=collection,
         members=rows,
         about=about,
         dtype=dtype,
         seed=seed,
         low_rank=is_low_rank(collection, plans[0].layer),
+        fits=tuple(fits),
     )
-
-
-def _rivals(fits: Sequence[LayerFit], *, numbers: int, item: int) -> tuple[Rival, ...]:
-    """What the same count of numbers buys without sharing."""
-    n = fits[0].basis.norms2.size
-    mean_numbers = sum(fit.plan.layer.entries for fit in fits)
-    return (
-        _own_svd(fits, numbers, item),
-        Rival("random basis", numbers * item, _share(_total(fit.random_errors2 for fit in fits), fits)),
-        Rival("mean only", mean_numbers * item, _share(_total(fit.mean_errors2 for fit in fits), fits)),
-        _rounding(fits, numbers * item, n),
-    )
-
-
-def _own_svd(fits: Sequence[LayerFit], numbers: int, item: int) -> Rival:
-    """Each model's own truncated SVD: of all layers and models the singular values with most energy a number first."""
-    norms2 = np.maximum(_total(fit.basis.norms2 for fit in fits), 1e-300)
-    centers = sum(fit.plan.layer.entries for fit in fits if fit.center_stored)
-    energy = np.concatenate([(fit.own_energy / norms2[:, None]).ravel() for fit in fits])
-    model = np.concatenate([np.repeat(np.arange(norms2.size), fit.own_energy.shape[1]) for fit in fits])
-    price = np.concatenate([np.full(fit.own_energy.size, sum(fit.plan.layer.shape)) for fit in fits])
-    order = np.argsort(-energy / price, kind="stable")
-    taken = order[np.cumsum(price[order]) <= numbers - centers]
-    kept = np.bincount(model[taken], weights=energy[taken], minlength=norms2.size)
-    errors = np.sqrt(np.clip(1 - kept, 0.0, None))
-    return Rival("own SVD", int(price[taken].sum() + centers) * item, errors)
-
-
-def _rounding(fits: Sequence[LayerFit], available: int, n: int) -> Rival:
-    """Every entry (of the factors, for adapters) rounded to the most bits that fit; a scale a row is counted."""
-    sizes: dict[int, int] = {}
-    for bits in fits[0].bits_errors2:
-        sizes[bits] = sum(fit.rounded_bytes(bits, n) for fit in fits)
-    fitting_bits = [bits for bits, size in sizes.items() if size <= available]
-    if not fitting_bits:
-        least = min(sizes)
-        return Rival(
-            "rounding", sizes[least], np.full(n, np.nan), f"one bit an entry already takes {sizes[least]} bytes"
-        )
-    bits = max(fitting_bits)
-    errors = _share(_total(fit.bits_errors2[bits] for fit in fits), fits)
-    return Rival("rounding", sizes[bits], errors, f"{bits} bits an entry")
 
 
 def _untouched_bytes(collection: Collection, rows: Sequence[int], keys: Sequence[LayerKey]) -> int:

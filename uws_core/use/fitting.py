@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -139,8 +139,86 @@ def fit_weights(collection: Collection, plan: LayerPlan, members: Sequence[int],
         np.array(norms2),
         np.array(random_errors),
         {bits: np.array(values) for bits, values in bits_errors.items()},
-        center_stored=about == "mean",
+        center_stored=True,
     )
+
+
+def errors2_at(
+    collection: Collection, plan: LayerPlan, ks: Sequence[int], members: Sequence[int], *, about: str, seed: int
+) -> tuple[Floats, Floats]:
+    """Returns squared errors (len(ks), n) at several numbers of directions: of the shared basis and of a random one.
+
+    Adapters are read once and fitted at every k. Whole weights are read once, since the directions of a smaller basis
+    are the first of a larger one.
+    """
+    layer, generator = plan.layer, np.random.default_rng(seed)
+    m, p = layer.shape
+    if is_low_rank(collection, layer):
+        updates = thin_updates(collection, layer, members)
+        widest = min(max(ks), max(m, p))
+        left, right = (joint_basis.random_basis(side, min(widest, side), generator=generator) for side in (m, p))
+        shared = [_fitted(updates, replace(plan, k=k), seed).errors2 for k in ks]
+        random = [joint_basis.projected(updates, left[:, :k], right[:, :k]).errors2 for k in ks]
+        return np.stack(shared), np.stack(random)
+    sides, random_sides = dict[Axis, Tensor](), dict[Axis, Tensor]()
+    for axis in _SIDES[plan.method]:
+        basis = _directions(collection, layer, members, axis, max(ks), about)
+        sides[axis] = torch.from_numpy(basis)
+        random_sides[axis] = torch.from_numpy(joint_basis.random_basis(*basis.shape, generator=generator))
+    errors = np.zeros((2, len(ks), len(members)))
+    with _about_center(collection, layer, members, about) as (sources, center):
+        for number, source in enumerate(sources):
+            away = _core(source, layer, center, {}).double()
+            norm2 = float(away.square().sum())
+            for way, bases in enumerate((sides, random_sides)):
+                kept = _in_bases(away, bases).square().cumsum(0).cumsum(1)
+                rows, columns = kept.shape
+                for place, k in enumerate(ks):
+                    row = min(k, rows) if Axis.OUT in bases else rows
+                    column = min(k, columns) if Axis.IN in bases else columns
+                    errors[way, place, number] = max(norm2 - float(kept[row - 1, column - 1]), 0.0)
+    return errors[0], errors[1]
+
+
+def held_out_errors2(
+    collection: Collection,
+    plan: LayerPlan,
+    members: Sequence[int],
+    groups: Sequence[Hashable],
+    *,
+    about: str,
+    seed: int,
+) -> tuple[Floats, Floats]:
+    """Returns squared errors and norms (n,) of each model in the basis that is made without its group.
+
+    Adapters are read once. Whole weights are read three times for each group, and are about the others' mean.
+    """
+    layer = plan.layer
+    errors2, norms2 = np.zeros(len(members)), np.zeros(len(members))
+    low_rank = is_low_rank(collection, layer)
+    updates = thin_updates(collection, layer, members) if low_rank else None
+    for group in dict.fromkeys(groups):
+        inside = [row for row, label in enumerate(groups) if label == group]
+        others = [row for row, label in enumerate(groups) if label != group]
+        if updates is not None:
+            basis, own = _fitted(updates.chosen(others), plan, seed), updates.chosen(inside)
+            fit = joint_basis.in_basis(own, basis, diagonal=plan.method is Method.DIAGONAL)
+            errors2[inside], norms2[inside] = fit.errors2, fit.norms2
+            continue
+        rest = [members[row] for row in others]
+        sides = {
+            axis: torch.from_numpy(_directions(collection, layer, rest, axis, plan.k, about))
+            for axis in _SIDES[plan.method]
+        }
+        with (
+            _about_center(collection, layer, rest, about) as (_, center),
+            open_models([collection.refs[members[row]] for row in inside], layer) as sources,
+        ):
+            for row, source in zip(inside, sources, strict=True):
+                away = _core(source, layer, center, {}).double()
+                norms2[row] = float(away.square().sum())
+                errors2[row] = max(norms2[row] - float(_in_bases(away, sides).square().sum()), 0.0)
+    return errors2, norms2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from uws_core.nouns.models import Collection
-from uws_core.ui import state
+from uws_core.ui import state, tokens
 from uws_core.ui.selection import Selection
 
 KINDS = ("directions", "size", "error")
@@ -28,6 +28,8 @@ class CompressQuery:
     amount: float
     method: str
     dtype: str
+    # The column whose groups are held out of the basis in turn; empty for none.
+    held_out: str = ""
 
 
 def compress(selection: Selection, collection: Collection) -> CompressQuery:
@@ -67,6 +69,16 @@ def compress(selection: Selection, collection: Collection) -> CompressQuery:
             "a basis on one side of whole weights.",
         )
         dtype = st.selectbox("Numbers", ("float32", "bfloat16", "float16"), key="numbers", width=110)
+        columns = tokens.group_columns(collection)
+        held_out = st.selectbox(
+            "Hold out",
+            ("", *columns),
+            format_func=lambda name: name or "nothing",
+            key="hold_out",
+            width=130,
+            help="Each group of models also in the basis that is made without it: what a new model of a new group "
+            "would lose.",
+        )
     layers = tuple(name for name in state.current().layers_in(collection) if not collection.by_name[name].factor)
     return CompressQuery(
         collection=selection.collection,
@@ -77,4 +89,5 @@ def compress(selection: Selection, collection: Collection) -> CompressQuery:
         amount=float(amount),
         method=method,
         dtype=dtype,
+        held_out=held_out if held_out in columns else "",
     )
