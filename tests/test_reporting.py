@@ -219,3 +219,31 @@ def test_it_opens_from_a_disk_without_a_request(made: Path, browser: Browser) ->
     page.close()
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert wrong == []
+
+
+@pytest.mark.e2e
+def test_the_explorer_gives_pythons_numbers_for_any_choice(made: Path, kin: Collection, store: Store, browser) -> None:
+    page = browser.new_page(viewport={"width": 900, "height": 800})
+    page.goto((made / "report.html").as_uri(), timeout=90_000)
+    page.locator("#explore-scree .main-svg").first.wait_for(timeout=60_000)
+    page.locator("#explore-layer").select_option(label="1.up")
+    page.locator("#explore-count").click()
+    page.get_by_role("button", name="kin: a").click()
+    assert page.locator("#explore-count").inner_text() == "4 of 12 models"
+    for row in (5, 6, 9):
+        page.locator(f"[data-explore-row='{row}']").check()
+    page.locator("#explore-k").fill("3")
+    rows = [0, 1, 2, 3, 5, 6, 9]
+    gram = next(uws.scan(kin, ["blocks.1.up.weight"], store=store))
+    true = uws.spectrum(gram, members=rows)
+    page.wait_for_function("document.getElementById('explore-k-value').textContent === '3'")
+    shown = page.locator("#explore-answer").inner_text().replace("\u00a0", " ")
+    assert shown.startswith(f"3 directions carry {100 * true.cumulative[2]:.0f} % of what makes these 7 models differ")
+    assert f"Rank at 90 %: {true.rank_for(0.9).k}." in page.locator("#explore-numbers").inner_text()
+    drawn = page.evaluate("document.getElementById('explore-scree').data[0].y")
+    np.testing.assert_allclose(drawn, true.ratio[: len(drawn)], atol=1e-9)
+    errors = [one.subspace[0] for one in uws.held_out(gram, groups=kin.labels, kept=3, members=rows)]
+    np.testing.assert_allclose(
+        page.evaluate("document.getElementById('explore-held-out').data[0].y"), errors, atol=1e-9
+    )
+    page.close()

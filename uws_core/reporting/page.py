@@ -20,6 +20,7 @@ from uws_core.charts.spectrum import cumulative, scree
 from uws_core.export import Provenance
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Finding, Pooled
+from uws_core.reporting.explore import explore
 from uws_core.reporting.html import MOST_ROWS, Drawing, drawing, render, table
 from uws_core.reporting.report_data import ReportData
 from uws_core.reporting.tables import tables
@@ -75,6 +76,7 @@ def page(data: ReportData, source: Provenance) -> str:
         findings=[_finding_row(finding) for finding in data.whole.findings],
         each=[_claim(data, finding, by_layer, frames) for finding in data.whole.findings],
         spectrum=_spectrum(data, frames["spectrum"]),
+        explore=explore(data.collection, data.gram, data.grams),
         lineage_answer=lineage.answer(data.lineage, location=place).replace("`", ""),
         lineage=lineage_drawings,
         groups=table("Groups", frames["groups"]),

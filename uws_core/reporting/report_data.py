@@ -35,7 +35,8 @@ _READ, _LAYERS, _WHOLE = 0.3, 0.8, 0.9
 class ReportData:
     """Everything a report shows: `whole` is the evidence of all layers as one, `layers` that of each with its key.
 
-    `draws` is the number of draws for each layer; `curve` is None where there are too few models.
+    `gram` is the sum of `grams`, of which there is one a layer. `draws` is the number of draws for each layer; `curve`
+    is None where there are too few models.
     """
 
     collection: Collection
@@ -46,6 +47,7 @@ class ReportData:
     pooled: tuple[Pooled, ...]
     lineage: Lineage
     gram: Gram
+    grams: tuple[Gram, ...]
     spectrum: LayerSpectrum
     curve: SampleCurve | None
     left_out: tuple[LeftOut, ...]
@@ -125,6 +127,7 @@ def gather(
         pooled=over_layers([evidence for _, evidence in each]),
         lineage=lineage(total, members=settings.members, about=about, layers=grams),
         gram=total,
+        grams=tuple(grams),
         spectrum=_spectrum(total, settings, len(keys)),
         curve=_curve(total, settings, whole.kept, growth),
         left_out=tuple(dict.fromkeys(left_out)),
