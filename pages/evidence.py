@@ -13,6 +13,7 @@ from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.evidence import controls, data, report, view
+from uws_core.ui.merge import link
 
 
 def main() -> None:
@@ -69,6 +70,7 @@ def main() -> None:
     for note in gauge_notes(collection.by_name[name] for name in query.layers):
         st.caption(note)
     report.panel(network, collection)
+    link.offer("Preview their merge", selection.members, key="evidence.merge")
     view.claims_table(table, single.findings if single is not None else ())
     claim = controls.claim(tuple(table["claim"]))
     if single is not None:

@@ -117,6 +117,15 @@ def set_selection(**fields: object) -> None:
     st.session_state[_NEXT] = st.session_state.get(_NEXT, {}) | fields
 
 
+def open_page(page: str, **fields: object) -> None:
+    """Open another page with these fields chosen; ends the run, so call it last, where a button was pressed.
+
+    Switches of the page that is left stay behind: an address that names them could not be cleared.
+    """
+    set_selection(**fields)
+    st.switch_page(f"pages/{page}.py", query_params=current().to_params())
+
+
 def held(name: str, value: object) -> str:
     """The key of a widget that stands for a field, its state seeded with what is chosen when the widget is new."""
     key = PICK + name

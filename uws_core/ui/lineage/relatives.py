@@ -19,6 +19,7 @@ from uws_core.nouns.models import Collection, Value
 from uws_core.ui import figures, page, state, tokens
 from uws_core.ui.lineage import controls
 from uws_core.ui.lineage.data import LineageResult
+from uws_core.ui.merge import link as merge_link
 from uws_core.ui.selection import Selection
 
 FOUND = "group found here"
@@ -50,6 +51,12 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
             tokens.tokens_for(collection, [int(row) for row in family.one_each]),
             why="" if result.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
             key="kin.each",
+        )
+        merge_link.offer(
+            "Merge one of each group",
+            tokens.tokens_for(collection, [int(row) for row in family.one_each]),
+            why="" if family.sizes.size > 1 else ONE_GROUP,
+            key="kin.merge",
         )
         if selection.members:
             st.button("Use all models", on_click=state.set_selection, kwargs={"members": ()}, key="kin.all")

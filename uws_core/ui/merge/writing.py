@@ -114,8 +114,7 @@ def _shown(job: JobState, query: MergeQuery, collection: Collection, name: str) 
         except UwsError as error:
             page.problem(str(error))
             return
-        state.set_selection(collection=opened, members=(), layers=(), layer="", about="mean", group="")
-        st.switch_page("pages/angles.py")
+        state.open_page("angles", collection=opened, members=(), layers=(), layer="", about="mean", group="")
 
 
 def _again(key: str) -> None:
