@@ -51,8 +51,8 @@ def null_band(
     direction. `gaussian` assumes equal norms too and adds the Marchenko-Pastur edge. Draws are centred, scaled and
     decomposed exactly as the observed models are; where a model is the centre, it is drawn too. The band's `kind` says
     what was drawn: a Gram without stored blocks, or with fewer than eight, falls back from `profile` to `strength`. A
-    side axis takes `gaussian` only, and `run.side_band` is right where models have decaying spectra. `shared` is the count of shared directions under the same null, of at least 200 draws,
-    and `places` says along which component each lies.
+    side axis takes `gaussian` only; `run.side_band` is right where spectra decay. `shared` is the count of shared
+    directions under the same null, of at least 200 draws, and `places` the component along which each lies.
     Price: `draws * n^3`; `gaussian` without `unit` about the mean, zero or the base `draws * n^2`; and the count's.
 
     Raises:

@@ -44,7 +44,7 @@ class SharedDirections:
     reason: str = ""
     # The count of each view that was flipped, of which `count` is the smaller; empty where nothing was.
     by_view: tuple[tuple[str, int], ...] = ()
-    # Whether a direction stands beyond noise whose entries have equal variance; asked where the profile null finds none.
+    # Whether a direction stands beyond noise of equal variances; asked where the profile null finds none.
     beyond_equal_noise: bool = False
     # What else than sharing may be behind the count; empty where entry statistics show nothing.
     doubt: str = ""
