@@ -1,6 +1,6 @@
-"""The command line: `uws app|ls|scan|export|independence|compress|rebuild|join|merge|store`, or `python -m uws_core`.
+"""The command line: `uws app|ls|scan|export|independence|compress|rebuild|join|merge|adapt|store`.
 
-It reads and writes the store that the app shows.
+`python -m uws_core` takes the same words. It reads and writes the store that the app shows.
 
 Exit codes: 0 done; 1 not done, the message says why; 2 the command was not understood; 3 done in part, the failures
 are listed; 130 stopped by Ctrl-C, 141 the reader of the output went away. Finished results are kept, and the same
@@ -13,6 +13,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
+from uws_core.cli.adapt import add_adapt
 from uws_core.cli.app import add_app, run_app
 from uws_core.cli.compress import add_compress, add_join, add_rebuild
 from uws_core.cli.export import add_export
@@ -59,5 +60,6 @@ def parser() -> ArgumentParser:
     add_rebuild(commands.add_parser("rebuild", help="models of a compressed folder back as files"))
     add_join(commands.add_parser("join", help="one more model into a compressed folder"))
     add_merge(commands.add_parser("merge", help="models into one: its distance to mean and members first, then write"))
+    add_adapt(commands.add_parser("adapt", help="train coefficients in a shared basis, beside a random one and LoRA"))
     add_store(commands.add_parser("store", help="the results folder: stats, check, prune, copy, merge"))
     return top

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -117,7 +118,9 @@ class PairedDifference:
 
     @property
     def verdict(self) -> str:
-        """Whether the row is better, worse, or neither."""
+        """Whether the row is better, worse, or neither; one pair cannot tell."""
+        if np.isnan(self.low):
+            return "one pair"
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "no difference"
@@ -133,6 +136,12 @@ class Comparison:
     runs: tuple[TrainedRun, ...]
     metric: str = "score"
     expected: int = 0
+
+    @classmethod
+    def joined(cls, parts: Sequence[Comparison]) -> Comparison:
+        """The comparisons of several tasks as one."""
+        runs = tuple(run for part in parts for run in part.runs)
+        return cls(runs, parts[0].metric if parts else "score", sum(part.expected for part in parts))
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from uws_core.analysis.cores import one_core_each
 from uws_core.errors import CollectionError
 from uws_core.nouns.adapting import DEFAULT_ROWS, Comparison, GradientShare, Row
 from uws_core.nouns.models import Collection
@@ -137,7 +138,8 @@ def basis_for(collection: Collection, task: str, *, kept: int = KEPT, report: Re
         )
     layers = [name for name in vit.block_matrices() if name in collection.by_name]
     held_out = group_of(collection, task)
-    return from_collection(collection, kept=kept, held_out=held_out, layers=layers, report=report)
+    with _one_thread():
+        return from_collection(collection, kept=kept, held_out=held_out, layers=layers, report=report)
 
 
 def compare(
@@ -177,18 +179,21 @@ def compare(
         )
 
 
-def captured(collection: Collection, task: str, *, kept: int = KEPT, seed: int = 0) -> tuple[GradientShare, ...]:
-    """Returns the captured gradient of one batch of a built-in task, before anything but nothing was trained.
+def captured(
+    collection: Collection, task: str, *, kept: int = KEPT, seed: int = 0, basis: Basis | None = None
+) -> tuple[GradientShare, ...]:
+    """Returns the captured gradient of one batch of a built-in task, with a fresh head and nothing trained.
 
     Raises:
         CollectionError: no such task.
     """
-    return captured_gradient(
-        network(task, seed),
-        basis_for(collection, task, kept=kept),
-        loss=lambda model, batch: loss(TASKS[task], model, batch),
-        batch=_train_batch(TASKS[task], seed, 0),
-    )
+    with _one_thread():
+        return captured_gradient(
+            network(task, seed),
+            basis or basis_for(collection, task, kept=kept),
+            loss=lambda model, batch: loss(TASKS[task], model, batch),
+            batch=_train_batch(TASKS[task], seed, 0),
+        )
 
 
 def network(task: str, seed: int) -> TinyTransformer:
@@ -263,6 +268,7 @@ def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with one_core_each():
+            yield
     finally:
         torch.set_num_threads(before)

@@ -85,7 +85,7 @@ def opened_basis(basis: Basis | CompressedFolder | str | Path, *, held_out: Sequ
     return opened
 
 
-def planned(basis: Basis, rows: Sequence[Row | str], options: AdaptOptions) -> dict[str, int]:
+def planned(basis: Basis, rows: Sequence[Row | str]) -> dict[str, int]:
     """Returns the numbers that each row trains beside the head, by row, before anything is trained."""
     return {str(row): trainable_numbers(row, basis) for row in _rows(rows)}
 
@@ -198,7 +198,7 @@ class _Work:
             "rates": list(rates),
             "steps": self.options.steps,
             "head": list(self.options.head),
-            "trainables": planned(self.basis, self.rows, self.options),
+            "trainables": planned(self.basis, self.rows),
             "layers": [each.layer.name for each in self.basis.layers],
             "members": len(self.basis.members),
             "basis": self.basis.digest,

@@ -1,0 +1,180 @@
+"""Figures of coefficient training: score against numbers, paired differences, captured gradients, curves."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from uws_core.charts import style
+from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Theme
+
+# Every row keeps its colour and mark, whichever others are there.
+_ROWS = (
+    "shared",
+    "random",
+    "base SVD",
+    "LoRA",
+    "full",
+    "head only",
+    "shared diagonal",
+    "random diagonal",
+    "mixture",
+)
+
+
+def scores(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figure:
+    """Mean test score against trained numbers with the range over seeds; the head alone, which trains none, as a line.
+
+    `frame` is `frames.adapt.rows` of one task. Rows of equal numbers are set 8 % apart so that their ranges show.
+    """
+    drawn = style.figure(theme, height=400)
+    used: dict[int, int] = {}
+    for row in frame.iter_rows(named=True):
+        name, colour = row["row"], _colour(row["row"], theme)
+        text = f"{name}: {row['score']:.3f} at {row['trainables']:,} numbers, rate {row['rate']:g}"
+        if not row["trainables"]:
+            style.rule(drawn, {"color": colour, "width": 2, "dash": "dot"}, y=row["score"])
+            drawn.add_scatter(
+                x=[None],
+                y=[None],
+                mode="lines",
+                line={"color": colour, "dash": "dot"},
+                name=f"{name} {row['score']:.3f}",
+            )
+            continue
+        shift = 1.08 ** used.get(row["trainables"], 0)
+        used[row["trainables"]] = used.get(row["trainables"], 0) + 1
+        drawn.add_scatter(
+            x=np.array([row["trainables"] * shift]),
+            y=np.array([row["score"]]),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [row["highest"] - row["score"]],
+                "arrayminus": [row["score"] - row["lowest"]],
+                "color": colour,
+                "thickness": 1.5,
+            },
+            mode="markers",
+            marker={"color": colour, "symbol": _symbol(name), "size": 11},
+            name=name,
+            hovertemplate=f"{text}<extra></extra>",
+        )
+    drawn.update_xaxes(title="trained numbers, without the head", type="log", tickformat="~s", dtick=1)
+    drawn.update_yaxes(title=f"{metric} on test data")
+    style.long_legend(drawn)
+    return drawn
+
+
+def differences(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figure:
+    """Paired differences with their 95 % intervals, a rival a line, and zero; `frame` is `frames.adapt.differences`."""
+    drawn = style.figure(theme, height=120 + 42 * max(frame.height, 1))
+    style.rule(drawn, {"color": theme.quiet, "width": 1, "dash": "dash"}, x=0.0)
+    names = [f"{row['row']} - {row['other']}" for row in frame.iter_rows(named=True)]
+    half = frame["high"].fill_nan(0.0).to_numpy() - frame["difference"].to_numpy()
+    drawn.add_scatter(
+        x=frame["difference"].to_numpy(),
+        y=names,
+        error_x={"type": "data", "array": np.where(frame["high"].is_nan().to_numpy(), 0.0, half), "thickness": 2},
+        mode="markers",
+        marker={
+            "color": theme.series[0],
+            "size": 10,
+            "symbol": ["circle" if verdict in ("better", "worse") else "circle-open" for verdict in frame["verdict"]],
+        },
+        customdata=frame["verdict"].to_list(),
+        hovertemplate="%{y}: %{x:+.3f}, %{customdata}<extra></extra>",
+    )
+    drawn.update_xaxes(title=f"difference in {metric}, 95 % interval", tickformat="+~g")
+    drawn.update_yaxes(autorange="reversed", title=None, type="category")
+    drawn.update_layout(showlegend=False)
+    return drawn
+
+
+def gradient(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
+    """Captured shares of the gradient, a layer a column, with chance and its 95 % line, and the members' own range.
+
+    `frame` is `frames.adapt.gradient`. The scale is logarithmic; shares below 0.1 % lie on its edge.
+    """
+    drawn = style.figure(theme, height=420)
+    names = frame["layer"].to_list()
+    low, middle, high = (frame[f"members_{part}"].to_numpy() for part in ("low", "middle", "high"))
+    if np.isfinite(middle).any():
+        drawn.add_scatter(
+            x=names,
+            y=middle,
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": high - middle,
+                "arrayminus": middle - low,
+                "color": theme.quiet,
+                "thickness": 1,
+            },
+            mode="markers",
+            marker={"symbol": "line-ew-open", "size": 10, "color": theme.quiet},
+            name="members' own updates, range and median",
+            hovertemplate="%{x}: median member %{y:.1%}<extra></extra>",
+        )
+    for column, name, dash in (
+        ("chance_high", "95 % of random subspaces", "dot"),
+        ("chance", "random subspace", "solid"),
+    ):
+        drawn.add_scatter(
+            x=names,
+            y=frame[column].to_numpy(),
+            mode="lines",
+            line={"color": style.colour_of(1, theme), "dash": dash, "width": 1.5},
+            name=name,
+            hovertemplate="%{x}: %{y:.2%}<extra></extra>",
+        )
+    for column, name, index, symbol in (
+        ("base", "base's own directions", 2, "diamond"),
+        ("shared", "shared basis", 0, "circle"),
+    ):
+        drawn.add_scatter(
+            x=names,
+            y=np.maximum(frame[column].to_numpy(), 1e-3),
+            mode="markers",
+            marker={"color": style.colour_of(index, theme), "symbol": symbol, "size": 9},
+            name=name,
+            hovertemplate="%{x}: %{y:.2%}<extra></extra>",
+        )
+    drawn.update_xaxes(title="layer", type="category", tickangle=-90)
+    drawn.update_yaxes(title="share of the gradient", type="log", range=[-3, 0.05], tickformat=".1~%", dtick=1)
+    style.long_legend(drawn)
+    return drawn
+
+
+def curves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
+    """Training loss against the step, a row a line, the training under way dotted; `frame` is `frames.adapt.curves`."""
+    drawn = style.figure(theme, height=360)
+    for (name,), part in frame.group_by("line", maintain_order=True):
+        line = str(name)
+        under_way = line.startswith("now: ")
+        colour = theme.ink if under_way else _colour(line, theme)
+        drawn.add_scatter(
+            x=part["step"].to_numpy(),
+            y=part["loss"].to_numpy(),
+            mode="lines",
+            line={"color": colour, "width": 2, "dash": "dot" if under_way else _dash(line)},
+            name=line,
+            hovertemplate=f"{line}, step %{{x}}: %{{y:.3f}}<extra></extra>",
+        )
+    drawn.update_xaxes(title="step", rangemode="tozero")
+    drawn.update_yaxes(title="training loss")
+    style.long_legend(drawn)
+    return drawn
+
+
+def _colour(row: str, theme: Theme) -> str:
+    return style.colour_of(_ROWS.index(row), theme) if row in _ROWS else theme.quiet
+
+
+def _symbol(row: str) -> str:
+    return SYMBOLS[_ROWS.index(row) % len(SYMBOLS)] if row in _ROWS else "circle"
+
+
+def _dash(row: str) -> str:
+    return DASHES[_ROWS.index(row) % len(DASHES)] if row in _ROWS else "solid"
