@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.wording import measured
+from uws_core.analysis.adapt import judged
 from uws_core.answers import adapt as answers
 from uws_core.charts import adapt as charts
 from uws_core.cli.main import main
@@ -61,7 +62,7 @@ TASKS = comparison([[0.94, 0.95, 0.93], [0.9, 0.9, 0.9], [0.8, 0.8, 0.8]], [[0.7
     ],
 )
 def test_the_answer_says_better_no_better_and_worse_alike(given: Comparison, line: str):
-    assert answers.answer(given) == line
+    assert answers.answer(judged(given)) == line
     assert measured(line).short
 
 
@@ -82,7 +83,7 @@ def test_a_gradient_gives_a_reason_or_none():
 
 
 def test_figures_show_every_row_its_range_and_zero():
-    rows = frames.rows(TASKS, "t0")
+    rows = frames.rows(judged(TASKS, "t0"))
     drawn = charts.scores(rows, metric="accuracy")
     by_name = {trace.name: trace for trace in drawn.data}
     shared = by_name["shared"]
@@ -91,7 +92,7 @@ def test_figures_show_every_row_its_range_and_zero():
     # Equal numbers are set apart, so that the two ranges show.
     assert by_name["random"].x[0] == pytest.approx(648 * 1.08)
     assert drawn.layout.shapes[0].y0 == 0.5
-    different = charts.differences(frames.differences(TASKS), metric="accuracy")
+    different = charts.differences(frames.differences(judged(TASKS)), metric="accuracy")
     assert list(different.data[0].y) == ["shared - head only", "shared - random", "shared - LoRA"]
     assert different.data[0].error_x.array[1] == pytest.approx(0.0, abs=0.2)
     assert list(different.data[0].marker.symbol)[1:] == ["circle", "circle-open"]
@@ -103,7 +104,7 @@ def test_a_curve_is_the_mean_over_seeds_and_the_training_under_way_its_own():
     names = [run.name for run in SAME.runs if run.row is Row.SHARED]
     points = [CurvePoint("t0", name, 8, loss) for name, loss in zip(names, (1.0, 2.0, 3.0), strict=True)]
     points.append(CurvePoint("t0", "random rate 0.3 seed 0", 8, 9.0))
-    frame = frames.curves(SAME, points, "t0")
+    frame = frames.curves(judged(SAME, "t0"), points)
     assert dict(frame.select("line", "loss").iter_rows()) == {"shared": 2.0, "now: random rate 0.3 seed 0": 9.0}
     assert [trace.line.dash for trace in charts.curves(frame).data] == ["solid", "dot"]
 

@@ -7,10 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from uws_core.nouns.adapting import Comparison, GradientShare, PairedDifference, Row, RowScore, TrainedRun
+from uws_core.nouns.adapting import Comparison, Judged, PairedDifference, Row, RowScore, TrainedRun
 from uws_core.nouns.arrays import Floats
 
 CONFIDENCE = 0.95
+
+
+def judged(comparison: Comparison, task: str = "") -> Judged:
+    """Returns the rows at their best rates and the paired differences of the shared basis, in one task or in all."""
+    scores = tuple(score for name in ((task,) if task else comparison.tasks) for score in row_scores(comparison, name))
+    pairs: list[tuple[Row, Row]] = [
+        (Row.SHARED, row) for row in comparison.rows if row not in (Row.SHARED, Row.DIAGONAL, Row.RANDOM_DIAGONAL)
+    ]
+    pairs.append((Row.DIAGONAL, Row.RANDOM_DIAGONAL))
+    differences = (paired(comparison, row, other, task) for row, other in pairs)
+    return Judged(comparison, task, scores, tuple(each for each in differences if each is not None))
 
 
 def row_scores(comparison: Comparison, task: str) -> tuple[RowScore, ...]:
@@ -73,16 +84,6 @@ def random_shares(gradient: Floats, k: tuple[int, int], *, draws: int, generator
         right = np.linalg.qr(generator.standard_normal((p, k[1])))[0]
         shares.append(gradient_share(gradient, left, right))
     return np.array(shares)
-
-
-def pooled(shares: Sequence[GradientShare]) -> tuple[float, float, float]:
-    """Returns the shares over all layers together: shared basis, base's own directions, chance."""
-    weights = np.array([share.norm2 for share in shares])
-    if not weights.sum() > 0:
-        return 0.0, 0.0, float(np.mean([share.chance for share in shares])) if shares else 0.0
-    parts = np.array([(share.shared, share.base, share.chance) for share in shares])
-    shared, base, chance = (weights / weights.sum()) @ parts
-    return float(shared), float(base), float(chance)
 
 
 def _best(runs: Sequence[TrainedRun]) -> list[TrainedRun]:

@@ -6,28 +6,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uws_core.analysis.adapt import paired, pooled, row_scores
 from uws_core.answers.wording import share_text
-from uws_core.nouns.adapting import Comparison, GradientShare, Row
+from uws_core.nouns.adapting import GradientShare, Judged, Row, pooled
 
 # Of layers without anything shared 5 % lie above the 95 % line by chance; a third is far from that.
 _CLEARLY = 1 / 3
 
 
-def answer(comparison: Comparison, task: str = "") -> str:
-    """Returns the verdict in one sentence: the shared basis against a random one of the same size.
-
-    `task` names one task; without it all tasks are taken together.
-    """
-    where = _where(comparison, task)
+def answer(judged: Judged) -> str:
+    """Returns the verdict in one sentence: the shared basis against a random one of the same size."""
+    comparison, where = judged.comparison, _where(judged)
     if not comparison.runs:
         return "Nothing has been trained yet."
-    difference = paired(comparison, Row.SHARED, Row.RANDOM, task)
+    difference = judged.difference(Row.SHARED, Row.RANDOM)
     if difference is None:
         if {Row.SHARED, Row.RANDOM} <= set(comparison.rows) or not comparison.complete:
             return f"One cannot tell yet{where}: the shared and the random basis are still to be trained."
         return f"One cannot tell{where}: there is no random basis beside the shared one."
-    shared, random = (_mean(comparison, row, task) for row in (Row.SHARED, Row.RANDOM))
+    shared, random = (judged.mean(row) for row in (Row.SHARED, Row.RANDOM))
     against = f"{_score(shared)} against {_score(random)}"
     if not np.isfinite(difference.low):
         return f"One cannot tell{where}: {against} of a random basis is a single pair; train more seeds."
@@ -56,21 +52,11 @@ def before(shares: Sequence[GradientShare], task: str) -> str:
     return f"No reason to share on `{task}`: {numbers}."
 
 
-def _where(comparison: Comparison, task: str) -> str:
-    tasks = comparison.tasks
-    if task or len(tasks) == 1:
-        return f" on `{task or tasks[0]}`"
+def _where(judged: Judged) -> str:
+    tasks = judged.comparison.tasks
+    if judged.task or len(tasks) == 1:
+        return f" on `{judged.task or tasks[0]}`"
     return " on these tasks"
-
-
-def _mean(comparison: Comparison, row: Row, task: str) -> float:
-    scores = [
-        score.mean
-        for name in ((task,) if task else comparison.tasks)
-        for score in row_scores(comparison, name)
-        if score.row is row
-    ]
-    return float(np.mean(scores)) if scores else float("nan")
 
 
 def _score(value: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from uws_core.analysis.adapt import judged
 from uws_core.answers import adapt as answers
 from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.progress import Bar, duration
@@ -152,30 +153,30 @@ def _dry_run(collection: Collection, tasks: tuple[str, ...], options: Namespace)
 
 
 def _print(log: Log, *, as_json: bool) -> None:
-    comparison = log.comparison
+    comparison, whole = log.comparison, judged(log.comparison)
     if as_json:
         print_json(
             {
-                "answer": answers.answer(comparison),
+                "answer": answers.answer(whole),
                 "metric": comparison.metric,
                 "complete": comparison.complete,
-                "rows": frames.rows(comparison).to_dicts(),
+                "rows": frames.rows(whole).to_dicts(),
                 "differences": {
-                    task or "all": frames.differences(comparison, task).fill_nan(None).to_dicts()
+                    task or "all": frames.differences(judged(comparison, task)).fill_nan(None).to_dicts()
                     for task in ("", *comparison.tasks)
                 },
                 "runs": frames.runs(comparison).fill_nan(None).to_dicts(),
             }
         )
         return
-    print(answers.answer(comparison))
-    tables = [frames.rows(comparison), frames.differences(comparison)]
+    print(answers.answer(whole))
+    tables = [frames.rows(whole), frames.differences(whole)]
     for table in tables:
         print()
         print_table(table, table.columns)
     for task in comparison.tasks if len(comparison.tasks) > 1 else ():
         print()
-        print(answers.answer(comparison, task))
+        print(answers.answer(judged(comparison, task)))
     if not comparison.complete:
         print_note(f"{len(comparison.runs)} of {comparison.expected} trainings are finished")
 

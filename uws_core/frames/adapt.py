@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from uws_core.analysis.adapt import paired, row_scores
-from uws_core.nouns.adapting import Comparison, CurvePoint, GradientShare, Row
+from uws_core.nouns.adapting import Comparison, CurvePoint, GradientShare, Judged
 
 HELP = {
     "task": "The task that was trained.",
@@ -43,9 +42,9 @@ HELP = {
 }
 
 
-def rows(comparison: Comparison, task: str = "") -> pl.DataFrame:
+def rows(judged: Judged) -> pl.DataFrame:
     """One row a task and way of training, at its own best rate."""
-    scores = [score for name in ((task,) if task else comparison.tasks) for score in row_scores(comparison, name)]
+    scores = judged.scores
     return pl.DataFrame(
         {
             "task": [score.task for score in scores],
@@ -72,17 +71,9 @@ def rows(comparison: Comparison, task: str = "") -> pl.DataFrame:
     )
 
 
-def differences(comparison: Comparison, task: str = "") -> pl.DataFrame:
-    """One row a rival of the shared basis, in one task or over all; the diagonals are compared with each other."""
-    found = []
-    pairs: list[tuple[Row, Row]] = [
-        (Row.SHARED, row) for row in comparison.rows if row not in (Row.SHARED, Row.DIAGONAL, Row.RANDOM_DIAGONAL)
-    ]
-    pairs += [(Row.DIAGONAL, Row.RANDOM_DIAGONAL)]
-    for row, other in pairs:
-        difference = paired(comparison, row, other, task)
-        if difference is not None:
-            found.append(difference)
+def differences(judged: Judged) -> pl.DataFrame:
+    """One row a rival of the shared basis; the diagonals are compared with each other."""
+    found = judged.differences
     return pl.DataFrame(
         {
             "row": [str(each.row) for each in found],
@@ -142,15 +133,16 @@ def runs(comparison: Comparison, task: str = "") -> pl.DataFrame:
     )
 
 
-def curves(comparison: Comparison, points: Sequence[CurvePoint], task: str) -> pl.DataFrame:
-    """Training losses: each row at its best rate so far, the mean over its seeds, and the training under way."""
+def curves(judged: Judged, points: Sequence[CurvePoint]) -> pl.DataFrame:
+    """Training losses in one task: each row at its best rate so far, seeds averaged, and the training under way."""
+    task, runs_of_task = judged.task, [run for run in judged.comparison.runs if run.task == judged.task]
     best = {
         run.name: str(run.row)
-        for score in row_scores(comparison, task)
-        for run in comparison.runs
-        if run.task == task and run.row is score.row and run.rate == score.rate
+        for score in judged.scores
+        for run in runs_of_task
+        if run.row is score.row and run.rate == score.rate
     }
-    finished = {run.name for run in comparison.runs if run.task == task}
+    finished = {run.name for run in runs_of_task}
     own = [point for point in points if point.task == task]
     names = [best.get(point.run, "" if point.run in finished else f"now: {point.run}") for point in own]
     frame = pl.DataFrame(

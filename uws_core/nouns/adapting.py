@@ -161,6 +161,28 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A comparison with its rows at their best rates, in one `task` or, where it is empty, in all.
+
+    `differences` are those of the shared basis to every other row, and of the shared to the random diagonal.
+    """
+
+    comparison: Comparison
+    task: str
+    scores: tuple[RowScore, ...]
+    differences: tuple[PairedDifference, ...]
+
+    def difference(self, row: Row, other: Row) -> PairedDifference | None:
+        """The paired difference of two rows; None where they share no seed."""
+        return next((each for each in self.differences if (each.row, each.other) == (row, other)), None)
+
+    def mean(self, row: Row) -> float:
+        """The mean score of a row, tasks alike; NaN where it was not trained."""
+        scores = [score.mean for score in self.scores if score.row is row]
+        return float(np.mean(scores)) if scores else float("nan")
+
+
+@dataclass(frozen=True)
 class GradientShare:
     """The share of one batch's gradient of a layer that lies in a subspace of k x k numbers.
 
@@ -178,3 +200,13 @@ class GradientShare:
     members: tuple[float, float, float]
     # Squared norm of the gradient, the weight of the layer in the mean over layers.
     norm2: float = 1.0
+
+
+def pooled(shares: Sequence[GradientShare]) -> tuple[float, float, float]:
+    """Returns the shares over all layers together: shared basis, base's own directions, chance."""
+    weights = np.array([share.norm2 for share in shares])
+    if not weights.sum() > 0:
+        return 0.0, 0.0, float(np.mean([share.chance for share in shares])) if shares else 0.0
+    parts = np.array([(share.shared, share.base, share.chance) for share in shares])
+    shared, base, chance = (weights / weights.sum()) @ parts
+    return float(shared), float(base), float(chance)
