@@ -14,6 +14,7 @@ PAGES = (
     ("evidence", "gavel", "Claim by claim: what holds here, what is chance, what is ancestry?"),
     ("compress", "compress", "What does a smaller collection cost its worst model, and would its own SVD do better?"),
     ("merge", "merge", "Which of these can be merged, and is it more than the mean?"),
+    ("adapt", "tune", "Does the shared subspace help a new task more than a random one?"),
     ("about", "info", "Versions, device, memory, store, jobs, and what leaves this machine."),
 )
 

@@ -53,6 +53,13 @@ VIEWS = frozenset(
         "mrank",
         "mseed",
         "against",
+        "results",
+        "task",
+        "directions",
+        "steps",
+        "seeds",
+        "morerows",
+        "log",
     }
 )
 ICON = Path(__file__).with_name("icon.svg")

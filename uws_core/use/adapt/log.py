@@ -57,7 +57,7 @@ def open_log(folder: str | Path) -> Log:
         UnreadableFile: no results there, an unknown row, or a line that lacks a field; the message names the fields.
     """
     path = Path(folder).expanduser()
-    inside = [path] if _has_results(path) else sorted(child for child in _children(path) if _has_results(child))
+    inside = [path] if has_results(path) else sorted(child for child in _children(path) if has_results(child))
     if not inside:
         raise UnreadableFile(
             f"{path} holds no training log: expected {RUNS} or {RUNS_TABLE} in it or in folders inside it, one "
@@ -203,7 +203,8 @@ def _children(path: Path) -> list[Path]:
         return []
 
 
-def _has_results(path: Path) -> bool:
+def has_results(path: Path) -> bool:
+    """Returns whether a folder holds a log, or results trained elsewhere."""
     return any((path / name).is_file() for name in (PLAN, RUNS, RUNS_TABLE))
 
 
