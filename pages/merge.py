@@ -90,7 +90,8 @@ def _show(
         page.problem(str(error), way_out="Choose all models", set_selection={"members": (), "layers": ()})
         return
     points = scores.points(query, known) if scores.possible(query, collection) else ()
-    best = best_scales(points)
+    # A verdict waits until all were tried: the scales still missing may be the best ones.
+    best = best_scales(points) if points and tasks.peek(scores.task(query, collection, known)).done else ()
     standing = preview.chosen(query.method)
     if standing is None:
         reason = next((one.reason for one in preview.left_out if one.what == query.method), "")

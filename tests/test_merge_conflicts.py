@@ -106,6 +106,8 @@ def test_only_the_layer_with_opposed_updates_collides() -> None:
     ]
     assert [layer.collides for layer in layer_conflicts(every)] == [False, True]
     assert layer_conflicts(every)[1].least_cosine < -0.3
+    (warning,) = compatibility(every).warnings
+    assert warning.text.startswith("In 1.q, two updates are opposed beyond chance: their cosine is -0.4")
 
 
 def test_signs_beyond_their_cosine_make_a_layer_collide_only_beyond_chance() -> None:

@@ -31,6 +31,8 @@ ONE_BASE = 0.5
 LEAST_EXCESS = 0.01
 # Models named in a sentence; the table has all.
 _NAMED = 3
+_ONE_BASE = "Take models that were fine-tuned from one base, or bring their neurons into one order first"
+_SIGN_VOTE = "Take a rule with a sign vote, or leave these layers out in the sidebar"
 _VOCABULARY = ("embed", "wte", "lm_head", "shared.weight", "tok_")
 
 
@@ -76,7 +78,7 @@ def compatibility(grams: Sequence[Gram], *, members: Members = None, measured: M
         *_of_copies(labels, copies, rows),
         *([] if measured.low_rank else _of_bases(labels, whole.cosines("zero", members=rows), rows)),
         *_of_norms(labels, norms, rows, still=whole.rounding(about, members=rows)),
-        *_of_signs(layers),
+        *_of_layers(layers),
         *_of_ranks(grams, measured.ranks),
         *_of_shapes(measured.left_out),
     ]
@@ -126,7 +128,8 @@ def _layer(gram: Gram, rows: Indices, measured: Measured, layers: int) -> LayerC
         z=z,
         overlap=overlap,
         overlap_chance=overlap_chance,
-        collides=bool(least < -chance or (z > limit and excess > LEAST_EXCESS)),
+        opposed_updates=bool(least < -chance),
+        opposed_signs=bool(z > limit and excess > LEAST_EXCESS),
     )
 
 
@@ -192,7 +195,7 @@ def _of_bases(labels: Sequence[str], raw: Floats, rows: Indices) -> list[MergeWa
     high = float(np.nanmax(raw - 3 * np.eye(len(raw))))
     if sizes.max() == 1:
         text = f"No two of these {len(labels)} models start from one base: cosines reach {high:.2f}."
-        return [MergeWarning("base", text + " A mean of unrelated networks computes nothing.", "")]
+        return [MergeWarning("base", text + " A mean of unrelated networks computes nothing.", _ONE_BASE)]
     inside = np.flatnonzero(groups == int(sizes.argmax()))
     others = [labels[place] for place in np.flatnonzero(groups != int(sizes.argmax())).tolist()]
     text = f"{_some(others)} {'starts' if len(others) == 1 else 'start'} from another base than the others."
@@ -213,19 +216,35 @@ def _of_norms(labels: Sequence[str], norms: Floats, rows: Indices, *, still: flo
         text = f"The update of {labels[most]} is {times:.0f} times as long as that of {labels[least]}:"
         text += " sums, TIES and SCE follow the longest."
         keep = tuple(map(int, rows[near])) if 1 < near.sum() < len(labels) else ()
-        found.append(MergeWarning("norms", text, "Merge those of usual length" if keep else "", keep))
+        found.append(
+            MergeWarning(
+                "norms", text, "Merge those of usual length" if keep else "Give the longest a smaller weight", keep
+            )
+        )
     return found
 
 
-def _of_signs(layers: Sequence[LayerConflict]) -> list[MergeWarning]:
-    worst = [layer for layer in layers if layer.collides and layer.excess > LEAST_EXCESS]
-    if not worst:
-        return []
-    top = max(worst, key=lambda layer: layer.excess)
-    where = f"{top.layer.short}" + (f" and {len(worst) - 1} more layers" if len(worst) > 1 else "")
-    share = f"{100 * top.excess:.0f} %"
-    text = f"In {where}, two members oppose each other in {share} more entries than their cosine predicts."
-    return [MergeWarning("signs", text, "")]
+def _of_layers(layers: Sequence[LayerConflict]) -> list[MergeWarning]:
+    """Layers where members pull in opposite directions, by the cosine and by the signs."""
+    found = []
+    opposed = [layer for layer in layers if layer.opposed_updates]
+    if opposed:
+        top = min(opposed, key=lambda layer: layer.least_cosine)
+        text = (
+            f"In {_where(top, opposed)}, two updates are opposed beyond chance: their cosine is {top.least_cosine:.2f}."
+        )
+        found.append(MergeWarning("opposed", text, ""))
+    signs = [layer for layer in layers if layer.opposed_signs]
+    if signs:
+        top = max(signs, key=lambda layer: layer.excess)
+        text = f"In {_where(top, signs)}, two members oppose each other in {100 * top.excess:.0f} % more entries than"
+        found.append(MergeWarning("signs", f"{text} their cosine predicts.", _SIGN_VOTE))
+    return found
+
+
+def _where(top: LayerConflict, layers: Sequence[LayerConflict]) -> str:
+    rest = len(layers) - 1
+    return top.layer.short + (f" and {rest} more layer{'s' if rest > 1 else ''}" if rest else "")
 
 
 def _of_ranks(grams: Sequence[Gram], ranks: Mapping[str, Sequence[int]]) -> list[MergeWarning]:
@@ -239,7 +258,7 @@ def _of_ranks(grams: Sequence[Gram], ranks: Mapping[str, Sequence[int]]) -> list
         f"The adapters' ranks add up to {sum(ranks[first.name])} in {first.short}{more}, which has {min(first.shape)}: "
         "joint bases span the whole layer there, and a merged adapter of a chosen rank loses a part."
     )
-    return [MergeWarning("ranks", text, "")]
+    return [MergeWarning("ranks", text, "Choose a rank under Options and read what is lost")]
 
 
 def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
@@ -251,7 +270,13 @@ def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
         text = f"{item.what} has another shape in some models and is not merged: {item.reason}."
         if words["vocabulary"]:
             text += " The vocabularies differ: bring the tokenizers to one first."
-        found.append(MergeWarning("vocabulary" if words["vocabulary"] else "shapes", text, ""))
+        found.append(
+            MergeWarning(
+                "vocabulary" if words["vocabulary"] else "shapes",
+                text,
+                "Every model keeps its own, or choose models of one shape",
+            )
+        )
     return found
 
 

@@ -40,6 +40,7 @@ NEARLY = 0.1
 _SHORT = {
     "copies": "near copies",
     "norms": "unequal norms",
+    "opposed": "opposed updates",
     "signs": "opposed signs",
     "ranks": "ranks beyond the layer",
     "vocabulary": "unequal vocabularies",

@@ -177,14 +177,20 @@ class LayerConflict:
     z: float = float("nan")
     overlap: float = float("nan")
     overlap_chance: float = float("nan")
-    collides: bool = False
+    opposed_updates: bool = False
+    opposed_signs: bool = False
+
+    @property
+    def collides(self) -> bool:
+        """Whether two updates are opposed beyond chance, in their cosine or in their signs."""
+        return self.opposed_updates or self.opposed_signs
 
 
 @dataclass(frozen=True, slots=True)
 class MergeWarning:
-    """Something that speaks against merging as chosen: its `kind`, a sentence, the way out, and the members kept then.
+    """Something that speaks against merging as chosen: its `kind`, a sentence, and the way out.
 
-    `members` are rows of the collection that the way out chooses; empty where nothing is to be chosen.
+    `members` are rows of the collection that the way out chooses; empty where it is something else to do.
     """
 
     kind: str

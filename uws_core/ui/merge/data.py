@@ -212,7 +212,7 @@ def conflicts_task(query: MergeQuery, collection: Collection) -> Task:
 
     return Task(
         key=tasks.key_of("merge conflicts", collection.fingerprint, query.members, layers),
-        title=f"Comparing signs and directions of {n} models in {len(layers)} layers:",
+        title=f"Comparing signs and directions of {n} models in {len(layers)} layers",
         seconds=tasks.read_seconds(collection, layers, times=2 * n / len(collection)) + steps / 1e9,
         bytes=0,
         work=work,
@@ -245,7 +245,7 @@ def measure_task(query: MergeQuery, collection: Collection, names: Sequence[str]
 
     return Task(
         key=tasks.key_of("merges", *(_key(query, name) for name in names)),
-        title=f"Merging {n} models by {len(names)} methods, to measure only:",
+        title=f"Merging {n} models by {len(names)} methods, to measure only,",
         seconds=len(names) * tasks.read_seconds(collection, query.layers, times=n / len(collection)) + steps / 2e9,
         bytes=0,
         work=work,

@@ -38,7 +38,7 @@ def task(query: MergeQuery, collection: Collection, methods: Sequence[str]) -> T
     points = len(query.members) * (2 + len(names) * len(SCALES))
     return Task(
         key=tasks.key_of("merge scores", *_asked(query, names)),
-        title=f"Trying {len(names)} merges of {len(query.members)} networks at {len(SCALES)} scales:",
+        title=f"Trying {len(names)} merges of {len(query.members)} networks at {len(SCALES)} scales",
         seconds=points * _SECONDS_PER_POINT,
         bytes=0,
         work=lambda report: _score(query, collection, names, report),

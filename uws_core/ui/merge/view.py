@@ -117,7 +117,9 @@ def warnings(compatibility: Compatibility, collection: Collection) -> None:
         st.caption("Nothing speaks against it: no copies, one base, lengths within ten times, no opposed layers.")
     for one in compatibility.warnings:
         st.markdown(f":material/info: {page.plain(one.text)}")
-        if one.way_out and one.members:
+        if one.way_out and not one.members:
+            st.caption(f"{one.way_out}.")
+        elif one.way_out:
             st.button(
                 one.way_out,
                 on_click=_take,
