@@ -77,6 +77,12 @@ def parallel_sums(slabs: LayerSlabs, empty_sums: Callable[[], Moments], report_r
     return total
 
 
+def worker_threads() -> tuple[ThreadPoolExecutor, int]:
+    """Threads in which torch uses one core each, one more than there are cores, and the number of cores."""
+    threads = _threads()
+    return threads.pool, threads.cores
+
+
 def on_every_core(work: Callable[[], None]) -> int:
     """Calls `work` once a core, all at the same time, each in a worker's thread; returns how many cores."""
     threads = _threads()

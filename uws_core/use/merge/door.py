@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from math import prod
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.merging import Convention, Merge, MergeMethod, MergeRecipe
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.use.merge.adapters import beside_weights, merged_layers
-from uws_core.use.merge.measures import Sums
 from uws_core.use.merge.network import Network
 from uws_core.use.merge.plan import MergePlan, plan_merge
 from uws_core.use.merge.writing import SHARD_BYTES, WriteOptions, written
@@ -47,6 +48,25 @@ class MergeDraft(Merge):
         path = Path(folder).expanduser()
         written(self.plan, path, WriteOptions(target, shard_bytes), report=report or _silent)
         return path
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns the merge in memory, to be scored: every tensor of a whole model by its stored name.
+
+        Of adapters the merged update (m, p) of each layer by its name, to be added to their base.
+        """
+        if self.plan.adapters:
+            return {
+                layer.key.name: torch.from_numpy(layer.factors.up @ layer.factors.down).float()
+                for layer in merged_layers(self.plan)
+            }
+        network = Network(self.plan)
+        cuts = network.cuts()
+        return {
+            formed.tensor.name: torch.cat([piece.reshape(-1) for piece in formed.pieces()])
+            .to(formed.tensor.dtype)
+            .reshape(formed.tensor.shape)
+            for formed in network.formed(network.tensors, cuts)
+        }
 
 
 def merge(  # noqa: PLR0913 - the public door
@@ -116,15 +136,14 @@ def measured(plan: MergePlan, *, report: Report) -> Merge:
     cuts = network.cuts()
     by_name = {one.key.name: one for one in network.tensors if one.key is not None}
     layers = []
-    for number, key in enumerate(plan.layers, start=1):
-        if key.name not in by_name:
-            continue
-        one = by_name[key.name]
-        sums = Sums(len(plan.members), prod(one.shape))
-        for _ in network.pieces(one, cuts=cuts, sums=sums):
+    chosen = [by_name[key.name] for key in plan.layers if key.name in by_name]
+    for number, formed in enumerate(network.formed(chosen, cuts), start=1):
+        for _ in formed.pieces():
             pass
-        layers.append(sums.layer(key, scale=plan.recipe.scale))
-        report(number / count, f"{key.short} merged")
+        distances = network.measured(formed.tensor, formed.sums)
+        if distances is not None:
+            layers.append(distances)
+        report(number / count, f"{formed.tensor.name} merged")
     return Merge(plan.recipe, plan.labels, tuple(layers), plan.about, "weights", network.notes())
 
 

@@ -124,17 +124,24 @@ def consensus(values: Tensor, weights: np.ndarray, convention: Convention, *, av
     divided by their count. Paper: unweighted entries vote, weighted mean. A vote of zero elects plus.
     """
     shape = (-1,) + (1,) * (values.dim() - 1)
-    share = torch.as_tensor(weights, dtype=values.dtype).view(shape)
-    weighted = values * share
-    voters = weighted if convention is Convention.MERGEKIT else values
-    plus = voters.sum(0) >= 0
-    agree = torch.where(plus, voters > 0, voters < 0)
-    mixed = (weighted * agree).sum(0)
+    share = torch.as_tensor(weights, dtype=values.dtype)
+    ones = torch.ones_like(share)
+    if convention is Convention.MERGEKIT:
+        voters, factors = values * share.view(shape), ones
+        votes = total = voters.sum(0)
+    else:
+        voters, factors = values, share
+        votes, total = values.sum(0), torch.tensordot(share, values, dims=1)
+    # The sums over positive entries; those over negative ones are what is left, at three sweeps for both.
+    above = torch.tensordot(factors, voters.relu(), dims=1)
+    mixed = torch.where(votes >= 0, above, total - above)
     if not averaged:
         return mixed
-    if convention is Convention.PEFT:
-        return torch.div(mixed, agree.sum(0).clamp(min=1))
-    divisor = (share * agree).sum(0)
+    counted = ones if convention is Convention.PEFT else share
+    signs = voters.sign()
+    balance = torch.tensordot(counted, signs, dims=1)
+    there = torch.tensordot(counted, signs.abs_(), dims=1)
+    divisor = torch.where(votes >= 0, there + balance, there - balance) / 2
     divisor[divisor == 0] = 1
     return torch.div(mixed, divisor)
 
@@ -183,9 +190,7 @@ def _trimmed(cuts: Sequence[Cut]) -> Rule:
     keepers = [Keeper(cut) for cut in cuts]
     if all(cut == NOTHING for cut in cuts):
         return lambda values: values
-    return lambda values: torch.stack(
-        [row * keeper.above(row.abs()) for row, keeper in zip(values, keepers, strict=True)]
-    )
+    return lambda values: torch.stack([keeper.kept(row) for row, keeper in zip(values, keepers, strict=True)])
 
 
 def _window(recipe: MergeRecipe, updates: Updates) -> Rule:
@@ -201,10 +206,7 @@ def _window(recipe: MergeRecipe, updates: Updates) -> Rule:
     both = selected(updates, [[low, low + kept]] * updates.n)
     keepers = [(Keeper(bottom), Keeper(top)) for bottom, top in both]
     return lambda values: torch.stack(
-        [
-            row * (bottom.above(row.abs()) & ~top.above(row.abs()))
-            for row, (bottom, top) in zip(values, keepers, strict=True)
-        ]
+        [bottom.kept(row) - top.kept(row) for row, (bottom, top) in zip(values, keepers, strict=True)]
     )
 
 
@@ -234,7 +236,7 @@ def _dropped(recipe: MergeRecipe, updates: Updates, name: str) -> Rule:
     def drop(values: Tensor) -> Tensor:
         keep, chance = _kept(values, recipe, draws, by_rank=by_rank)
         factor = ratios.to(values.dtype).view(-1, 1, 1) if by_norm else 1 / chance
-        return values * keep * factor
+        return values * (keep * factor)
 
     return drop
 
@@ -247,7 +249,10 @@ def _kept(values: Tensor, recipe: MergeRecipe, draws: Sequence[_Draws], *, by_ra
         # At least one step, so that nothing is divided by zero.
         steps = max(round(recipe.density * _STEPS), 1)
         return numbers < steps - _STEPS // 2, torch.full((1, 1, 1), steps / _STEPS, dtype=values.dtype)
-    ranks = values.abs().argsort(dim=2).argsort(dim=2).to(values.dtype)
+    # numpy sorts rows five times as fast as torch does.
+    order = np.argsort(values.abs().numpy(), axis=2)
+    ranks = torch.empty_like(values)
+    ranks.scatter_(2, torch.from_numpy(order), torch.arange(p, dtype=values.dtype).expand(values.shape))
     chance = recipe.density - recipe.epsilon + ranks / max(p - 1, 1) * (2 * recipe.epsilon)
     limit = (chance * _STEPS).round().clamp(min=1)
     return numbers < limit - _STEPS // 2, limit / _STEPS
@@ -310,18 +315,18 @@ def _sce(recipe: MergeRecipe, updates: Updates) -> Rule:
     def merge(values: Tensor) -> Tensor:
         chosen = values * keeper.above(_variance(values))
         plus = chosen.sum(0) >= 0
-        agree = torch.where(plus, chosen > 0, chosen < 0)
-        weights = share.to(values.dtype).view(-1, 1, 1) * agree
-        divisor = weights.sum(0).clamp(min=least)
+        agree = torch.where(plus, chosen > 0, chosen < 0).to(values.dtype)
+        weights = share.to(values.dtype)
+        divisor = torch.tensordot(weights, agree, dims=1).clamp(min=least)
         divisor[divisor == 0] = 1
-        merged: Tensor = (chosen * weights).sum(0) / divisor
+        merged: Tensor = torch.tensordot(weights, chosen * agree, dims=1) / divisor
         return merged
 
     return merge
 
 
 def _variance(values: Tensor) -> Tensor:
-    return torch.var(values, dim=0, unbiased=False).float()
+    return (values - values.mean(0)).square_().mean(0).float()
 
 
 def _variances(updates: Updates) -> Iterator[Tensor]:

@@ -11,8 +11,8 @@ from uws_core.nouns.merging import MergedLayer
 from uws_core.nouns.models import LayerKey
 from uws_core.use.merge.factors import Factors, Thin
 
-# Of tensors with more entries every eighth piece is measured: distances are then known to about 0.1 %.
-_MANY, _EVERY = 1 << 24, 8
+# Of tensors with more entries every eighth piece is measured: distances are then known to about 0.2 %.
+_MANY, _EVERY = 1 << 22, 8
 # Squared lengths below this share of what they are the difference of are rounding, in float64.
 _ROUNDING = 1e-14
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _UPPER = 1 << 15
+# Arrays larger than this are cut by way of a sample of so many entries.
+_LARGE, _SAMPLE = 1 << 18, 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,18 @@ def _cut(sizes: NDArray[np.floating], count: int) -> Cut:
         return NOTHING
     if count >= sizes.size:
         return EVERYTHING
-    value = np.partition(sizes, count)[count]
-    return Cut(float(value), count - int(np.count_nonzero(sizes < value)))
+    if sizes.size > _LARGE:
+        # Between two entries of a sample: three sweeps of the memory instead of a partition, a third of the time.
+        sample = np.sort(sizes[:: sizes.size // _SAMPLE])
+        middle, spread = count / sizes.size * sample.size, 6 * np.sqrt(sample.size)
+        low = sample[max(int(middle - spread), 0)] if middle > spread else 0.0
+        high = sample[int(middle + spread)] if middle + spread < sample.size else np.inf
+        below = int(np.count_nonzero(sizes < low))
+        near = sizes[(sizes >= low) & (sizes <= high)]
+        # A sample that does not stand for the whole brackets nothing, and the whole is sorted.
+        if below <= count < below + near.size:
+            return _cut_near(near, count - below)
+    return _cut_near(sizes, count)
 
 
 class Selection:
@@ -104,8 +116,8 @@ class Selection:
         return found
 
 
-def _cut_near(near: NDArray[np.float32], count: int) -> Cut:
-    """The cut among the collected entries, of which `count` are dropped, maybe none."""
+def _cut_near(near: NDArray[np.floating], count: int) -> Cut:
+    """The cut among these entries, of which `count` are dropped, maybe none."""
     value = np.partition(near, count)[count]
     return Cut(float(value), count - int(np.count_nonzero(near < value)))
 
@@ -119,6 +131,15 @@ class Keeper:
 
     def __post_init__(self) -> None:
         self._ties = self.cut.ties
+
+    def kept(self, values: Tensor) -> Tensor:
+        """Returns the next values with zeros in place of what is dropped."""
+        if self._ties or not 0 < self.cut.value < float("inf"):
+            return values * self.above(values.abs())
+        # One sweep; what equals the bound of this function is dropped, and here it stays.
+        kind = np.float64 if values.dtype == torch.float64 else np.float32
+        bound = np.nextafter(kind(self.cut.value), kind(0))
+        return torch.nn.functional.hardshrink(values, float(bound))
 
     def above(self, sizes: Tensor) -> Tensor:
         """Returns the mask of the next absolute values that are kept."""

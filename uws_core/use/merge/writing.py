@@ -27,7 +27,6 @@ from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.merging import Merge, MergedLayer
 from uws_core.sources.companions import companions
 from uws_core.use.merge.adapters import AdapterLayer, beside_weights, config_of, merged_layers
-from uws_core.use.merge.measures import Sums
 from uws_core.use.merge.network import Network, NetworkTensor
 from uws_core.use.merge.plan import MergePlan
 from uws_core.use.merge.recipe import mergekit_yaml
@@ -148,12 +147,12 @@ def _write_network(plan: MergePlan, part: Path, options: WriteOptions, report: R
             begun = sum(one.name in done for one in shard)
             finished += sum(one.nbytes for one in shard[:begun])
             with TensorFile(part / file, layout, metadata={"format": "pt"}, done=begun) as output:
-                for one in shard[begun:]:
-                    sums = Sums(len(plan.members), max(one.nbytes // one.dtype.itemsize, 1))
-                    for piece in network.pieces(one, cuts=cuts, sums=sums):
+                for formed in network.formed(shard[begun:], cuts):
+                    one = formed.tensor
+                    for piece in formed.pieces():
                         output.write_part(one.name, piece)
                     output.flush()
-                    done[one.name] = network.measured(one, sums) if one.merged else None
+                    done[one.name] = network.measured(one, formed.sums) if one.merged else None
                     log.write(_record(one.name, done[one.name]))
                     log.flush()
                     finished += one.nbytes
