@@ -12,6 +12,10 @@ from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.storage import Compression, SizePoint
 
 
+# Below half a percentage point two errors are the same to a reader.
+_NOTICED = 0.005
+
+
 def answer(compression: Compression) -> str:
     """Returns the verdict in one sentence: sharing against each model's own SVD at the same bytes."""
     own = compression.rival("own SVD")
@@ -29,7 +33,7 @@ def sizes(points: Sequence[SizePoint], original: int) -> str:
     for point in points:
         by_size.setdefault(point.bytes, {})[point.way] = point.worst
     pairs = [
-        (size, ways["shared basis"] < ways["own SVD"])
+        (size, ways["shared basis"] < ways["own SVD"] - _NOTICED)
         for size, ways in sorted(by_size.items())
         if {"shared basis", "own SVD"} <= set(ways) and size < original
     ]

@@ -130,7 +130,7 @@ def compress(  # noqa: PLR0913 - the public door
     low_rank, keys = bool(updates), updates or keys
     chosen = Method(("two-sided" if low_rank else "in") if method == "auto" else method)
     say = report or _silent
-    untouched = _untouched_bytes(collection, rows, keys)
+    untouched = untouched_bytes(collection, rows, keys)
     # The centre of whole weights is stored, also where it is the base: the folder needs no other files.
     with_mean = not low_rank
     if kept is not None:
@@ -232,7 +232,8 @@ def _measured(
     )
 
 
-def _untouched_bytes(collection: Collection, rows: Sequence[int], keys: Sequence[LayerKey]) -> int:
+def untouched_bytes(collection: Collection, rows: Sequence[int], keys: Sequence[LayerKey]) -> int:
+    """Returns the bytes that these models store beside these layers, which travel as they are; reads headers only."""
     names = [key.name for key in keys]
     return sum(portable(collection.refs[row]).untouched_bytes(names) for row in rows)
 

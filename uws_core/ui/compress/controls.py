@@ -44,7 +44,7 @@ def compress(selection: Selection, collection: Collection) -> CompressQuery:
                 default=KINDS[0],
                 required=True,
                 key="fit_by",
-                help="Directions a side in every layer, the size of the folder against the models as they are, or "
+                help="Directions a side in every layer, the size of the chosen layers against what they take now, or "
                 "the error that no model may exceed.",
             )
         )

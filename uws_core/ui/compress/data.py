@@ -8,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
+from uws_core import run
 from uws_core.answers import compress as answers
 from uws_core.errors import ExportError, OutsideRoot, StoreError
 from uws_core.frames import compress as frames
@@ -20,7 +21,7 @@ from uws_core.ui import folders, tasks
 from uws_core.ui.compress.controls import CompressQuery
 from uws_core.ui.grams import jobs
 from uws_core.ui.tasks import Task
-from uws_core.use.compress import CompressionDraft, compress, original_bytes
+from uws_core.use.compress import CompressionDraft, compress, original_bytes, untouched_bytes
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
 from uws_core.use.rebuild import rebuild
 
@@ -188,7 +189,10 @@ def _groups(query: CompressQuery, collection: Collection) -> list[object]:
 def _draft(query: CompressQuery, collection: Collection, report: Report) -> CompressionDraft:
     size = None
     if query.kind == "size":
+        # The share is that of the chosen layers; what travels untouched comes on top and cannot be saved.
         size = int(query.amount / 100 * original_bytes(collection, query.members, query.layers))
+        keys = run.chosen_layers(collection, query.layers)
+        size += untouched_bytes(collection, query.members, [key for key in keys if not key.factor])
     return compress(
         collection,
         budget=size,
