@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -60,6 +62,27 @@ def test_a_k_on_the_slider_shows_what_the_page_shows_there(open_page: Open, coun
         pairs = moved(slider["steps"]["figures"][f"figure.{key}"], at, figure)
         assert len(pairs) == (3 if key == "sizes" else 2)
         assert all(here == there for here, there in pairs)
+
+
+@pytest.mark.parametrize("measure", ["mean", "overlap"])
+def test_a_k_on_the_angles_slider_shows_what_the_page_shows_there(open_page: Open, measure: str) -> None:
+    # In the order of the list every k has the same rows.
+    asked = {"c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "measure": measure, "order": "list"}
+    slider, page = reached(open_page("angles", k="8", **asked), "angles"), open_page("angles", k="5", **asked)
+    at = slider["texts"].index("5")
+    assert slider["steps"]["answers"][at] == page.subheader[0].value
+    assert [[name, value] for name, value, _ in slider["steps"]["numbers"][at]] == rows(page)
+    properties = slider["steps"]["figures"]["figure.angles"]["traces"]["pairs"]
+    (matrix,) = [trace for figure in drawn(page) for trace in figure["data"] if trace.get("name") == "pairs"]
+    np.testing.assert_allclose(array(properties["z"])[at], array(matrix["z"]), rtol=1e-6)
+    assert properties["zmax"][at] == pytest.approx(matrix["zmax"])
+    assert properties["colorbar.ticktext"][at] == matrix["colorbar"]["ticktext"]
+
+
+def array(told: dict[str, str]) -> np.ndarray:
+    """An array as plotly.js is told one."""
+    flat = np.frombuffer(base64.b64decode(told["bdata"]), dtype=told["dtype"])
+    return flat.reshape([int(size) for size in told["shape"].split(",")])
 
 
 def test_another_layer_has_not_been_reached_for(open_page: Open) -> None:

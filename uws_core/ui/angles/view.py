@@ -99,7 +99,7 @@ def pairs_figure(
     """Every pair as a cell, in the order that is asked for; a click looks at the pair."""
     table, measure = _table(result), MEASURES[controls.measure()]
     groups = _groups(query, collection)
-    order = _order(result, groups)
+    order = order_of(result, query, collection)
     chance = getattr(result.level, measure.name)
     figures.figure(
         f"{query.view.capitalize()} by {query.view}: {measure.title}",
@@ -115,6 +115,18 @@ def pairs_figure(
         st.caption(f"{table.g} rows are pooled on screen; the export has every pair.")
     elif table.g <= table_charts.MOST_TARGETS:
         st.caption("Click a cell to look at its pair.")
+
+
+def order_of(result: AnglesResult, query: AnglesQuery, collection: Collection) -> Order:
+    """The order of the rows that is asked for; without a group the order of the list."""
+    table, groups = _table(result), _groups(query, collection)
+    if controls.order() == "likeness" and result.order is not None:
+        return result.order
+    rows = list(range(table.g))
+    if controls.order() == "group" and groups is not None:
+        known = list(dict.fromkeys(groups))
+        rows = sorted(rows, key=lambda row: known.index(groups[row]))
+    return Order(np.array(rows, dtype=np.intp), np.empty((0, 4)), np.empty((0, 4)))
 
 
 def halves_figure(result: AnglesResult, source: Provenance) -> None:
@@ -184,7 +196,7 @@ def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Pro
         st.caption(f"{note}.")
 
 
-def rows_table(result: AnglesResult, query: AnglesQuery, collection: Collection, chosen: tuple[int, int]) -> None:
+def rows_table(result: AnglesResult, query: AnglesQuery, collection: Collection) -> None:
     """Every row with its nearest; choosing two looks at their pair."""
     table = _table(result)
     attributes = {}
@@ -239,18 +251,6 @@ def _table(result: AnglesResult) -> AngleTable:
 def _groups(query: AnglesQuery, collection: Collection) -> tuple[str, ...] | None:
     name = state.current().group
     return data.groups_of(collection, name, query.members) if query.view == "models" else None
-
-
-def _order(result: AnglesResult, groups: Sequence[str] | None) -> Order:
-    """The order asked for; without a group the order of the list."""
-    table = _table(result)
-    if controls.order() == "likeness" and result.order is not None:
-        return result.order
-    rows = list(range(table.g))
-    if controls.order() == "group" and groups is not None:
-        known = list(dict.fromkeys(groups))
-        rows = sorted(rows, key=lambda row: known.index(groups[row]))
-    return Order(np.array(rows, dtype=np.intp), np.empty((0, 4)), np.empty((0, 4)))
 
 
 def _choose(labels: Sequence[str], leaves: Sequence[int]) -> None:
