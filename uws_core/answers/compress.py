@@ -11,7 +11,6 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.storage import Compression, SizePoint
 
-
 # Below half a percentage point two errors are the same to a reader.
 _NOTICED = 0.005
 
