@@ -14,12 +14,17 @@ from uws_core.analysis.angles import level_of
 from uws_core.analysis.base_angles import base_angles, base_levels
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.group_angles import group_angles, half_angles, relabelled
+from uws_core.analysis.merge_conflicts import Measured, compatibility
+from uws_core.analysis.merge_methods import combine
+from uws_core.analysis.merge_preview import merge_grams, standing
 from uws_core.analysis.over_layers import over_layers
 from uws_core.answers import angles, collection, reconstruction, spectrum
 from uws_core.answers import base_angles as base_answers
 from uws_core.answers import evidence as evidence_answers
 from uws_core.answers import lineage as lineage_answers
+from uws_core.answers import merge as merge_answers
 from uws_core.nouns.gram import Gram
+from uws_core.nouns.merging import MergeMethod, MergeRecipe
 from uws_core.nouns.models import Collection
 from uws_core.nouns.spectrum import LayerSpectrum
 from uws_core.run import chosen_layers, whole_network
@@ -69,6 +74,22 @@ def rows(name: str, store: Store) -> Iterator[Row]:
     yield Row("lineage, one layer", lineage_answers.answer(uws.lineage(first), location=place))
     yield Row("lineage, layers as one", lineage_answers.answer(uws.lineage(whole, layers=grams), location=together))
     yield from _evidence(grams, whole, models, place)
+    yield _merge(grams, models)
+
+
+def _merge(grams: list[Gram], models: Collection) -> Row:
+    """The Karcher mean of the first model of each group, or of all: what is said of it before weights are read."""
+    by = _groups(models)
+    first = {value: row for row, value in reversed(list(enumerate(models.table[by])))} if by else {}
+    members = sorted(first.values()) or range(len(models))
+    found = compatibility(grams, members=members, measured=Measured(low_rank=_adapters(models)))
+    of = merge_grams(grams, members=members)
+    one = standing(of, combine(of, MergeRecipe(method=MergeMethod.KARCHER)))
+    return Row("merge", merge_answers.answer(one, compatibility=found))
+
+
+def _adapters(models: Collection) -> bool:
+    return any(layer.factor for layer in models.layers)
 
 
 def _angles(models: Collection, gram: Gram, place: str) -> Iterator[Row]:

@@ -65,7 +65,7 @@ def test_models_of_another_base_are_told_from_the_family() -> None:
 
 def test_unrelated_networks_are_told_that_their_mean_is_none() -> None:
     found = compatibility(grams(np.random.default_rng(3).normal(size=(4, D)), base=None))
-    assert "No two of these 4 models start from one base" in found.warnings[0].text
+    assert "No two of these 4 models share a base" in found.warnings[0].text
 
 
 @pytest.mark.parametrize(("times", "warned"), [(9.0, False), (12.0, True)])

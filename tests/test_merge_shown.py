@@ -110,7 +110,7 @@ def test_distance_decides_without_scores(method: MergeMethod, scale: float, sibl
 def test_models_without_a_common_base_are_not_to_be_merged() -> None:
     every = grams(base=False)
     line = answers.answer(stand(MergeMethod.MEAN, of=merge_grams(every)), compatibility=compatibility(every))
-    assert line.startswith("Do not merge these as they are. No two of these 5 models start from one base")
+    assert line.startswith("Do not merge these as they are. No two of these 5 models share a base")
     assert measured(line).short, measured(line)
 
 

@@ -62,7 +62,7 @@ def test_the_mean_at_scale_one_is_the_mean(open_page: Open) -> None:
 
 def test_unrelated_networks_are_not_to_be_merged(open_page: Open) -> None:
     app = open_page("merge", c="demo:scratch", l=LAYERS)
-    assert answer(app).startswith("Do not merge these as they are. No two of these 10 models start from one base")
+    assert answer(app).startswith("Do not merge these as they are. No two of these 10 models share a base")
     # Without a base there is no scale to move along, and no method that starts from a base.
     assert not app.slider
     assert "ties" not in app.selectbox(key="by").options

@@ -194,8 +194,8 @@ def _of_bases(labels: Sequence[str], raw: Floats, rows: Indices) -> list[MergeWa
         return []
     high = float(np.nanmax(raw - 3 * np.eye(len(raw))))
     if sizes.max() == 1:
-        text = f"No two of these {len(labels)} models start from one base: cosines reach {high:.2f}."
-        return [MergeWarning("base", text + " A mean of unrelated networks computes nothing.", _ONE_BASE)]
+        text = f"No two of these {len(labels)} models share a base and an order of neurons: cosines reach {high:.2f}."
+        return [MergeWarning("base", text, _ONE_BASE)]
     inside = np.flatnonzero(groups == int(sizes.argmax()))
     others = [labels[place] for place in np.flatnonzero(groups != int(sizes.argmax())).tolist()]
     text = f"{_some(others)} {'starts' if len(others) == 1 else 'start'} from another base than the others."
