@@ -10,12 +10,15 @@ from uws_core.cli import arguments
 from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.progress import Bar
 from uws_core.cli.results import DONE
-from uws_core.errors import BudgetError
+from uws_core.errors import BudgetError, CollectionError
 from uws_core.frames import compress as frames
 from uws_core.nouns.storage import Method
 from uws_core.use.compress import ITEM_BYTES, compress
 from uws_core.use.join import join
 from uws_core.use.rebuild import TARGETS, rebuild
+from uws_core.use.tinylora import export_tinylora, is_tinylora, join_tinylora
+
+_FOR = "what must load the adapters; tinylora writes one folder in which PEFT trains this basis, from --member on"
 
 
 def add_compress(parser: ArgumentParser) -> None:
@@ -41,7 +44,7 @@ def add_rebuild(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a folder that `compress` wrote")
     parser.add_argument("--member", action="append", metavar="NAME", help="a model; several times for several; all")
     parser.add_argument("--into", required=True, metavar="FOLDER", help="folder for one folder a model")
-    parser.add_argument("--for", dest="target", choices=TARGETS, default="peft", help="what must load the adapters")
+    parser.add_argument("--for", dest="target", choices=[*TARGETS, "tinylora"], default="peft", help=_FOR)
     parser.add_argument(
         "--dtype",
         choices=["auto", *ITEM_BYTES],
@@ -111,7 +114,15 @@ def run_compress(options: Namespace) -> int:
 
 def run_rebuild(options: Namespace) -> int:
     """Writes members of a compressed folder as files that other programs load."""
-    folders = rebuild(options.folder, options.into, members=options.member, target=options.target, dtype=options.dtype)
+    if options.target == "tinylora":
+        if len(options.member or ()) > 1:
+            raise CollectionError("A TinyLoRA folder begins with one member or with none; give --member once")
+        start = options.member[0] if options.member else None
+        folders: tuple[Path, ...] = (export_tinylora(options.folder, options.into, start=start),)
+    else:
+        folders = rebuild(
+            options.folder, options.into, members=options.member, target=options.target, dtype=options.dtype
+        )
     if options.json:
         print_json({"folders": [str(folder) for folder in folders]})
     else:
@@ -122,7 +133,8 @@ def run_rebuild(options: Namespace) -> int:
 
 def run_join(options: Namespace) -> int:
     """Adds one more model to a compressed folder and says whether its basis holds it."""
-    joined = join(options.folder, Path(options.model), name=options.name)
+    take = join_tinylora if is_tinylora(options.model) else join
+    joined = take(options.folder, Path(options.model), name=options.name)
     if options.json:
         print_json(
             {
