@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from uws_core.ui import password, sidebar, state
+from uws_core.ui import password, plotly_script, sidebar, state
 
 # Word (of the script and the address), icon, and the one question the page answers.
 PAGES = (
@@ -10,6 +10,7 @@ PAGES = (
     ("spectrum", "show_chart", "How many directions carry a layer, against chance?"),
     ("angles", "grid_on", "Do two models, groups or layers use the same directions?"),
     ("reconstruction", "auto_fix_high", "Does the shared subspace rebuild a model it never saw, and at what size?"),
+    ("pair", "compare", "Where do two models differ, layer by layer?"),
     ("lineage", "account_tree", "Which of these models are relatives, copies or outliers?"),
     ("evidence", "gavel", "Claim by claim: what holds here, what is chance, what is ancestry?"),
     ("compress", "compress", "What does a smaller collection cost its worst model, and would its own SVD do better?"),
@@ -38,6 +39,11 @@ page = st.navigation(
 st.set_page_config(page_title=f"{page.title} - Universal weight subspaces")
 password.require()
 state.enter()
-if page.title != "Home":
+if page.title == "Home":
+    page.run()
+else:
+    # Not before: what is sent just before a visitor is sent on is lost.
+    script = plotly_script.ask()
     sidebar.show()
-page.run()
+    page.run()
+    script.empty()

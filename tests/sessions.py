@@ -88,10 +88,12 @@ def _note(message: ForwardMsg, result: Visit, seconds: float) -> None:
         return
     element = message.delta.new_element
     kind = str(element.WhichOneof("type"))
+    if kind == "bidi_component":
+        kind = element.bidi_component.component_name
     result.kinds.add(kind)
     if kind == "exception":
         result.exceptions.append(f"{element.exception.type}: {element.exception.message}")
     if kind == "heading" and element.heading.tag == "h1":
         result.titles.append(element.heading.body)
-    if kind in ("bidi_component", "plotly_chart") and result.figure_seconds != result.figure_seconds:
+    if kind == "uws_figure" and result.figure_seconds != result.figure_seconds:
         result.figure_seconds = seconds

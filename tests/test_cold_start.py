@@ -93,3 +93,5 @@ def test_every_page_of_a_new_server_opens_at_once(tmp_path: Path):
         visits = list(visitors.map(lambda page: visit(url, page), PAGES))
     assert [problem for one in visits for problem in one.exceptions] == []
     assert [one.titles[-1].lower() for one in visits] == PAGES
+    # The browser is asked for plotly's script before the page's own modules are loaded.
+    assert all("uws_plotly" in one.kinds for one in visits)

@@ -1,24 +1,8 @@
 // One figure, drawn by plotly into a node that stays while the figure changes: zoom and legend choice survive.
-// `data` is the bytes of {figure: {data, layout}, config, alt, filename, key, library, revision, clickable, dark}, made by figure_component.py.
+// `data` is the bytes of {figure: {data, layout}, config, alt, filename, names, key, library, revision, clickable, dark}, made by figure_component.py.
+// `plotly` is in plotly_script.js, which comes before this text.
 
 const FULL_SCREEN = "M256 42H42v214h86V128h128zM744 42v86h128v128h86V42zM128 744H42v214h214v-86H128zM872 872H744v86h214V744h-86z"
-
-// Once for all figures of the page, however many components are mounted.
-function plotly(address) {
-  window.uwsPlotly ??= new Promise((resolve, reject) => {
-    window.PlotlyConfig = { MathJaxConfig: "local" }
-    const script = document.createElement("script")
-    script.src = new URL(address, document.baseURI).href
-    script.onload = () => resolve(window.Plotly)
-    script.onerror = () => {
-      script.remove()
-      window.uwsPlotly = undefined
-      reject(new Error(`${script.src} cannot be loaded`))
-    }
-    document.head.append(script)
-  })
-  return window.uwsPlotly
-}
 
 class Figure {
   constructor(parent) {
@@ -47,11 +31,14 @@ class Figure {
     // A slider is dragged: only what it moves is drawn anew, once a frame.
     this.moved = () => (this.moving ||= requestAnimationFrame(() => this.follow()))
     window.addEventListener("uws-live", this.moved)
+    this.marked = () => (this.marking ||= requestAnimationFrame(() => this.markModels()))
+    window.addEventListener("uws-models", this.marked)
   }
 
   show(spec, send) {
     this.send = send
     this.spec = spec
+    this.names = new Set(spec.names)
     this.stale = true
     this.node.setAttribute("aria-label", spec.alt)
     this.setHeight()
@@ -76,9 +63,35 @@ class Figure {
     const first = !this.node.querySelector(".plot-container")
     if (first) this.node.replaceChildren()
     await Plotly.react(this.node, figure.data, this.layout(figure.layout), this.config(config))
-    if (first) this.node.on("plotly_click", (event) => this.clicked(event))
+    if (first) this.listen()
+    this.shown = ""
+    await this.markModels()
     this.node.dataset.drawn = String(Number(this.node.dataset.drawn ?? 0) + 1)
     await this.follow()
+  }
+
+  listen() {
+    this.node.on("plotly_click", (event) => this.clicked(event))
+    const at = (event) => modelsAt(event, this.names)
+    this.node.on("plotly_click", (event) => at(event).length && pin(at(event)))
+    this.node.on("plotly_hover", (event) => mark({ hovered: at(event) }))
+    this.node.on("plotly_unhover", () => mark({ hovered: [] }))
+  }
+
+  // Rings, rows and lines of the marked models, after the figure's own shapes.
+  async markModels() {
+    this.marking = 0
+    if (this.removed || !this.visible || !this.node._fullLayout) return
+    const models = markedModels().filter((model) => this.names.has(model))
+    const key = models.join("\n")
+    if (key === (this.shown ?? "")) return
+    this.shown = key
+    const own = (this.node.layout.shapes ?? []).slice(0, this.spec.figure.layout.shapes?.length ?? 0)
+    const marks = marksOf(this.node, models)
+    if (own.length + marks.length !== (this.node.layout.shapes ?? []).length || marks.length) {
+      await window.Plotly.relayout(this.node, { shapes: [...own, ...marks] })
+    }
+    this.node.dataset.marked = marks.length ? key : ""
   }
 
   // What the position of a slider that is being dragged changes here: see live.py.
@@ -188,6 +201,7 @@ class Figure {
     this.sized.disconnect()
     window.removeEventListener("beforeprint", this.printed)
     window.removeEventListener("uws-live", this.moved)
+    window.removeEventListener("uws-models", this.marked)
     if (this.node.querySelector(".plot-container")) window.Plotly?.purge(this.node)
     this.node.remove()
   }

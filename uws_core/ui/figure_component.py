@@ -7,17 +7,16 @@ lost; three figures cost 300 ms instead of 144. This component keeps its node an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import plotly
 import plotly.graph_objects as go
 import streamlit as st
 from plotly.io._json import to_json_plotly
-from streamlit import runtime
-from streamlit.components import v1, v2
+from streamlit.components import v2
 
 from uws_core import export
+from uws_core.ui import plotly_script
 
 CONFIG = {
     **export.PLOTLY_CONFIG,
@@ -29,7 +28,11 @@ _HERE = Path(__file__)
 _CSS = ".uws-figure { width: 100%; } .uws-figure:fullscreen { background: var(--st-background-color); }"
 _mount = v2.component(
     "uws_figure",
-    js=_HERE.with_suffix(".js").read_text(encoding="utf-8"),
+    # One text, because an inline script has no address to import from.
+    js=plotly_script.LOADER
+    + "".join(
+        _HERE.with_name(name).read_text(encoding="utf-8") for name in ("figure_component.js", "figure_models.js")
+    ),
     css=_CSS,
     # plotly puts its styles into the document's head.
     isolate_styles=False,
@@ -43,34 +46,30 @@ def draw(
     alt: str,
     filename: str,
     revision: str,
+    names: Sequence[str] = (),
     on_select: Callable[[], None] | None = None,
 ) -> None:
     """Draws a figure; zoom and legend choice stay while `revision` is the same, on equal kinds of axes.
 
+    A model of `names` that a point, a row, a column or a line (`meta`: one name a line) carries is marked in all
+    figures of the page while the pointer is over it in one, and stays so after a click.
     The browser saves the figure as `filename`.svg. `on_select` runs when a point is clicked;
     `st.session_state[key]["selection"]["points"]` then tells its x, y, curve_number, point_index and customdata.
     """
     settings = {
         "key": key,
+        "names": list(names),
         "alt": alt,
         "config": CONFIG,
         "filename": filename,
         "revision": revision,
         "clickable": on_select is not None,
         "dark": st.context.theme.type == "dark",
-        "library": _library(),
+        "library": plotly_script.address(),
     }
     # Bytes go to the browser as they are; a dict would be scanned and dumped twice. Charts made no invalid figure.
     data = f'{{"figure":{to_json_plotly(figure.to_dict())},{json.dumps(settings)[1:]}'.encode()
     _mount(key=key, data=data, on_selection_change=on_select or _ignore)
-
-
-@st.cache_resource(show_spinner=False)
-def _library() -> str:
-    """The address of plotly's script, relative to the app: served from the installed package, gzipped."""
-    if runtime.exists():
-        v1.declare_component("plotly", path=Path(plotly.__file__).with_name("package_data"))
-    return f"component/{__name__}.plotly/plotly.min.js"
 
 
 def _ignore() -> None:
