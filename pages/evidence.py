@@ -11,7 +11,6 @@ from uws_core.frames import evidence as frames
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import grams, job_panel, page, state
-from uws_core.ui.catalogue import catalogue
 from uws_core.ui.evidence import controls, data, report, view
 from uws_core.ui.merge import link
 
@@ -19,24 +18,13 @@ from uws_core.ui.merge import link
 def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("evidence")
-
-    page.head("Evidence", "Claim by claim: what holds here, what is chance, what is ancestry?")
-    entry = catalogue().open(selection.collection)
-    collection = entry.collection
-    if collection is None:
-        page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
-        return
-
+    collection = page.opened(
+        selection, "Evidence", "Claim by claim: what holds here, what is chance, what is ancestry?"
+    )
     answer, numbers = st.container(), st.container()
     query = controls.evidence(selection, collection)
     selection = state.current()
-    if len(query.members) < 2:
-        page.problem(
-            f"Evidence needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
-            way_out="Choose all models",
-            set_selection={"members": ()},
-        )
-        return
+    page.need_two(query.members, "Evidence needs")
 
     network = controls.network(query, selection, collection)
     availability = grams.availability(collection, query.layers)

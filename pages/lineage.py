@@ -9,31 +9,17 @@ from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
 from uws_core.frames import lineage as frames
 from uws_core.ui import grams, job_panel, page, state
-from uws_core.ui.catalogue import catalogue
 from uws_core.ui.lineage import controls, data, independence, relatives, view
 
 
 def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("lineage")
-
-    page.head("Lineage", "Which of these models are relatives, copies or outliers?")
-    entry = catalogue().open(selection.collection)
-    collection = entry.collection
-    if collection is None:
-        page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
-        return
-
+    collection = page.opened(selection, "Lineage", "Which of these models are relatives, copies or outliers?")
     answer, numbers = st.container(), st.container()
     query = controls.lineage(selection, collection)
     selection = state.current()
-    if len(query.members) < 2:
-        page.problem(
-            f"A lineage needs at least two models; {len(query.members)} are chosen. Clear the models in the sidebar.",
-            way_out="Choose all models",
-            set_selection={"members": ()},
-        )
-        return
+    page.need_two(query.members, "A lineage needs")
     if not query.layers:
         page.problem(
             "This layer has no A factor.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,18 +15,25 @@ from uws_core.nouns.lineage import PairLayer
 
 
 def pair_layers(
-    grams: Sequence[Gram], left: int, right: int, *, differences: Mapping[str, Factors] | None = None
+    grams: Sequence[Gram],
+    left: int,
+    right: int,
+    *,
+    differences: Mapping[str, Factors] | None = None,
+    changed: Mapping[str, float] | None = None,
 ) -> tuple[PairLayer, ...]:
     """Every layer of the models with these indices, in the order of the Grams; no weight is read.
 
     `differences` holds factors of the difference by layer name: those of one model about the other, as
-    `factors(collection, layer, members=[left], about=label)` gives them. Without them ranks are NaN.
+    `factors(collection, layer, members=[left], about=label)` gives them. Without them ranks are NaN. `changed` holds
+    the share of changed entries by layer name, as `passes.changed.changed_share` counts it.
     `|W_l - W_r|^2 = u' G u` with `u = e_l - e_r`, which loses nothing to the common part of both.
 
     Raises:
         LayerError: a Gram of another axis, or an index that it does not have.
     """
-    return tuple(_pair(gram, left, right, (differences or {}).get(gram.layer.name)) for gram in grams)
+    items = (_pair(gram, left, right, (differences or {}).get(gram.layer.name)) for gram in grams)
+    return tuple(replace(item, changed=(changed or {}).get(item.layer.name, float("nan"))) for item in items)
 
 
 def only_differing(items: Sequence[PairLayer]) -> tuple[PairLayer, ...]:

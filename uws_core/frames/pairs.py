@@ -21,6 +21,7 @@ HELP: Mapping[str, str] = {
     "effective_rank": "exp(entropy of the squared singular values of W_l - W_r) (Roy and Vetterli 2007).",
     "at_least": "The effective rank is a lower bound: not all singular values are known.",
     "most": "Largest possible rank, min(m, p).",
+    "changed": "Share of the entries that are not equal in both models, as their files store them.",
 }
 _SCHEMA: Mapping[str, type[pl.DataType]] = {
     **dict.fromkeys(("layer", "short"), pl.String),
@@ -31,6 +32,7 @@ _SCHEMA: Mapping[str, type[pl.DataType]] = {
     "effective_rank": pl.Float64,
     "at_least": pl.Boolean,
     "most": pl.Int64,
+    "changed": pl.Float64,
 }
 
 
@@ -48,6 +50,7 @@ def layers(items: Sequence[PairLayer]) -> pl.DataFrame:
             "effective_rank": _known(item.effective_rank),
             "at_least": item.at_least,
             "most": item.most,
+            "changed": _known(item.changed),
         }
         for item in items
     ]

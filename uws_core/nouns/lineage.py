@@ -233,7 +233,8 @@ class PairLayer:
     `cosine` is that of the raw weights, NaN where a norm is rounding. `difference` is `|W_l - W_r|` over the mean of
     the two norms: 0 for equal weights, about 1.4 for unrelated ones of one norm. `differs` is False where it is
     rounding. `effective_rank` is that of `W_l - W_r`, NaN where it was not computed; `at_least` marks a lower bound,
-    where not all singular values are known. `most` is the largest possible rank, min(m, p).
+    where not all singular values are known. `most` is the largest possible rank, min(m, p). `changed` is the share of
+    entries that differ, NaN where it was not counted.
     """
 
     layer: LayerKey
@@ -242,6 +243,7 @@ class PairLayer:
     differs: bool
     effective_rank: float = float("nan")
     at_least: bool = False
+    changed: float = float("nan")
 
     @property
     def most(self) -> int:

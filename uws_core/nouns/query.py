@@ -54,6 +54,17 @@ class AnglesQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class PairQuery:
+    """Which two models of a collection are compared, by their indices, and in which layers."""
+
+    collection: str
+    fingerprint: str
+    layers: tuple[str, ...]
+    left: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True)
 class RebuildQuery:
     """Which models are rebuilt from which: `group` names what is held out together, empty for one model at a time.
 

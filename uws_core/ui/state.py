@@ -32,6 +32,7 @@ VIEWS = frozenset(
         "order",
         "colours",
         "pair",
+        "differs",
         "range",
         "hold",
         "relative",
@@ -60,6 +61,7 @@ VIEWS = frozenset(
         "seeds",
         "morerows",
         "log",
+        "logtask",
     }
 )
 ICON = Path(__file__).with_name("icon.svg")

@@ -64,9 +64,7 @@ def fitted() -> bool:
 
 def pair(names: Sequence[str], default: tuple[int, int]) -> tuple[int, int]:
     """The two rows that are looked at, from two boxes; what a click or the address asked for comes first."""
-    asked = list(st.session_state.get(_PAIR) or st.query_params.get_all("pair"))
-    known = [names.index(name) for name in asked if name in names]
-    start = (known[0], known[1]) if len(known) == 2 and known[0] != known[1] else default
+    start = looked_at(names) or default
     # Other rows, or another start, are other boxes.
     own = f"{start}.{hash(tuple(names))}"
     with st.container(horizontal=True, gap="small"):
@@ -75,6 +73,13 @@ def pair(names: Sequence[str], default: tuple[int, int]) -> tuple[int, int]:
             for label, place in zip(("First", "Second"), start, strict=True)
         ]
     return names.index(boxes[0]), names.index(boxes[1])
+
+
+def looked_at(names: Sequence[str]) -> tuple[int, int] | None:
+    """The two rows that a click or the address asks for; None where both are not among them."""
+    asked = list(st.session_state.get(_PAIR) or st.query_params.get_all("pair"))
+    known = [names.index(name) for name in asked if name in names]
+    return (known[0], known[1]) if len(known) == 2 and known[0] != known[1] else None
 
 
 def model(names: Sequence[str], default: int) -> int:

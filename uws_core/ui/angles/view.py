@@ -27,6 +27,7 @@ from uws_core.ui import figures, page, state
 from uws_core.ui.angles import controls, data
 from uws_core.ui.angles.data import AnglesResult
 from uws_core.ui.page import Number
+from uws_core.ui.pair import way
 
 DEFINITIONS: Mapping[str, str] = {
     "Principal angles": "theta_i = arccos of the singular values of Q_S^T Q_T for orthonormal bases of the two: "
@@ -164,6 +165,8 @@ def pair(query: AnglesQuery, names: tuple[str, str], source: Provenance) -> None
         st.caption(f"{page.plain(str(error))}.")
         return
     _in_full(angles, band, names, source)
+    if query.view == "models":
+        way.offer(*names, key="pair.angles")
 
 
 def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Provenance) -> None:

@@ -18,6 +18,7 @@ from uws_core.store.results_file import SUFFIX as RESULTS
 from uws_core.ui import folders, page, saved_collections, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
 from uws_core.ui.collection import controls, data, opening
+from uws_core.ui.pair import way
 from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
 
 _PATH, _PROBLEM = "collection.path", "collection.problem"
@@ -159,6 +160,8 @@ def _use_models(selection: Selection, collection: Collection, picked: list[int],
         label = _use(len(picked), "model")
         some = {"members": tokens.tokens_for(collection, picked)}
         st.button(label, on_click=state.set_selection, kwargs=some, disabled=not picked, key="use.models")
+        if len(picked) == 2:
+            way.offer(*(collection.labels[row] for row in picked), key="pair.models")
         if 0 < len(shown) < len(collection):
             every = {"members": tokens.tokens_for(collection, shown)}
             st.button(f"Use the {len(shown)} shown", on_click=state.set_selection, kwargs=every, key="use.shown")

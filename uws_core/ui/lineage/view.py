@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+import streamlit as st
 
 from uws_core.answers import lineage as answers
 from uws_core.charts import lineage as charts
 from uws_core.charts import norms as norm_charts
+from uws_core.charts.angle_tables import MOST_TARGETS, clicked
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
@@ -20,11 +22,14 @@ from uws_core.nouns.lineage import KINDS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import figures
+from uws_core.ui.angles import controls as angles
 from uws_core.ui.lineage import controls, relatives
 from uws_core.ui.lineage.data import LineageResult
 from uws_core.ui.page import Number
+from uws_core.ui.pair import way
 from uws_core.ui.selection import Selection
 
+LIKENESS = "likeness"
 DEFINITIONS: Mapping[str, str] = {
     "Cosine": "Inner product / product of norms, about zero (raw), the base, or the mean of the chosen models. "
     "About zero, models of one base are alike whatever they learned; about the base, what they learned is compared.",
@@ -68,6 +73,8 @@ def likeness(result: LineageResult, selection: Selection, source: Provenance) ->
         else None
     )
     named = f", strip: {shown}" if strip is not None else ""
+    labels, leaves = result.family.labels, result.family.order.leaves
+    chosen = angles.looked_at(labels)
     figures.figure(
         f"Cosine of every pair{named}",
         partial(
@@ -75,12 +82,18 @@ def likeness(result: LineageResult, selection: Selection, source: Provenance) ->
             result,
             None if strip is None else ["unknown" if v is None else str(v) for v in strip],
             controls.fit(),
+            chosen,
         ),
         frames.cosines(result.family),
         relatives.named(source, "cosines"),
         alt=f"Heatmap of cosines with a tree, like beside like. {source.caption}",
-        key="likeness",
+        key=LIKENESS,
+        on_select=partial(_look_at, labels, tuple(leaves.tolist())),
     )
+    if chosen is not None:
+        way.offer(labels[chosen[0]], labels[chosen[1]], key="pair.lineage")
+    elif len(labels) <= MOST_TARGETS:
+        st.caption("Click a cell to compare its two models layer by layer.")
 
 
 def stability(result: LineageResult, source: Provenance) -> None:
@@ -131,8 +144,19 @@ def place(query: Query, collection: Collection) -> str:
     return f"the A factors of {where}" if keys[0].factor == "A" else where
 
 
-def _cosine_heatmap(result: LineageResult, strip: list[str] | None, fit: bool, theme: Theme) -> go.Figure:
-    return charts.cosine_heatmap(result.family, groups=strip, fit=fit, theme=theme)
+def _look_at(labels: Sequence[str], leaves: Sequence[int]) -> None:
+    """The clicked cell's pair is looked at; a selection that went away with its figure changes nothing."""
+    picked = st.session_state.get(f"figure.{LIKENESS}") or {}
+    points = picked.get("selection", {}).get("points", [])
+    rows = clicked(points[0], np.array(leaves)) if points else None
+    if rows is not None:
+        angles.look_at(*(labels[row] for row in rows))
+
+
+def _cosine_heatmap(
+    result: LineageResult, strip: list[str] | None, fit: bool, chosen: tuple[int, int] | None, theme: Theme
+) -> go.Figure:
+    return charts.cosine_heatmap(result.family, groups=strip, fit=fit, chosen=chosen, theme=theme)
 
 
 def _stability(frame: pl.DataFrame, threshold: float, chance: float, theme: Theme) -> go.Figure:

@@ -1,0 +1,1 @@
+"""The pair page: its controls, its data, and what it shows."""
