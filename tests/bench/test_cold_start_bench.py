@@ -1,4 +1,4 @@
-"""Seconds from the answer of a new server's port to the first figure in a browser, and of a second visit of that browser.
+"""Seconds from the answer of a new server's port to the first figure in a browser, and of that browser's second visit.
 
 With `UWS_BEFORE` naming an older checkout, that version runs in turn with this one.
 """
