@@ -17,7 +17,8 @@ from uws_core import export
 from uws_core.charts.style import DARK, LIGHT, PRINT_MM, Theme
 from uws_core.export import Draw, Provenance
 from uws_core.nouns.models import Collection, LeftOut
-from uws_core.ui import figure_component, page, ranges
+from uws_core.ui import figure_component, page, ranges, state
+from uws_core.ui.catalogue import catalogue
 from uws_core.ui.selection import Selection
 
 _MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
@@ -101,8 +102,15 @@ def figure(
         filename=source.stem,
         # Another collection or another range from the address begins with a figure of its own.
         revision=f"{source.fingerprint} {st.query_params.get_all(ranges.WORD)}",
+        names=_names(),
         on_select=on_select,
     )
+
+
+def _names() -> tuple[str, ...]:
+    """The labels of the chosen collection's models."""
+    collection = catalogue().get(state.current().collection)
+    return () if collection is None else collection.labels
 
 
 def table_buttons(frame: pl.DataFrame, source: Provenance, *, key: str) -> None:

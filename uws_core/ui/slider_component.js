@@ -33,6 +33,7 @@ class Slider {
     Object.assign(this, { data, trigger })
     this.input.max = data.texts.length - 1
     this.input.setAttribute("aria-label", data.label)
+    this.root.dataset.ready = String(Boolean(data.steps))
     if (before?.subject !== data.subject) this.asked = false
     // What is dragged stays where the hand is; everything else follows the page.
     if (this.held || this.waiting) return this.follow()
