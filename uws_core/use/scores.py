@@ -57,7 +57,7 @@ def scores(
     """
     say = report or (lambda fraction, message: None)
     networks = [_Network(draft.collection, row) for row in draft.members]
-    found = [_scored(network, evaluate, "original", 0, {}) for network in networks]
+    scores = [_scored(network, evaluate, "original", 0, {}) for network in networks]
     for place, factor in enumerate(factors):
         plans = [_resized(plan, factor, mean=not draft.low_rank) for plan in draft.layers]
         numbers = sum(plan.shared_numbers + len(networks) * plan.member_numbers for plan in plans)
@@ -70,21 +70,21 @@ def scores(
                 layer.plan.layer: _truncated(network.matrix(layer.plan.layer), layer.center, int(rank[number]))
                 for layer, rank in zip(stored, ranks, strict=True)
             }
-            found.append(_scored(network, evaluate, "shared basis", size, shared))
-            found.append(_scored(network, evaluate, "own SVD", size, own))
+            scores.append(_scored(network, evaluate, "shared basis", size, shared))
+            scores.append(_scored(network, evaluate, "own SVD", size, own))
             done = (place + (number + 1) / len(networks)) / len(factors)
             say(done, f"{number + 1} of {len(networks)} models scored at size {place + 1} of {len(factors)}")
-    return tuple(found)
+    return tuple(scores)
 
 
-def relative_scores(found: Sequence[ModelScore]) -> tuple[SizePoint, ...]:
+def relative_scores(scores: Sequence[ModelScore]) -> tuple[SizePoint, ...]:
     """Returns, for each way and size, the median of the models' scores relative to their own."""
-    own = {score.model: score.score for score in found if score.way == "original"}
+    own = {score.model: score.score for score in scores if score.way == "original"}
     points = []
-    for way, size in sorted({(score.way, score.bytes) for score in found if score.way != "original"}):
+    for way, size in sorted({(score.way, score.bytes) for score in scores if score.way != "original"}):
         shares = [
             score.score / own[score.model]
-            for score in found
+            for score in scores
             if (score.way, score.bytes) == (way, size) and own[score.model] > 0 and not isnan(score.score)
         ]
         points.append(SizePoint(way, size, nan, nan, float(np.median(shares)) if shares else nan))

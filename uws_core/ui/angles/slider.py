@@ -73,14 +73,14 @@ def directions(result: AnglesResult, query: AnglesQuery, collection: Collection)
 
 
 @st.cache_data(max_entries=8, max_size="128mb", show_spinner=False)
-def every_k(query: AnglesQuery, values: tuple[int, ...], place: str) -> EveryK:
+def every_k(query: AnglesQuery, values: tuple[int, ...], location: str) -> EveryK:
     """What the page shows of the query at each of these k."""
     results = [data.result_of(replace(query, k=k)) for k in values]
     names = [measure.name for measure in view.MEASURES.values()]
     return EveryK(
         {name: np.stack([np.asarray(getattr(one.table, name), dtype=np.float32) for one in results]) for name in names},
         {name: tuple(float(getattr(one.level, name)) for one in results) for name in names},
-        tuple(one.answer(replace(query, k=k), place) for one, k in zip(results, values, strict=True)),
+        tuple(one.answer(replace(query, k=k), location) for one, k in zip(results, values, strict=True)),
         tuple(tuple(view.numbers(one)) for one in results),
     )
 
