@@ -58,7 +58,7 @@ def _curves(collection: Collection) -> Shown | None:
     if task is not None and not job_panel.task_panel(task):
         return None
     try:
-        rebuilt = data.rebuilt(query)
+        rebuilt = replace(data.rebuilt(query), chance=data.chance(query))
     except UwsError as error:
         page.problem(
             str(error), way_out="Back to all models about their mean", set_selection={"members": (), "about": "mean"}
@@ -67,7 +67,7 @@ def _curves(collection: Collection) -> Shown | None:
 
     k, clipped = rebuilt.clipped(selection.k)
     place, stored = view.place(query, collection), view.stored(query, collection, k)
-    caption = answers.answer(rebuilt.together, k=k, location=place, by=query.group)
+    caption = answers.answer(rebuilt.together, k=k, location=place, by=query.group, chance=rebuilt.chance)
     with answer:
         page.answer(caption)
     with numbers:

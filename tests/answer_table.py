@@ -14,6 +14,7 @@ from uws_core.analysis.angles import level_of
 from uws_core.analysis.base_angles import base_angles, base_levels
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.group_angles import group_angles, half_angles, relabelled
+from uws_core.analysis.heldout_chance import held_out_chance
 from uws_core.analysis.merge_conflicts import Measured, compatibility
 from uws_core.analysis.merge_methods import combine
 from uws_core.analysis.merge_preview import merge_grams, standing
@@ -69,8 +70,10 @@ def rows(name: str, store: Store) -> Iterator[Row]:
     yield Row("spectrum, layers as one", spectrum.answer([pooled]))
     yield from _angles(models, first, place)
     by = _groups(models)
-    held_out = uws.held_out(first, groups=models.table[by] if by else everyone, kept=(K,))
-    yield Row("reconstruction", reconstruction.answer(held_out, k=K, location=place, by=by))
+    groups = models.table[by] if by else everyone
+    held_out = uws.held_out(first, groups=groups, kept=(K,))
+    chance = held_out_chance(first, groups=groups, kept=(K,))
+    yield Row("reconstruction", reconstruction.answer(held_out, k=K, location=place, by=by, chance=chance))
     yield Row("lineage, one layer", lineage_answers.answer(uws.lineage(first), location=place))
     yield Row("lineage, layers as one", lineage_answers.answer(uws.lineage(whole, layers=grams), location=together))
     yield from _evidence(grams, whole, models, place)

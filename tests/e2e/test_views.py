@@ -138,7 +138,7 @@ def test_holding_out_a_task_is_harder_than_a_model(server: Server, page: Page) -
     expect(answer(page)).to_contain_text("With each model held out")
     expect(page).to_have_url(re.compile("hold=model"))
     set_k(page, 5)
-    expect(answer(page)).to_contain_text("5 directions of the others")
+    expect(answer(page)).to_contain_text("5 shared directions")
     settled(page)
     before, link = answer(page).inner_text(), page.url
     page.reload()

@@ -33,15 +33,15 @@ def number(app: AppTest, label: str) -> float:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({}, "With each task held out, 8 directions of the others find"),
+        ({}, "With each task held out, 8 shared directions find"),
         ({"hold": "model"}, "With each model held out"),
         ({"group": "seed"}, "With each seed held out"),
-        ({"axis": "in"}, "8 input directions of the others"),
-        ({"axis": "out"}, "8 output directions of the others"),
+        ({"axis": "in"}, "8 shared input directions"),
+        ({"axis": "out"}, "8 shared output directions"),
         ({"relative": "zero"}, "of an unseen model beyond the mean"),
         ({"relative": "mean"}, "of an unseen model beyond the mean"),
-        ({"own": "false"}, "random ones"),
-        ({"k": "3"}, "3 directions of the others"),
+        ({"own": "false"}, "noise of the same profile"),
+        ({"k": "3"}, "3 shared directions"),
         ({"layer": "sum", "l": ["blocks.0.attn.*"]}, "in these layers"),
         ({"c": "demo:planted"}, "With each model held out"),
     ],
@@ -164,7 +164,7 @@ def test_more_directions_than_the_others_have_are_clipped_and_said(
     open_page: Open, chosen: dict[str, list[str]], k: str, most: int
 ) -> None:
     app = shown(open_page, k=k, **chosen)
-    assert f"With each task held out, {most} directions of the others find" in answer(app)
+    assert f"With each task held out, {most} shared directions find" in answer(app)
     said = told(app).replace("\\", "")
     assert f"{k} directions were asked for, the models that are not held out have at most {most}" in said
     assert app.query_params["k"] == k

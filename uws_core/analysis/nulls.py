@@ -92,7 +92,7 @@ def share_band(
         raise ValueError(
             f"The null is profile, strength or gaussian with at least 2 draws; found {kind!r} with {draws}"
         )
-    views = _views(gram, kind=kind, members=members, about=about)
+    views = flippable(gram, members=members, about=about) if kind == "profile" else []
     if gram.axis is not Axis.MODELS and kind != "gaussian":
         raise LayerError(
             f"{gram.layer.name}: the {kind} null on the {gram.axis} axis needs every model's singular values, which a "
@@ -195,9 +195,12 @@ def _model_shares(
     return np.concatenate(found)
 
 
-def _views(gram: Gram, *, kind: str, members: Members, about: str) -> list[Floats]:
-    """The blocks (B, s, s) of rows and of columns, where there are enough, of the models that are drawn."""
-    if kind != "profile" or gram.axis is not Axis.MODELS or gram.blocks is None:
+def flippable(gram: Gram, *, members: Members = None, about: str = "mean") -> list[Floats]:
+    """Returns the blocks (B, s, s) of rows and of columns, where there are at least eight, of the drawn models.
+
+    About the mean they are about the models' common point; a model that is the centre is drawn too.
+    """
+    if gram.axis is not Axis.MODELS or gram.blocks is None:
         return []
     rows, anchor = gram.chosen(members), gram.pivot(about)
     drawn = rows if anchor is None or anchor in rows else np.append(rows, anchor)
@@ -235,7 +238,7 @@ def wider_view(gram: Gram, members: Members, *, seed: int, draws: int = _PILOT) 
 
     None where the Gram has no blocks, or fewer than eight. The wider null is the one that is harder to beat.
     """
-    views = _views(gram, kind="profile", members=members, about="mean")
+    views = flippable(gram, members=members)
     rng = np.random.default_rng(seed)
 
     def first_share(blocks: Floats) -> float:

@@ -5,18 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from uws_core.answers.wording import directions, median, share_text, where
 from uws_core.nouns.cost import bytes_text
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.heldout import HeldOut, HeldOutChance
 from uws_core.nouns.storage import Storage
 
 # A smaller share beyond random directions is called hardly any.
 LITTLE = 0.02
+# More than random directions find, and no more than models of one profile that share nothing.
+PROFILE_ONLY = "The subspace finds no more than a common profile gives"
 
 
-def answer(items: Sequence[HeldOut], *, k: int, location: str, by: str = "") -> str:
-    """The answer at `k` directions for models held out one by one, or by the attribute `by`."""
+def answer(
+    items: Sequence[HeldOut], *, k: int, location: str, by: str = "", chance: HeldOutChance | None = None
+) -> str:
+    """The answer at `k` directions for models held out one by one, or by the attribute `by`.
+
+    `chance` is what models that share nothing but their scales give; without it random directions stand in.
+    """
     known = [item for item in items if not np.isnan(item.nothing)]
     if not known:
         return f"One cannot tell: in {where(location)} no chosen model differs from the reference."
@@ -24,10 +32,17 @@ def answer(items: Sequence[HeldOut], *, k: int, location: str, by: str = "") -> 
     found, luck = (median([_found(item, line, index) for item in known]) for line in ("subspace", "random"))
     subject = "an unseen model" if len(known) > 1 else f"`{known[0].model}`"
     held_out = f"With each {by or 'model'} held out"
-    source = f"{int(known[0].kept[index])} {directions(known[0].axis.value)} of the others"
+    source = f"{int(known[0].kept[index])} shared {directions(known[0].axis.value)}"
+    verdict, rival = _verdict(found, luck), f"random ones {share_text(luck)}"
+    if chance is not None:
+        samples = chance.captured[:, _place(chance.kept, k)]
+        middle, high = np.quantile(samples, (0.5, 0.975)).tolist()
+        rival = f"noise of the same profile {share_text(middle)}"
+        nothing = PROFILE_ONLY if found - luck >= LITTLE else _verdict(0.0, 0.0)
+        verdict = _verdict(found, middle) if found > high else nothing
     return (
-        f"{_verdict(found, luck)} in {where(location)}. {held_out}, {source} find {share_text(found)} of {subject} "
-        f"beyond the mean, random ones {share_text(luck)}."
+        f"{verdict} in {where(location)}. {held_out}, {source} find {share_text(found)} of {subject} "
+        f"beyond the mean, {rival}."
     )
 
 
@@ -65,5 +80,9 @@ def _found(item: HeldOut, line: str, index: int) -> float:
 
 def _index(item: HeldOut, k: int) -> int:
     """The index of the largest computed number of directions up to `k`."""
-    below = np.flatnonzero(item.kept <= k)
-    return int(below[np.argmax(item.kept[below])]) if below.size else 0
+    return _place(item.kept, k)
+
+
+def _place(kept: NDArray[np.intp], k: int) -> int:
+    below = np.flatnonzero(kept <= k)
+    return int(below[np.argmax(kept[below])]) if below.size else 0

@@ -37,6 +37,7 @@ LINES: Mapping[str, Line] = {
     "in_sample": Line("in sample (saw the model)", 1, "dot"),
     "own_svd": Line("own SVD, as many numbers", 2, "dash"),
     "random": Line("random directions", 3, "longdash"),
+    "profile": Line("same profile, nothing shared", 5, "2px,4px"),
     "mean_only": Line("mean only", 4, "dashdot"),
     "nothing": Line("nothing", 6, "longdashdot", 1.2),
 }
@@ -202,13 +203,24 @@ def _per_model_svd(figure: go.Figure, frame: pl.DataFrame, column: str, theme: T
 
 def _faint(figure: go.Figure, models: pl.DataFrame, theme: Theme) -> None:
     """Adds every model's own curve, at most `MOST_LINES`, as one trace with gaps."""
-    parts = [part for _, part in models.group_by("model", maintain_order=True)][:MOST_LINES]
+    named = list(models.group_by("model", maintain_order=True))[:MOST_LINES]
+    parts = [part for _, part in named]
     if len(parts) < 2:
         return
     x = np.concatenate([np.append(part["k"].to_numpy().astype(float), np.nan) for part in parts])
     y = np.concatenate([np.append(part["subspace"].to_numpy().astype(float), np.nan) for part in parts])
     line = {"color": theme.series[0], "width": 0.6}
-    figure.add_scatter(x=x, y=y, mode="lines", line=line, opacity=0.3, name="one model", hoverinfo="skip")
+    figure.add_scatter(
+        x=x,
+        y=y,
+        mode="lines",
+        line=line,
+        opacity=0.3,
+        name="one model",
+        hoverinfo="skip",
+        # Whose line each is: a model that is marked elsewhere on the page is marked here.
+        meta=[name for (name,), _ in named],
+    )
 
 
 def _line(figure: go.Figure, part: pl.DataFrame, line: Line, theme: Theme, *, band: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from uws_core.nouns.arrays import Floats
-from uws_core.nouns.heldout import FunctionPoint, HeldOut
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, HeldOutChance
 from uws_core.nouns.storage import Storage
 
 # Every column, its unit and its formula: the help text of tables and the header of exports.
@@ -21,6 +21,8 @@ HELP: Mapping[str, str] = {
     "subspace": "|W - rebuilt|^2 / |W - c|^2 from the subspace of the others, which never saw the model.",
     "in_sample": "The same from a subspace that saw the model: no evidence that it generalises.",
     "random": "The same from a random subspace of k directions, on average: 1 - k / D of what the mean leaves.",
+    "profile": "The same of models that share nothing but norms and scales: every model's part in every block has a "
+    "random sign (39 draws, at most six groups held out).",
     "own_svd": "The same from a truncated SVD of the model itself, at the same stored size.",
     "mean_only": "The error of the mean of the others alone.",
     "nothing": "The error of storing nothing: 1 by definition.",
@@ -63,18 +65,21 @@ def errors(items: Sequence[HeldOut]) -> pl.DataFrame:
     return pl.concat([_errors_of(item) for item in items]) if items else pl.DataFrame(schema=_ERRORS)
 
 
-def curve(items: Sequence[HeldOut]) -> pl.DataFrame:
-    """One row for each line and k: median and quartiles over the models that have a relative error."""
+def curve(items: Sequence[HeldOut], chance: HeldOutChance | None = None) -> pl.DataFrame:
+    """One row for each line and k: median and quartiles over the models that have a relative error.
+
+    With `chance` the line `profile` is the error of models that share nothing but their scales, with the range of 95 %
+    of its draws, at the mean's error as it is here.
+    """
     long = errors(items).unpivot(LINES, index=["k"], variable_name="line", value_name="error").drop_nulls()
-    return (
-        long.group_by("line", "k")
-        .agg(
-            middle=pl.col("error").median(),
-            low=pl.col("error").quantile(0.25, "linear"),
-            high=pl.col("error").quantile(0.75, "linear"),
-        )
-        .sort("line", "k")
+    frame = long.group_by("line", "k").agg(
+        middle=pl.col("error").median(),
+        low=pl.col("error").quantile(0.25, "linear"),
+        high=pl.col("error").quantile(0.75, "linear"),
     )
+    if chance is not None and frame.height:
+        frame = pl.concat([frame, _chance(items, chance).select(frame.columns).cast(frame.schema)])
+    return frame.sort("line", "k")
 
 
 def at_rank(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
@@ -171,6 +176,13 @@ _SCORES: Mapping[str, type[pl.DataType]] = {
     "score": pl.Float64,
     "problem": pl.String,
 }
+
+
+def _chance(items: Sequence[HeldOut], chance: HeldOutChance) -> pl.DataFrame:
+    mean_only = float(np.nanmedian([item.mean_only for item in items]))
+    low, middle, high = mean_only * np.quantile(1 - chance.captured, (0.025, 0.5, 0.975), axis=0)
+    lines = {"k": chance.kept, "middle": middle, "low": low, "high": high}
+    return pl.DataFrame(lines).with_columns(pl.lit("profile").alias("line"))
 
 
 def _finite(ratio: float) -> float | None:

@@ -119,6 +119,41 @@ class HeldOut(Shown):
 
 
 @dataclass(frozen=True)
+class HeldOutChance:
+    """What the others' directions leave of held-out models that share nothing but their scales, draw by draw.
+
+    `residual2` (draws, t, q) are squared distances at each of `kept` (q,) directions and `start2` (draws, t) those to
+    the others' mean, of `t` models of the groups that were held out. Squares add over layers (`+`).
+    """
+
+    kept: NDArray[np.intp]
+    residual2: Floats
+    start2: Floats
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("residual2", "start2"):
+            object.__setattr__(self, name, frozen(getattr(self, name)))
+
+    def __add__(self, other: HeldOutChance) -> HeldOutChance:
+        """The same models over the layers of both.
+
+        Raises:
+            ValueError: other draws, models or numbers of directions.
+        """
+        if self.residual2.shape != other.residual2.shape or not np.array_equal(self.kept, other.kept):
+            raise ValueError(f"Draws of the same models add; found {self.residual2.shape}, {other.residual2.shape}")
+        return HeldOutChance(self.kept, self.residual2 + other.residual2, self.start2 + other.start2, self.seed)
+
+    @property
+    def captured(self) -> Floats:
+        """The share (draws, q) of the distance to the others' mean that is found: the median over models."""
+        start2 = self.start2[:, :, None]
+        left = np.divide(self.residual2, start2, out=np.ones_like(self.residual2), where=start2 > 0)
+        return np.asarray(1 - np.median(left, axis=1))
+
+
+@dataclass(frozen=True)
 class UnseenModel:
     """Where a model `x` outside a collection lies in one layer: one more row of its Gram, about the same mean `mu`.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import streamlit as st
@@ -12,12 +14,13 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.accounting import ceiling, storage
 from uws_core.analysis.heldout import held_out, pooled
+from uws_core.analysis.heldout_chance import held_out_chance
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.frames.reconstruction import StorageChoice
 from uws_core.jobs import Report
 from uws_core.nouns.angles import Factors
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.heldout import HeldOut
+from uws_core.nouns.heldout import HeldOut, HeldOutChance
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query, RebuildQuery
 from uws_core.passes.options import no_report
@@ -30,6 +33,8 @@ from uws_core.ui.reconstruction.folds import group_labels, names
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
 MOST_KS = 48
+# Draws of models that share nothing but their scales, and the longest that a page waits for them.
+CHANCE_DRAWS, MOST_CHANCE_SECONDS = 39, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,8 @@ class Rebuilt:
     layers: dict[str, tuple[HeldOut, ...]]
     together: tuple[HeldOut, ...]
     left_out: tuple[LeftOut, ...]
+    # The same of models that share nothing but their scales.
+    chance: HeldOutChance | None = None
 
     @property
     def ceiling(self) -> int:
@@ -109,6 +116,38 @@ def layer_errors(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str
         UwsError: as for `held_out`, or the collection changed meanwhile.
     """
     return _layer_errors(query, _collection(query), kept, None)
+
+
+def chance(query: RebuildQuery) -> HeldOutChance | None:
+    """What models that share nothing but their scales give, over the query's layers; None where it cannot be drawn.
+
+    On the models axis only, where every layer has blocks to flip, and in at most about `MOST_CHANCE_SECONDS`.
+    """
+    s = len(query.members)
+    # Up to six groups a draw; a decomposition takes 0.2 ms at 40 models.
+    seconds = len(query.layers) * 2 * CHANCE_DRAWS * 6 * (1e-4 + 2e-9 * s**3)
+    if query.axis != Axis.MODELS or seconds > MOST_CHANCE_SECONDS:
+        return None
+    collection = _collection(query)
+    kept, known_by = kept_on(query, collection), group_labels(query, collection)
+    plain = replace(query, reference="mean", own=False)
+    found = [_layer_chance(replace(plain, layers=(name,)), kept, known_by) for name in query.layers]
+    known = [one for one in found if one is not None]
+    return reduce(add, known) if known and len(known) == len(found) else None
+
+
+@st.cache_data(max_entries=256, max_size="128mb", show_spinner="Holding models out again, with flipped blocks")
+def _layer_chance(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str, ...]) -> HeldOutChance | None:
+    """The same in one layer; `known_by` are the groups' labels, with which the answer changes."""
+    collection = _collection(query)
+    (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
+    groups = folds.groups(query, collection)
+    try:
+        return held_out_chance(
+            gram, groups=groups, kept=kept, members=query.members, about=query.about, draws=CHANCE_DRAWS
+        )
+    except (LayerError, NotEnoughModels):
+        return None
 
 
 def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[StorageChoice, ...]:

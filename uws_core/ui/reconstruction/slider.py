@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 
 from uws_core.answers import reconstruction as answers
@@ -35,7 +37,8 @@ def steps(
 ) -> live.Steps:
     """What every k shows."""
     place, whole = view.place(query, collection), controls.whole()
-    texts = [answers.answer(rebuilt.together, k=k, location=place, by=query.group) for k in values]
+    answer = partial(answers.answer, rebuilt.together, location=place, by=query.group, chance=rebuilt.chance)
+    texts = [answer(k=k) for k in values]
     numbers = [view.numbers(rebuilt, view.stored(query, collection, k), k) for k in values]
     rings = [charts.chosen(sizes, k, whole=whole) for k in values]
     figures = {

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
@@ -37,6 +38,10 @@ DEFINITIONS: Mapping[str, str] = {
     "In sample": "The same with a subspace that saw the model. It reaches 0 at n - 1 directions, whatever they are.",
     "Mean only": "The mean of the others in the model's place: no direction at all.",
     "Random directions": "A random subspace of k directions captures k / D of what the mean leaves, on average.",
+    "Same profile, nothing shared": "The same errors when every model's part in every block of rows (or of columns, "
+    "whichever finds more) gets a random sign: norms and scales stay, agreement between blocks does not. The answer "
+    "says that a subspace generalises only where it finds more than 97.5 % of the draws. (Hong, Sheng and Dobriban "
+    "2020)",
     "Own SVD": "The model's own truncated SVD about the reference (the mean is that of the models outside its group), "
     "at as many stored numbers as its coefficients and its share of the basis take. (Eckart and Young 1936)",
     "Stored numbers": "models: k d + n k; in: k p + n k m; out: k m + n k p; the mean d once. Layers m x p, d = m p.",
@@ -72,8 +77,13 @@ def numbers(rebuilt: Rebuilt, kept: Storage, k: int) -> list[Number]:
         value = middle[name]
         return "unknown" if not isinstance(value, float) else percent(value)
 
+    rival = f"random: {shown('random')}"
+    if rebuilt.chance is not None:
+        captured = np.median(rebuilt.chance.captured[:, int(np.flatnonzero(rebuilt.chance.kept <= k)[-1])])
+        mean_only = middle["mean_only"]
+        rival = f"same profile: {percent(mean_only * (1 - captured))}" if isinstance(mean_only, float) else rival
     return [
-        Number("Unseen models", shown("subspace"), HELP["subspace"], f"random: {shown('random')}"),
+        Number("Unseen models", shown("subspace"), HELP["subspace"], rival),
         Number("Mean only", shown("mean_only"), HELP["mean_only"], "no direction"),
         Number("In sample", shown("in_sample"), HELP["in_sample"], "saw the model"),
         Number("Own SVD", shown("own_svd"), HELP["own_svd"], "as many numbers"),
@@ -93,7 +103,7 @@ def figure_source(source: Provenance, what: str, caption: str = "") -> Provenanc
 
 def errors_figure(rebuilt: Rebuilt, query: RebuildQuery, source: Provenance, *, k: int) -> None:
     """The error against k with its companions."""
-    curve, models = frames.curve(rebuilt.together), frames.errors(rebuilt.together)
+    curve, models = frames.curve(rebuilt.together, rebuilt.chance), frames.errors(rebuilt.together)
     figures.figure(
         "Error against directions kept",
         partial(_errors, curve, models, k, rebuilt.ceiling, controls.log_scale(), _axis_name(query)),
@@ -163,7 +173,7 @@ def tables(rebuilt: Rebuilt, k: int) -> None:
         percent=PERCENT,
         key="worst",
     )
-    page.table(frames.curve(rebuilt.together), HELP, label="Curves", percent=PERCENT)
+    page.table(frames.curve(rebuilt.together, rebuilt.chance), HELP, label="Curves", percent=PERCENT)
 
 
 def unseen_model_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *, k: int) -> None:
