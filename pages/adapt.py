@@ -18,13 +18,11 @@ def main() -> None:
     selection = state.require("adapt")
     collection = page.opened(selection, "Adapt", "Does the shared subspace help a new task more than a random one?")
     answer = st.container()
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    with row:
         source = controls.source()
-        row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
     if source == controls.FOLDER:
-        with row:
-            text = controls.folder()
-        _elsewhere(text, selection, collection, answer)
+        _elsewhere(selection, collection, answer, row)
     else:
         _here(selection, collection, answer, row)
     page.definitions(view.DEFINITIONS)
@@ -88,9 +86,14 @@ def _here(
 
 
 def _elsewhere(
-    text: str, selection: Selection, collection: Collection, answer: st.delta_generator.DeltaGenerator
+    selection: Selection,
+    collection: Collection,
+    answer: st.delta_generator.DeltaGenerator,
+    row: st.delta_generator.DeltaGenerator,
 ) -> None:
     """A log of trainings made elsewhere."""
+    with row:
+        text = controls.folder()
     if not text.strip():
         with answer:
             page.answer("Name the folder of a training log.")
@@ -106,12 +109,8 @@ def _elsewhere(
             page.answer("There is no training log to show.")
         page.problem(str(error))
         return
-    tasks = log.comparison.tasks
-    task = ""
-    if len(tasks) > 1:
-        task = st.selectbox("Task", ("", *tasks), format_func=lambda name: name or "all tasks", key="adapt.logtask")
-    elif tasks:
-        task = tasks[0]
+    with row:
+        task = controls.logged_task(log.comparison.tasks)
     line = answers.answer(judged(log.comparison, task))
     with answer:
         page.answer(line)

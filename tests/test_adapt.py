@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -440,3 +441,22 @@ def test_results_trained_elsewhere_are_read(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableFile, match="holds no training log"):
         open_log(tmp_path / "empty")
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    text = (Path(__file__).parents[1] / "docs" / "adapt.md").read_text(encoding="utf-8")
+    (example,) = [code for code in re.findall(r"```py\n(.*?)```", text, flags=re.S) if "uws.adapt" in code]
+    collection = uws.collect("demo:lora")
+    members = [row for row, label in enumerate(collection.labels) if not label.startswith("prime")]
+    names = ["blocks.0.attn.q.weight", "blocks.1.mlp.up.weight"]
+    uws.compress(collection, kept=3, layers=names, members=members).write(tmp_path / "small")
+    monkeypatch.chdir(tmp_path)
+    images, labels = digits()[0].images, digits()[0].digits
+    batches = [(images[i : i + 8], labels[i : i + 8]) for i in range(0, 80, 8)]
+    given = {"base": builtin.network("ten-way", 0), "cross_entropy": functional.cross_entropy}
+    given |= {"train": batches[:6], "validation": batches[6:8], "test": batches[8:]}
+    exec(compile(example.replace("steps=100", "steps=2"), "docs adapt", "exec"), given)
+    gradient, count = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d+% of the gradient in the basis, 1% in a random one", gradient)
+    assert count == "32 trainings"
+    assert (tmp_path / "log" / "trained").is_dir()

@@ -93,7 +93,7 @@ def test_figures_show_every_row_its_range_and_zero():
     assert by_name["random"].x[0] == pytest.approx(648 * 1.08)
     assert drawn.layout.shapes[0].y0 == 0.5
     different = charts.differences(frames.differences(judged(TASKS)), metric="accuracy")
-    assert list(different.data[0].y) == ["shared - head only", "shared - random", "shared - LoRA"]
+    assert list(different.data[0].y) == ["shared − head only", "shared − random", "shared − LoRA"]
     assert different.data[0].error_x.array[1] == pytest.approx(0.0, abs=0.2)
     assert list(different.data[0].marker.symbol)[1:] == ["circle", "circle-open"]
     gradient = charts.gradient(frames.gradient(shares(0.3)))

@@ -17,8 +17,9 @@ from uws_core.errors import LayerError
 from uws_core.nouns.merge_preview import MergeScore
 from uws_core.nouns.merging import Convention, MergeMethod, MergeRecipe
 from uws_core.use.merge_scores import ScoreQuestion, merge_scores
-from uws_core.zoo import halves, lora
+from uws_core.zoo import lora
 from uws_core.zoo.evaluate import evaluate
+from uws_core.zoo.halves import halves
 
 LABELS = ("prime-0", "rotated-0", "shuffled-0")
 
@@ -29,8 +30,7 @@ def tried(name: str, *methods: MergeMethod, scales: tuple[float, ...] = (0.5, 1.
     question = ScoreQuestion(
         recipes=[MergeRecipe(method=method) for method in methods],
         scales=scales,
-        choose=halves.choose,
-        judge=halves.judge,
+        evaluate=halves,
         members=[models.labels.index(label) for label in LABELS],
         layers=[layer.name for layer in models.layers if not layer.factor],
     )
@@ -40,9 +40,9 @@ def tried(name: str, *methods: MergeMethod, scales: tuple[float, ...] = (0.5, 1.
 def test_halves_of_the_pictures_make_the_whole_score() -> None:
     state = load_file(uws.collect("demo:finetuned").refs[0].repo)
     row = {"model": "at-least-five-0", "task": "at-least-five"}
-    both = (halves.choose(state, row) + halves.judge(state, row)) / 2
-    assert both == pytest.approx(evaluate(state, row), abs=1e-6)
-    assert halves.choose(state, row) != halves.judge(state, row)
+    choose, judge = halves(state, row)
+    assert (choose + judge) / 2 == pytest.approx(evaluate(state, row), abs=1e-6)
+    assert choose != judge
 
 
 def test_the_mean_of_whole_networks_scores_as_the_one_made_by_hand() -> None:
@@ -52,14 +52,14 @@ def test_the_mean_of_whole_networks_scores_as_the_one_made_by_hand() -> None:
     found = {(one.method, one.scale, one.model): one for one in tried("finetuned", MergeMethod.MEAN)}
     for label, own in zip(LABELS, states, strict=True):
         row = {"model": label, "task": label.split("-")[0]}
-        assert found["own", 1.0, label].judge == halves.judge(own, row)
+        assert found["own", 1.0, label].judge == halves(own, row)[1]
         heads = {name: tensor for name, tensor in own.items() if name.startswith("head.")}
-        assert found["base", 0.0, label].judge == halves.judge(base | heads, row)
+        assert found["base", 0.0, label].judge == halves(base | heads, row)[1]
         body = {name: sum(state[name] for state in states) / 3 for name in base if not name.startswith("head.")}
         half = {name: (tensor + base[name]) / 2 for name, tensor in body.items()}
         # A picture on the border of two classes may fall to either side of rounding.
-        assert found["mean", 1.0, label].judge == pytest.approx(halves.judge(body | heads, row), abs=0.005)
-        assert found["mean", 0.5, label].judge == pytest.approx(halves.judge(half | heads, row), abs=0.005)
+        assert found["mean", 1.0, label].judge == pytest.approx(halves(body | heads, row)[1], abs=0.005)
+        assert found["mean", 0.5, label].judge == pytest.approx(halves(half | heads, row)[1], abs=0.005)
 
 
 def test_the_sum_of_adapters_scores_as_the_one_made_by_hand() -> None:
@@ -70,7 +70,7 @@ def test_the_sum_of_adapters_scores_as_the_one_made_by_hand() -> None:
     found = {(one.method, one.scale, one.model): one for one in tried("lora", MergeMethod.TASK_ARITHMETIC)}
     for label, own in zip(LABELS, whole, strict=True):
         row = {"model": label, "task": label.split("-")[0]}
-        assert found["own", 1.0, label].choose == halves.choose(own, row)
+        assert found["own", 1.0, label].choose == halves(own, row)[0]
         body = {
             name: base[name] + 0.5 * sum(state[name] - base[name] for state in whole)
             for name in base
@@ -78,7 +78,7 @@ def test_the_sum_of_adapters_scores_as_the_one_made_by_hand() -> None:
         }
         heads = {name: own[name] for name in ("head.weight", "head.bias")}
         reached = found["task-arithmetic", 0.5, label].choose
-        assert reached == pytest.approx(halves.choose(body | heads, row), abs=0.005)
+        assert reached == pytest.approx(halves(body | heads, row)[0], abs=0.005)
 
 
 def test_a_method_that_cannot_merge_these_has_no_points_and_the_base_is_needed() -> None:

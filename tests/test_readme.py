@@ -47,9 +47,21 @@ def test_the_report_is_written(tmp_path, monkeypatch, capsys, results_folder):
         assert "report.html" in whole.namelist()
 
 
+def test_models_are_merged(tmp_path, monkeypatch, capsys, results_folder):
+    monkeypatch.chdir(tmp_path)
+    (example,) = [code for code in PLAIN if "uws.merge" in code]
+    exec(compile(example, "docs merge", "exec"), {})
+    verdict, folder = capsys.readouterr().out.splitlines()
+    assert "of the mean's length from the mean" in verdict
+    ranks = {
+        t.shape[0] for name, t in load_file(Path(folder) / "adapter_model.safetensors").items() if "lora_A" in name
+    }
+    assert ranks == {8}
+
+
 def test_models_are_compressed_and_rebuilt(tmp_path, monkeypatch, capsys, results_folder):
     monkeypatch.chdir(tmp_path)
-    (example,) = [code for code in PLAIN if "uws.compress" in code]
+    (example,) = [code for code in PLAIN if "draft = uws.compress" in code]
     exec(compile(example, "docs compress", "exec"), {})
     verdict, adapter = capsys.readouterr().out.splitlines()
     assert "its own SVD at the same bytes" in verdict

@@ -62,7 +62,9 @@ def scores(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figu
             hovertemplate=f"{text}<extra></extra>",
         )
     drawn.update_xaxes(title="trained numbers, without the head", type="log", tickformat="~s", dtick=1)
-    drawn.update_yaxes(title=f"{metric} on test data")
+    # Room below the line of the head alone, which would lie on the axis.
+    low, high = _ends([*frame["lowest"], *frame["highest"], *frame["score"]])
+    drawn.update_yaxes(title=f"{metric} on test data", range=[low - 0.08 * (high - low), high + 0.05 * (high - low)])
     style.long_legend(drawn)
     return drawn
 
@@ -71,7 +73,7 @@ def differences(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go
     """Paired differences with their 95 % intervals, a rival a line, and zero; `frame` is `frames.adapt.differences`."""
     drawn = style.figure(theme, height=120 + 42 * max(frame.height, 1))
     style.rule(drawn, {"color": theme.quiet, "width": 1, "dash": "dash"}, x=0.0)
-    names = [f"{row['row']} - {row['other']}" for row in frame.iter_rows(named=True)]
+    names = [f"{row['row']} − {row['other']}" for row in frame.iter_rows(named=True)]
     half = frame["high"].fill_nan(0.0).to_numpy() - frame["difference"].to_numpy()
     drawn.add_scatter(
         x=frame["difference"].to_numpy(),
@@ -163,9 +165,17 @@ def curves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
             hovertemplate=f"{line}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
     drawn.update_xaxes(title="step", rangemode="tozero")
-    drawn.update_yaxes(title="training loss")
+    # Losses that end near zero are told apart on a logarithmic scale; a loss may also be negative.
+    least = frame["loss"].min()
+    drawn.update_yaxes(title="training loss", type="log" if isinstance(least, float) and least > 0 else "linear")
     style.long_legend(drawn)
     return drawn
+
+
+def _ends(values: list[float]) -> tuple[float, float]:
+    known = [value for value in values if np.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _colour(row: str, theme: Theme) -> str:

@@ -25,7 +25,7 @@ from uws_core.use.merge.plan import MergePlan, plan_merge
 from uws_core.zoo import lora
 
 State = Mapping[str, Tensor]
-Evaluate = Callable[[State, Mapping[str, Value]], float]
+Evaluate = Callable[[State, Mapping[str, Value]], tuple[float, float]]
 Report = Callable[[float, str], None]
 
 
@@ -33,13 +33,12 @@ Report = Callable[[float, str], None]
 class ScoreQuestion:
     """Which recipes are tried (each at scale 1 times every one of `scales`), for which members and layers.
 
-    `choose` scores a network on the data that choose the scale, `judge` on the other data.
+    `evaluate(state_dict, row)` returns a network's score on the data that choose the scale, and on the other data.
     """
 
     recipes: Sequence[MergeRecipe]
     scales: Sequence[float]
-    choose: Evaluate
-    judge: Evaluate
+    evaluate: Evaluate
     members: Sequence[int]
     layers: Sequence[str]
     budget: int = BUDGET
@@ -51,7 +50,7 @@ def merge_scores(
     """The members' own scores, the base's under each member's head, then every method at every scale.
 
     What is no part of the merge (heads of another shape) stays each member's own. A method that cannot merge these
-    members has no points; an evaluator's failure is NaN. Price: two evaluations a method, scale and member.
+    members has no points; an evaluator's failure is NaN. Price: an evaluation a method, scale and member.
 
     Raises:
         LayerError: no base, or members that are neither whole networks nor adapters in PEFT's layout.
@@ -128,16 +127,14 @@ class _Bench:
         """One network's scores; whatever an evaluator raises is NaN here and spoils no other."""
         label = self.collection.labels[row]
         table = {"model": label} | {name: column[row] for name, column in self.collection.table.items()}
-        found = []
-        for evaluate in (self.question.choose, self.question.judge):
-            try:
-                found.append(float(evaluate(state, table)))
-            except Cancelled:
-                raise
-            except Exception:
-                # The evaluator is somebody else's code.
-                found.append(nan)
-        return MergeScore(method, scale, label, *found)
+        try:
+            choose, judge = self.question.evaluate(state, table)
+        except Cancelled:
+            raise
+        except Exception:
+            # The evaluator is somebody else's code.
+            choose = judge = nan
+        return MergeScore(method, scale, label, choose, judge)
 
 
 def _moved(plan: MergePlan, base: State) -> State:

@@ -118,14 +118,43 @@ def folder() -> str:
         key="log",
         bind="query-params",
         placeholder="below the folder the app was started in",
+        width=330,
         help="A folder that `uws adapt --out` wrote, or runs.csv with one training a line: row, seed, trainables, "
         "score, and where you have them rate, validation and task.",
     )
 
 
+def logged_task(tasks: Sequence[str]) -> str:
+    """The task of a log that is shown; empty for all of several."""
+    if len(tasks) < 2:
+        return tasks[0] if tasks else ""
+    known = ("", *tasks)
+    if st.session_state.get("logtask", "") not in known:
+        del st.session_state["logtask"]
+    return str(
+        st.selectbox(
+            "Task",
+            known,
+            format_func=lambda name: name or "all tasks",
+            key="logtask",
+            bind="query-params",
+            width=150,
+            help="One task, its seeds as pairs; or all, each task as one pair.",
+        )
+    )
+
+
 def views() -> dict[str, str]:
     """What the page's own switches say, as the address has it."""
-    first = {"results": HERE, "task": "", "directions": KEPT, "steps": STEPS, "seeds": len(SEEDS), "log": ""}
+    first = {
+        "results": HERE,
+        "task": "",
+        "directions": KEPT,
+        "steps": STEPS,
+        "seeds": len(SEEDS),
+        "log": "",
+        "logtask": "",
+    }
     told = {name: str(st.session_state[name]) for name in first if name in st.session_state}
     told = {name: value for name, value in told.items() if value and value != str(first[name])}
     return told | ({"morerows": "true"} if st.session_state.get("morerows") else {})

@@ -22,8 +22,8 @@ from uws_core.ui.tasks import Task
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 SCALES = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5)
-# Two calls of the tiny networks' evaluator.
-_SECONDS_PER_POINT = 0.03
+# One call of the tiny networks' evaluator.
+_SECONDS_PER_POINT = 0.025
 
 
 def possible(query: MergeQuery, collection: Collection) -> bool:
@@ -79,7 +79,7 @@ def _score(query: MergeQuery, collection: Collection, names: Sequence[str], repo
     """Tries every merge; what is done goes to the store as it comes."""
     # torch is loaded only where weights are read.
     from uws_core.use.merge_scores import ScoreQuestion, merge_scores
-    from uws_core.zoo import halves
+    from uws_core.zoo.halves import halves
 
     found: list[MergeScore] = []
 
@@ -90,8 +90,7 @@ def _score(query: MergeQuery, collection: Collection, names: Sequence[str], repo
     question = ScoreQuestion(
         recipes=[query.recipe(name) for name in names],
         scales=SCALES,
-        choose=halves.choose,
-        judge=halves.judge,
+        evaluate=halves,
         members=query.members,
         layers=query.layers,
         budget=compute.options().budget,

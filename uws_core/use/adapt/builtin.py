@@ -158,7 +158,9 @@ def compare(
         UwsError: see `adapt`.
     """
     options = options or AdaptOptions(steps=STEPS)
-    basis = basis_for(collection, task, kept=kept)
+    # The basis is a second's work of a comparison of minutes: its progress is a message.
+    fitting = None if report is None else (lambda _, message: report(0.0, message))
+    basis = basis_for(collection, task, kept=kept, report=fitting)
     full = replace(
         options,
         head=HEAD,

@@ -12,10 +12,11 @@ from uws_core.analysis.adapt import gradient_share, random_shares
 from uws_core.errors import TrainingError
 from uws_core.nouns.adapting import GradientShare
 from uws_core.nouns.arrays import Floats
-from uws_core.use.adapt.bases import Basis, base_svd
+from uws_core.use.adapt.bases import Basis, base_svd, from_compressed
 from uws_core.use.adapt.modules import directions, linear_modules, weight_of
 from uws_core.use.adapt.options import Batch, Loss
 from uws_core.use.adapt.training import checked_loss
+from uws_core.use.compressed_folder import CompressedFolder
 
 # Random subspaces drawn for the 95 % line; fewer in large layers, where each takes two QR decompositions.
 _DRAWS, _FEW_DRAWS, _LARGE = 200, 20, 2**20
@@ -23,7 +24,7 @@ _DRAWS, _FEW_DRAWS, _LARGE = 200, 20, 2**20
 
 def captured_gradient(
     model: nn.Module,
-    basis: Basis,
+    basis: Basis | CompressedFolder,
     *,
     loss: Loss,
     batch: Batch,
@@ -38,6 +39,7 @@ def captured_gradient(
         LayerError: the basis does not fit the model.
         TrainingError: the loss is no number, or does not depend on the layers.
     """
+    basis = from_compressed(basis) if isinstance(basis, CompressedFolder) else basis
     linears = linear_modules(model, basis)
     gradients = _gradients(model, linears, loss, batch)
     weights = {name: weight_of(linear).detach().double().cpu().numpy() for name, linear in linears.items()}
