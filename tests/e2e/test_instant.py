@@ -46,7 +46,7 @@ def test_a_dragged_share_moves_everything_and_its_release_commits_once(server: S
     assert page.url == link
     assert figure(page, 1).evaluate("node => node.dataset.drawn") == before
     page.mouse.up()
-    expect(page).to_have_url(re.compile(f"share=0.{share}"))
+    expect(page).to_have_url(re.compile(f"share={int(share) / 100:g}"))
     expect(page.locator(".uws-live-copy")).to_have_count(0)
     expect(answer(page)).to_contain_text(f"{share} %")
     settled(page)
