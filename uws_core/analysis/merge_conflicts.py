@@ -154,7 +154,10 @@ def _overlap(factors: Factors | None) -> tuple[float, float]:
         table = model_angles(factors, side=side, kept=factors.kept)
         upper = np.triu_indices(factors.n, 1)
         squares = np.square(np.cos(table.radians[upper].astype(np.float64)))
-        found.append(float(np.nanmean(squares)) if np.isfinite(squares).any() else float("nan"))
+        if not np.isfinite(squares).any():
+            # No two models have directions here: zero or single-row layers.
+            return float("nan"), float("nan")
+        found.append(float(np.nanmean(squares)))
         chance.append(float(np.nanmean(np.asarray(table.chance)[upper])))
     return float(np.mean(found)), float(np.mean(chance))
 

@@ -129,7 +129,12 @@ class _Counter:
         """What the mirrored updates oppose, at these of the updates."""
         square, energy = np.square(self._updates[at]), np.maximum(self._energy[at], np.finfo(np.float64).tiny)
         slope, total = inner.sum(axis=(1, 2)) / energy.sum(axis=(1, 2)), there.sum(axis=(1, 2))
-        moved = [_left(inner, axis) / _left(energy, axis) - slope[:, None] for axis in (1, 2)]
+        moved = []
+        for axis in (1, 2):
+            left, rest = _left(inner, axis), _left(energy, axis)
+            # Without its only block a side has nothing left that could move.
+            still = np.broadcast_to(slope[:, None], left.shape).copy()
+            moved.append(np.divide(left, rest, out=still, where=rest > 0) - slope[:, None])
         step = np.maximum(np.sqrt(_jackknife(moved[0]) + _jackknife(moved[1])), 1e-6)
 
         def marks(b: Floats) -> Bools:

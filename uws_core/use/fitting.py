@@ -242,7 +242,7 @@ def layer_parts(
     layer = plan.layer
     if is_low_rank(collection, layer):
         basis = _fitted(thin_updates(collection, layer, members), plan, seed)
-        left, right = (torch.from_numpy(np.ascontiguousarray(side)) for side in (basis.left, basis.right))
+        left, right = (torch.from_numpy(side.copy()) for side in (basis.left, basis.right))
         yield LayerParts(left, right, None, (torch.from_numpy(core) for core in basis.cores))
         return
     sides = {
@@ -292,4 +292,5 @@ def _directions(
 ) -> Floats:
     """The k leading directions (side, k) of one side, from the stored side Gram."""
     gram = run.cached_side_gram(collection, layer, axis=axis, members=members, about=about)
-    return np.ascontiguousarray(np.linalg.eigh(gram.values)[1][:, ::-1][:, :k])
+    # A copy: a single flipped column counts as contiguous to numpy and keeps a stride that torch does not take.
+    return np.linalg.eigh(gram.values)[1][:, ::-1][:, :k].copy()

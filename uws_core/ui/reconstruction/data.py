@@ -133,7 +133,9 @@ def chance(query: RebuildQuery) -> HeldOutChance | None:
     plain = replace(query, reference="mean", own=False)
     found = [_layer_chance(replace(plain, layers=(name,)), kept, known_by) for name in query.layers]
     known = [one for one in found if one is not None]
-    return reduce(add, known) if known and len(known) == len(found) else None
+    # Where a model is damaged in one layer only, draws of different models do not add.
+    shapes = {one.residual2.shape for one in known}
+    return reduce(add, known) if len(known) == len(found) and len(shapes) == 1 else None
 
 
 @st.cache_data(max_entries=256, max_size="128mb", show_spinner="Holding models out again, with flipped blocks")
