@@ -22,7 +22,9 @@ def test_a_merge_is_judged_written_and_opened_beside_its_members(server: Server,
         expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
     settled(page)
     # A list of so many methods shows a part of them: the name is typed.
-    page.get_by_role("combobox", name=re.compile("Method")).fill("Karcher")
+    method = page.get_by_role("combobox", name=re.compile("Method"))
+    method.click()
+    method.fill("Karcher")
     page.get_by_role("option", name="Karcher mean").click()
     expect(answer(page)).to_contain_text("Karcher mean at 1 lies")
     expect(page).to_have_url(re.compile("by=Karcher"))
@@ -47,7 +49,8 @@ def test_a_merge_is_judged_written_and_opened_beside_its_members(server: Server,
     expect(figure(page, 0).locator(".main-svg").first).to_be_visible()
     settled(page)
     page.get_by_test_id("stSidebarNav").get_by_text("Spectrum").click()
-    expect(answer(page)).to_contain_text("11 models")
+    expect(page.get_by_test_id("stSidebar")).to_contain_text("11 of 11 models")
+    expect(answer(page)).to_contain_text("of what distinguishes these models")
     assert server.strangers == []
 
 
