@@ -90,8 +90,14 @@ def test_a_chosen_share_is_there_when_one_comes_back(server: Server, page: Page)
     settled(page)
     page.get_by_role("link", name="Angles").click()
     expect(answer(page)).to_contain_text("leading input directions")
+    settled(page)
     page.go_back()
+    page.wait_for_timeout(1000)
+    if "/angles" in page.url:
+        # On the first visits of a new server Streamlit sometimes adds one entry more for a page.
+        page.go_back()
     expect(answer(page)).to_contain_text("80 %")
+    settled(page)
     page.go_forward()
     expect(answer(page)).to_contain_text("leading input directions")
 
