@@ -3,7 +3,8 @@
 # make test         ruff, mypy and every test but the long ones, with a real browser where there is one
 # make soak         the long tests: hundreds of kills, full disks, thousands of reruns, alarm rates
 # make shipped-results  the results file of the first page anew, after MATH_VERSION was raised
-# make bench        speed and memory against other tools, as one table and as JSON
+# make bench        speed and memory against other tools, as tables and as JSON, a file a commit in .bench/
+# make bench-compare    what moved since the bench before; OLD=commit NEW=commit name two others
 #
 # PYTHON=python3.12 make run    chooses the interpreter the first time
 # REQUIRE_BROWSER=1 make test   fails without a browser instead of skipping its tests
@@ -21,7 +22,7 @@ SIDE_BY_SIDE := --numprocesses=$(WORKERS) -m "not slow and not bench and not alo
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 
-.PHONY: run test check lint bench soak shipped-results clean
+.PHONY: run test check lint bench bench-compare soak shipped-results clean
 
 run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
@@ -40,6 +41,9 @@ lint: $(DEV)
 
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
+
+bench-compare: $(DEV)
+	$(BIN)/python -m tests.bench.record $(OLD) $(NEW)
 
 soak: $(DEV)
 	$(BIN)/python -m pytest -m slow -s --timeout=3600

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.bench.record import keep
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -76,7 +78,8 @@ def _anonymous_mib() -> float:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a markdown table, ready for the README."""
+    """Prints a markdown table, ready for the docs, and keeps it as JSON with the commit."""
+    keep(title, columns, rows)
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{'|'.join('---' for _ in columns)}|")
     for row in rows:
         print("| " + " | ".join(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row) + " |")
