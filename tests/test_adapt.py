@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 import uws_core as uws
-from uws_core.analysis.adapt import paired, row_scores
+from uws_core.analysis.adapt import gradient_share, paired, row_scores
 from uws_core.errors import Cancelled, CollectionError, ExportError, LayerError, TrainingError, UnreadableFile
 from uws_core.nouns.adapting import Comparison, Row, TrainedRun
 from uws_core.nouns.models import LayerKey
@@ -34,6 +35,15 @@ from uws_core.zoo.tasks import TASKS, digits, seeded
 
 M, P, K = 24, 20, 3
 SHORT = AdaptOptions(steps=60, rates=(0.01, 0.1), keep_every=20)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Products of these sizes take several times as long on two threads of a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 class Two(nn.Module):
@@ -98,10 +108,9 @@ def test_the_gradient_of_a_planted_task_lies_in_the_planted_subspace_and_at_chan
     assert planted.base < 0.1
     assert planted.chance_high < 0.1
     # Over many random bases the mean share is k^2/(m p), also for a gradient of low rank.
-    shares = [
-        captured_gradient(model, random_like(planted_basis(), seed), loss=loss, batch=data.batch(0, 0))[0].shared
-        for seed in range(60)
-    ]
+    (gradient,) = torch.autograd.grad(loss(model, data.batch(0, 0)), [model.a.weight])
+    bases = [random_like(planted_basis(), seed).layers[0] for seed in range(60)]
+    shares = [gradient_share(gradient.double().numpy(), *basis.orthonormal) for basis in bases]
     assert np.mean(shares) == pytest.approx(planted.chance, rel=0.25)
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -276,6 +285,36 @@ def test_layers_stored_as_inputs_by_outputs_are_trained_the_right_way_round():
         assert torch.allclose(modules["c.weight"](x), plain + x @ update, atol=1e-5)
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_model_in_half_precision_is_trained_on_its_device_and_goes_on_there(tmp_path: Path, device: str):
+    model, kind = Two(), torch.bfloat16
+    plain, data = planted_task(model)
+    model = model.to(device, kind)
+
+    def loss(given: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return functional.mse_loss(given(batch[0].to(device, kind)), batch[1].to(device, kind))
+
+    x = data.test[0][0].to(device, kind)
+    before = model(x)
+    for row in Row:
+        modules = row_modules(row, planted_basis(), linear_modules(model, planted_basis()), 0)
+        with adapted(model, modules, ("a.bias",)) as trained:
+            # Steps smaller than half precision resolves count in the coefficients.
+            assert {value.dtype for name, value in trained.items() if "/" in name} <= {torch.float32}
+            torch.testing.assert_close(model(x), before, rtol=0, atol=1e-6)
+    rows = ("shared", "random", "LoRA", "full")
+    options = replace(SHORT, steps=30, rates=(0.1,), keep_every=8, folder=tmp_path / "log")
+    with pytest.raises(Cancelled):
+        uws.adapt(model, planted_basis(), loss=loss, data=data, rows=rows, options=options, report=stopped_after(20))
+    result = uws.adapt(model, planted_basis(), loss=loss, data=data, rows=rows, options=options)
+    assert result.runs[0].resumed_at == (20,)
+    means = {score.row: score.mean for score in row_scores(result, "task")}
+    assert means[Row.SHARED] > means[Row.RANDOM] + 0.01
+    with torch.no_grad():
+        untrained = -float(np.mean([float(plain(Two(), batch)) for batch in data.test]))
+    assert min(means.values()) > untrained, means
+
+
 def stopped_after(reports: int) -> Callable[[float, str], None]:
     left = [reports]
 
@@ -287,8 +326,20 @@ def stopped_after(reports: int) -> Callable[[float, str], None]:
     return report
 
 
+class Noisy(Two):
+    """With dropout, and a norm whose running statistics training mode would change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2 * M)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.dropout(self.norm(super().forward(x)), 0.3, self.training)
+
+
 def test_a_stopped_comparison_goes_on_where_it_was_and_ends_as_if_never_stopped(tmp_path: Path):
-    model = Two()
+    model = Noisy()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     loss, data = planted_task(model)
     rows = ("shared", "LoRA")
     whole = uws.adapt(model, planted_basis(), loss=loss, data=data, rows=rows, options=SHORT)
@@ -305,6 +356,8 @@ def test_a_stopped_comparison_goes_on_where_it_was_and_ends_as_if_never_stopped(
     assert [(run.name, run.validation, run.score) for run in resumed.runs] == [
         (run.name, run.validation, run.score) for run in whole.runs
     ]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
     with pytest.raises(ExportError, match=r"another comparison|another steps"):
         uws.adapt(model, planted_basis(), loss=loss, data=data, rows=rows, options=replace(options, steps=61))
 
@@ -332,6 +385,10 @@ def blind_loss(model: nn.Module, batch: object) -> Tensor:
         ({"rows": ("sharde",)}, CollectionError, r"No row is called sharde; there are head only"),
         ({"rows": ("head only",)}, TrainingError, "no head is named"),
         ({"head": ("tail",)}, LayerError, "no parameters tail"),
+        ({"head": ("a",)}, LayerError, r"a.weight is trained whole as the head and lies in the basis too"),
+        ({"data": AdaptData(iter([1]), [1], [1])}, TrainingError, r"training data are a list_iterator.*give list"),
+        ({"data": AdaptData(DataLoader([1]), [1], [1])}, TrainingError, r"training data are a DataLoader"),
+        ({"data": AdaptData([1], [1], iter([1]))}, TrainingError, r"test data are a list_iterator"),
     ],
 )
 def test_bad_input_is_named_with_a_way_out(change: dict, error: type, message: str):
@@ -351,6 +408,9 @@ def test_a_basis_of_other_shapes_or_of_another_base_is_refused(tmp_path: Path):
     wide = replace(other, layer=LayerKey("a.weight", (M, P + 1)), right=orthonormal(P + 1, K, 1))
     with pytest.raises(LayerError, match=r"other shapes: a.weight 24 x 20, the basis \(24, 21\)"):
         uws.adapt(model, Basis((wide,)), loss=loss, data=data, options=SHORT)
+    model.a.weight = nn.Parameter(torch.zeros(M, P, dtype=torch.int8), requires_grad=False)
+    with pytest.raises(LayerError, match=r"a.weight is quantised \(int8\).*load the model in bfloat16"):
+        uws.adapt(model, planted_basis(), loss=loss, data=data, options=SHORT)
     collection = uws.collect("demo:lora")
     with pytest.raises(CollectionError, match=r"not the base of this basis.*differs by.*check_base=False"):
         uws.adapt(
@@ -437,6 +497,12 @@ def test_results_trained_elsewhere_are_read(tmp_path: Path):
     assert len(open_log(tmp_path / "one").comparison.runs) == 1
     torn.write_text(line.replace("shared", "sharde") + "\n")
     with pytest.raises(UnreadableFile, match=r"training 1 cannot be read.*row is one of head only, shared"):
+        open_log(tmp_path / "one")
+    torn.write_text(line.replace('"seed": 0', '"seed": 1e999') + "\n")
+    with pytest.raises(UnreadableFile, match="training 1 cannot be read"):
+        open_log(tmp_path / "one")
+    (tmp_path / "one" / "adapt.json").write_text('{"version": 1, "rows": []}')
+    with pytest.raises(UnreadableFile, match="lacks seeds, rates; delete it"):
         open_log(tmp_path / "one")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnreadableFile, match="holds no training log"):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from uws_core.analysis.adapt import best_rate
-from uws_core.errors import CollectionError, TrainingError, UwsError
+from uws_core.errors import CollectionError, LayerError, TrainingError, UwsError
 from uws_core.nouns.adapting import DEFAULT_ROWS, Comparison, Row, TrainedRun
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import ModelRef
@@ -22,7 +22,7 @@ from uws_core.sources.opening import open_source
 from uws_core.use.adapt.bases import Basis, base_svd, from_compressed, random_like
 from uws_core.use.adapt.gradient import captured_gradient
 from uws_core.use.adapt.log import TrainingLog, expected_runs
-from uws_core.use.adapt.modules import adapted, linear_modules, row_modules, trainable_numbers, weight_of
+from uws_core.use.adapt.modules import adapted, in_head, linear_modules, row_modules, trainable_numbers, weight_of
 from uws_core.use.adapt.options import AdaptData, AdaptOptions, Batch, Loss, Report
 from uws_core.use.adapt.training import Training, train
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
@@ -107,6 +107,11 @@ class _Work:
         seeds, rates = tuple(dict.fromkeys(self.options.seeds)), tuple(sorted(set(self.options.rates)))
         first = self._model(seeds[0])
         linears = linear_modules(first, self.basis)
+        if twice := [name for name in linears if in_head(name, self.options.head)]:
+            raise LayerError(
+                f"{', '.join(twice[:3])} is trained whole as the head and lies in the basis too; name another head, or "
+                "take a basis without it (layers=)"
+            )
         weights = {name: weight_of(linear).detach().double().cpu().numpy() for name, linear in linears.items()}
         # As the layers of the basis are stored.
         weights = {name: weight.T if name in self.basis.transposed else weight for name, weight in weights.items()}

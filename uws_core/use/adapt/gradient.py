@@ -13,7 +13,7 @@ from uws_core.errors import TrainingError
 from uws_core.nouns.adapting import GradientShare
 from uws_core.nouns.arrays import Floats
 from uws_core.use.adapt.bases import Basis, base_svd, from_compressed
-from uws_core.use.adapt.modules import directions, linear_modules, weight_of
+from uws_core.use.adapt.modules import directions, linear_modules, own_modes, weight_of
 from uws_core.use.adapt.options import Batch, Loss
 from uws_core.use.adapt.training import checked_loss
 from uws_core.use.compressed_folder import CompressedFolder
@@ -32,8 +32,8 @@ def captured_gradient(
 ) -> tuple[GradientShare, ...]:
     """Returns what the basis holds of one batch's gradient in every layer, beside chance and the base's directions.
 
-    The gradient is that of the layers' weights at the model as it is; the share counts what a core `U C V^T` can use of
-    it. Chance is `k_out k_in / (m p)`.
+    The gradient is that of the layers' weights at the model as it is, without dropout; the share counts what a core
+    `U C V^T` can use of it. Chance is `k_out k_in / (m p)`.
 
     Raises:
         LayerError: the basis does not fit the model.
@@ -79,8 +79,10 @@ def _gradients(model: nn.Module, linears: Mapping[str, nn.Module], loss: Loss, b
     try:
         for weight in parameters:
             weight.requires_grad_(True)
-        value = checked_loss(loss(model, batch))
-        found = torch.autograd.grad(value, parameters, allow_unused=True)
+        with own_modes(model):
+            model.eval()
+            value = checked_loss(loss(model, batch))
+            found = torch.autograd.grad(value, parameters, allow_unused=True)
     finally:
         for weight, wanted in needed:
             weight.requires_grad_(wanted)

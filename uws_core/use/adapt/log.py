@@ -217,6 +217,8 @@ def _plan(path: Path) -> dict[str, Any]:
         raise UnreadableFile(f"{path / PLAN} is damaged ({error}); delete it to see the finished trainings") from error
     if not isinstance(plan, dict) or plan.get("version") != VERSION:
         raise UnreadableFile(f"{path / PLAN} is of another version; this program reads version {VERSION}")
+    if lacking := [name for name in ("rows", "seeds", "rates") if not isinstance(plan.get(name), list)]:
+        raise UnreadableFile(f"{path / PLAN} lacks {', '.join(lacking)}; delete it to see the finished trainings")
     return plan
 
 
@@ -241,7 +243,7 @@ def _runs(path: Path, task: str) -> list[TrainedRun]:
                     diverged=bool(entry.get("diverged")) or not math.isfinite(score),
                 )
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise UnreadableFile(
                 f"{path}: training {number + 1} cannot be read ({type(error).__name__}: {error}); each needs "
                 f"{', '.join(_NEEDED)}, and row is one of {', '.join(Row)}"

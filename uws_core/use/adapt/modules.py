@@ -17,16 +17,19 @@ from uws_core.use.adapt.bases import Basis, LayerBasis
 
 
 class AdaptedLinear(nn.Module):
-    """`y = W x + b + update(x)`: the layer it wraps stays as it is, only the update is trained."""
+    """`y = W x + b + update(x)`: the layer it wraps stays as it is, only the update is trained.
 
-    def __init__(self, linear: nn.Module) -> None:
+    The update is computed in `kind`: float32 where the layer is in half precision, in which small steps would be lost.
+    """
+
+    def __init__(self, linear: nn.Module, kind: torch.dtype) -> None:
         super().__init__()
-        self.linear = linear
+        self.linear, self.kind = linear, kind
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's outputs with the update's added."""
         y: Tensor = self.linear(x)
-        return y + self.update(x)
+        return y + self.update(x.to(self.kind)).to(y.dtype)
 
     def update(self, x: Tensor) -> Tensor:
         """The update's outputs alone."""
@@ -45,7 +48,7 @@ class CoreLinear(AdaptedLinear):
     """Update `U C V^T` with orthonormal U (m, k_out), V (p, k_in) and trained C, zero at the start."""
 
     def __init__(self, linear: nn.Module, left: Tensor, right: Tensor) -> None:
-        super().__init__(linear)
+        super().__init__(linear, left.dtype)
         self.left: Tensor
         self.right_t: Tensor
         self.register_buffer("left", left, persistent=False)
@@ -65,7 +68,7 @@ class DiagonalLinear(AdaptedLinear):
     """Update `U diag(c) V^T` with trained c, zero at the start."""
 
     def __init__(self, linear: nn.Module, left: Tensor, right: Tensor) -> None:
-        super().__init__(linear)
+        super().__init__(linear, left.dtype)
         k = min(left.shape[1], right.shape[1])
         self.left: Tensor
         self.right_t: Tensor
@@ -86,7 +89,7 @@ class MixtureLinear(AdaptedLinear):
     """Update `U (sum_i a_i C_i / |C_i|) V^T`: the members' cores mixed with trained weights a, zero at the start."""
 
     def __init__(self, linear: nn.Module, left: Tensor, right: Tensor, cores: Tensor) -> None:
-        super().__init__(linear)
+        super().__init__(linear, left.dtype)
         self.left: Tensor
         self.right_t: Tensor
         self.cores: Tensor
@@ -113,7 +116,7 @@ class LoraLinear(AdaptedLinear):
     """Update `B A` with A (r, p) uniform within 1 / sqrt(p) as PEFT draws it, and B (m, r) zero; the scale is 1."""
 
     def __init__(self, linear: nn.Module, down: Tensor, outputs: int) -> None:
-        super().__init__(linear)
+        super().__init__(linear, down.dtype)
         self.lora_a = nn.Parameter(down)
         self.lora_b = nn.Parameter(down.new_zeros(outputs, down.shape[0]))
 
@@ -129,14 +132,15 @@ class LoraLinear(AdaptedLinear):
 class FullLinear(AdaptedLinear):
     """Every weight is trained, as an added matrix D (m, p) that is zero at the start."""
 
-    def __init__(self, linear: nn.Module) -> None:
-        super().__init__(linear)
-        self.delta = nn.Parameter(torch.zeros_like(weight_of(linear)))
+    def __init__(self, linear: nn.Module, kind: torch.dtype) -> None:
+        super().__init__(linear, kind)
+        self.delta = nn.Parameter(torch.zeros_like(weight_of(linear), dtype=kind))
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's outputs with its changed weight: one product, as the layer itself has."""
         bias = self.linear.bias
-        return functional.linear(x, weight_of(self.linear) + self.delta, bias if isinstance(bias, Tensor) else None)
+        weight = (weight_of(self.linear) + self.delta).to(weight_of(self.linear).dtype)
+        return functional.linear(x, weight, bias if isinstance(bias, Tensor) else None)
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """D and the unit matrix."""
@@ -155,7 +159,7 @@ def linear_modules(model: nn.Module, basis: Basis) -> dict[str, nn.Module]:
     """The model's linear layer for each layer of the basis, by the layer's name.
 
     Raises:
-        LayerError: layers that the model lacks, that are no linear layers, or that have other shapes; names them.
+        LayerError: layers that the model lacks, that are no linear layers, quantised, or of other shapes; names them.
     """
     modules = dict(model.named_modules())
     result, lacking, other = {}, [], []
@@ -164,7 +168,13 @@ def linear_modules(model: nn.Module, basis: Basis) -> dict[str, nn.Module]:
         if module is None or not (isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"):
             lacking.append(each.layer.name)
             continue
-        shape = tuple(weight_of(module).shape)
+        weight = weight_of(module)
+        if not weight.is_floating_point():
+            raise LayerError(
+                f"{each.layer.name} is quantised ({str(weight.dtype).removeprefix('torch.')}), which has no gradient; "
+                "load the model in bfloat16 or float32"
+            )
+        shape = tuple(weight.shape)
         if shape != sides(each, basis):
             other.append(f"{each.layer.name} {shape[0]} x {shape[1]}, the basis {each.layer.shape}")
         result[each.layer.name] = module
@@ -234,7 +244,7 @@ def row_modules(row: Row, basis: Basis, linears: Mapping[str, nn.Module], seed: 
         weight = weight_of(linear)
         kind = weight.dtype if weight.dtype.itemsize >= 4 else torch.float32
         if row is Row.FULL:
-            result[name] = FullLinear(linear)
+            result[name] = FullLinear(linear, kind)
             continue
         outputs, inputs = sides(each, basis)
         if row is Row.LORA:
@@ -266,24 +276,24 @@ def adapted(
     Raises:
         LayerError: a name in `head` that the model does not have.
     """
-    trained = {name: parameter for name, parameter in model.named_parameters() if _in_head(name, head)}
-    absent = [part for part in head if not any(_in_head(name, [part]) for name in trained)]
+    trained = {name: parameter for name, parameter in model.named_parameters() if in_head(name, head)}
+    absent = [part for part in head if not any(in_head(name, [part]) for name in trained)]
     if absent:
         last = [name for name, _ in model.named_parameters()][-4:]
         raise LayerError(f"The model has no parameters {', '.join(absent)} to train as its head; its last are {last}")
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    mode = model.training
     originals = {name: module.linear for name, module in modules.items()}
     plain = dict(model.named_parameters())
     try:
-        model.requires_grad_(False)
-        for parameter in trained.values():
-            parameter.requires_grad_(True)
-        for name, module in modules.items():
-            _place(model, name, module)
-            trained |= {f"{name}/{part}": value for part, value in module.coefficients().items()}
-        yield trained
+        with own_modes(model):
+            model.requires_grad_(False)
+            for parameter in trained.values():
+                parameter.requires_grad_(True)
+            for name, module in modules.items():
+                _place(model, name, module)
+                trained |= {f"{name}/{part}": value for part, value in module.coefficients().items()}
+            yield trained
     finally:
         for name, linear in originals.items():
             _place(model, name, linear)
@@ -293,10 +303,21 @@ def adapted(
         for name, wanted in needed.items():
             plain[name].requires_grad_(wanted)
             plain[name].grad = None
-        model.train(mode)
 
 
-def _in_head(name: str, head: Sequence[str]) -> bool:
+@contextmanager
+def own_modes(model: nn.Module) -> Iterator[None]:
+    """Afterwards every module is in training mode, or not, as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def in_head(name: str, head: Sequence[str]) -> bool:
+    """Whether a parameter belongs to the modules or parameters that are named as the head."""
     return any(name == part or name.startswith(f"{part}.") for part in head)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -42,17 +43,23 @@ class AdaptData:
             TrainingError: no validation or test data, or fewer than five batches to split.
         """
         if not isinstance(data, AdaptData):
-            batches = list(data)
-            if len(batches) < _FEWEST_BATCHES:
+            whole = list(data)
+            if len(whole) < _FEWEST_BATCHES:
                 raise TrainingError(
-                    f"{len(batches)} batches cannot be split into training, validation and test; give at least "
+                    f"{len(whole)} batches cannot be split into training, validation and test; give at least "
                     f"{_FEWEST_BATCHES}, or AdaptData(train=, validation=, test=)"
                 )
-            part = len(batches) // 5
-            return cls(batches[: len(batches) - 2 * part], batches[-2 * part : -part], batches[-part:])
-        empty = [name for name in ("validation", "test") if not len(getattr(data, name))]
-        if not callable(data.train) and not len(data.train):
-            empty.insert(0, "training")
+            fifth = len(whole) // 5
+            return cls(whole[: len(whole) - 2 * fifth], whole[-2 * fifth : -fifth], whole[-fifth:])
+        parts = {"training": data.train, "validation": data.validation, "test": data.test}
+        given: dict[str, Any] = {name: part for name, part in parts.items() if name != "training" or not callable(part)}
+        for name, batches in given.items():
+            if not hasattr(batches, "__len__") or (name == "training" and not hasattr(batches, "__getitem__")):
+                raise TrainingError(
+                    f"The {name} data are a {type(batches).__name__}, which every row cannot go through in the same "
+                    "order; give list(...) of it, or for training a function of seed and step"
+                )
+        empty = [name for name, batches in given.items() if not len(batches)]
         if empty:
             raise TrainingError(
                 f"There is no {' and no '.join(empty)} data. The rate of each row is chosen on validation data and its "
@@ -65,8 +72,13 @@ class AdaptData:
         if callable(self.train):
             return self.train(seed, step)
         epoch, position = divmod(step, len(self.train))
-        order = np.random.default_rng([seed, epoch]).permutation(len(self.train))
-        return self.train[int(order[position])]
+        return self.train[_order(seed, epoch, len(self.train))[position]]
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, batches: int) -> list[int]:
+    order: list[int] = np.random.default_rng([seed, epoch]).permutation(batches).tolist()
+    return order
 
 
 @dataclass(frozen=True)

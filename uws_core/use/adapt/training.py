@@ -59,7 +59,8 @@ def train(
 ) -> Ended:
     """Trains the given parameters of a model in place, from the kept state of this training if the log has one.
 
-    Without weight decay, so that a coefficient is pulled nowhere. `report` is called at every step and may raise, which
+    Without weight decay, so that a coefficient is pulled nowhere. Dropout draws alike for every row and after a
+    restart, and running statistics of norms stay as they are. `report` is called at every step and may raise, which
     keeps the state first.
 
     Raises:
@@ -69,36 +70,47 @@ def train(
     # Fused: of a step of the built-in networks a third is the optimiser's own loop otherwise.
     optimiser = torch.optim.AdamW(trained.values(), lr=training.rate, weight_decay=0.0, fused=True)
     step, resumed = _resumed(log, training, trained, optimiser)
-    model.train()
+    _in_training(model)
     # Sums stay on the device; only at the points of the curve are they read.
     began, total, since = time.monotonic(), torch.zeros((), dtype=torch.float64), 0
     every = max(training.steps // _POINTS, 1)
+    graphics = {parameter.device for parameter in trained.values() if parameter.is_cuda}
     try:
-        while step < training.steps:
-            report(step / training.steps, f"{training.name}, step {step}")
-            for group in optimiser.param_groups:
-                group["lr"] = training.rate_at(step)
-            optimiser.zero_grad(set_to_none=True)
-            value = loss(model, batch(training.seed, step))
-            if step == 0:
-                checked_loss(value)
-            torch.autograd.backward(value)
-            optimiser.step()
-            total, since, step = total.to(value.device) + value.detach().double(), since + 1, step + 1
-            if since == every or step == training.steps:
-                mean = float(total) / since
-                if not math.isfinite(mean):
-                    return Ended(time.monotonic() - began, resumed, diverged=True)
-                if log is not None:
-                    log.curve(training.name, step, mean)
-                total, since = torch.zeros((), dtype=torch.float64), 0
-            if log is not None and step % training.keep_every == 0 and step < training.steps:
-                _keep(log, training, trained, optimiser, step, resumed)
+        with torch.random.fork_rng([device.index for device in graphics]):
+            while step < training.steps:
+                report(step / training.steps, f"{training.name}, step {step}")
+                for group in optimiser.param_groups:
+                    group["lr"] = training.rate_at(step)
+                optimiser.zero_grad(set_to_none=True)
+                torch.manual_seed(training.seed * 1_000_003 + step)
+                value = loss(model, batch(training.seed, step))
+                if step == 0:
+                    checked_loss(value)
+                torch.autograd.backward(value)
+                optimiser.step()
+                total, since, step = total.to(value.device) + value.detach().double(), since + 1, step + 1
+                if since == every or step == training.steps:
+                    mean = float(total) / since
+                    if not math.isfinite(mean):
+                        return Ended(time.monotonic() - began, resumed, diverged=True)
+                    if log is not None:
+                        log.curve(training.name, step, mean)
+                    total, since = torch.zeros((), dtype=torch.float64), 0
+                if log is not None and step % training.keep_every == 0 and step < training.steps:
+                    _keep(log, training, trained, optimiser, step, resumed)
     except BaseException:
         if log is not None and step:
             _keep(log, training, trained, optimiser, step, resumed)
         raise
     return Ended(time.monotonic() - began, resumed, diverged=not _finite(trained))
+
+
+def _in_training(model: nn.Module) -> None:
+    """Training mode, save for norms with running statistics: every row would train them on, and no adapter has them."""
+    model.train()
+    for module in model.modules():
+        if isinstance(getattr(module, "running_mean", None), Tensor):
+            module.eval()
 
 
 def checked_loss(value: Tensor) -> Tensor:
@@ -162,7 +174,8 @@ def _resumed(
         for name, parameter in trained.items():
             parameter.copy_(tensors[f"{name}|value"])
             optimiser.state[parameter] = {
-                "step": torch.tensor(float(step)),
+                # The fused optimiser counts on the parameter's own device.
+                "step": torch.tensor(float(step), device=parameter.device),
                 "exp_avg": tensors[f"{name}|exp_avg"].to(parameter.device),
                 "exp_avg_sq": tensors[f"{name}|exp_avg_sq"].to(parameter.device),
             }
