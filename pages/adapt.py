@@ -7,6 +7,7 @@ import streamlit as st
 from uws_core.analysis.adapt import judged
 from uws_core.answers import adapt as answers
 from uws_core.errors import UwsError
+from uws_core.nouns.adapting import Row
 from uws_core.nouns.models import Collection
 from uws_core.ui import figures, job_panel, page, state
 from uws_core.ui.adapt import controls, data, view
@@ -98,9 +99,11 @@ def _elsewhere(
         with answer:
             page.answer("Name the folder of a training log.")
         st.caption(
-            "`uws adapt --out FOLDER` writes one, so does uws.adapt in Python; a table runs.csv with row, seed, "
-            "trainables and score does as well."
+            "`uws adapt --out FOLDER` writes one, so does uws.adapt in Python. Of trainings made with other programs a "
+            "table runs.csv does, in the folder or one a task in folders inside it; rows are called "
+            f"{', '.join(Row)}:"
         )
+        st.code("row,seed,trainables,score\nshared,0,648,0.94\nrandom,0,648,0.95", language=None)
         return
     try:
         log = data.log_in(text)

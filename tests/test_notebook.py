@@ -9,6 +9,7 @@ import pytest
 
 import uws_core as uws
 from uws_core.errors import UwsError
+from uws_core.nouns.adapting import Comparison, Row, TrainedRun
 from uws_core.nouns.shown import Shown
 
 
@@ -27,11 +28,30 @@ def nouns() -> dict[str, Shown]:
         "angles": uws.model_angles(factors, side="in", kept=2),
         "lineage": uws.lineage(gram),
         "compression": uws.compress(uws.collect("demo:lora"), kept=4),
+        "comparison": Comparison(
+            tuple(
+                TrainedRun("rotated", row, seed, 0.1, 648, 0.9, score)
+                for row, scores in ((Row.SHARED, (0.94, 0.93, 0.95)), (Row.RANDOM, (0.94, 0.95, 0.93)))
+                for seed, score in enumerate(scores)
+            )
+        ),
     }
 
 
 @pytest.mark.parametrize(
-    "name", ["collection", "gram", "spectrum", "held out", "factors", "subsets", "angles", "lineage", "compression"]
+    "name",
+    [
+        "collection",
+        "gram",
+        "spectrum",
+        "held out",
+        "factors",
+        "subsets",
+        "angles",
+        "lineage",
+        "compression",
+        "comparison",
+    ],
 )
 def test_a_noun_shows_a_sentence_and_a_table(nouns: dict[str, Shown], name: str) -> None:
     shown = nouns[name]._repr_html_()
@@ -42,7 +62,9 @@ def test_a_noun_shows_a_sentence_and_a_table(nouns: dict[str, Shown], name: str)
     assert shown.count("<tr>") >= 3
 
 
-@pytest.mark.parametrize("name", ["gram", "spectrum", "held out", "subsets", "angles", "lineage", "compression"])
+@pytest.mark.parametrize(
+    "name", ["gram", "spectrum", "held out", "subsets", "angles", "lineage", "compression", "comparison"]
+)
 def test_a_noun_draws_itself(nouns: dict[str, Shown], name: str) -> None:
     figure = nouns[name].plot()
     assert isinstance(figure, go.Figure)
@@ -55,6 +77,11 @@ def test_the_figure_has_the_nouns_numbers(nouns: dict[str, Shown]) -> None:
     spectrum = nouns["spectrum"]
     trace = next(trace for trace in spectrum.plot().data if trace.y is not None and len(trace.y) >= 3)
     assert trace.y[0] == pytest.approx(spectrum.ratio[0])
+
+
+def test_a_comparison_prints_its_verdict(nouns: dict[str, Shown]) -> None:
+    assert str(nouns["comparison"]).startswith("No better than a random basis on `rotated`")
+    assert [trace.name for trace in nouns["comparison"].plot().data] == ["shared", "random"]
 
 
 def test_a_noun_without_a_figure_says_so(nouns: dict[str, Shown]) -> None:

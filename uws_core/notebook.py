@@ -12,23 +12,28 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
+import uws_core.answers.adapt
 import uws_core.answers.compress
 import uws_core.answers.lineage
+import uws_core.charts.adapt
 import uws_core.charts.angle_tables
 import uws_core.charts.angles
 import uws_core.charts.compress
 import uws_core.charts.lineage
 import uws_core.charts.reconstruction
 import uws_core.charts.spectrum
+import uws_core.frames.adapt
 import uws_core.frames.angles
 import uws_core.frames.collection
 import uws_core.frames.compress
 import uws_core.frames.lineage
 import uws_core.frames.reconstruction
 import uws_core.frames.spectrum
+from uws_core.analysis.adapt import judged
 from uws_core.analysis.order import by_likeness
 from uws_core.charts import style
 from uws_core.errors import UwsError
+from uws_core.nouns.adapting import Comparison
 from uws_core.nouns.angles import Angles, AngleTable, Factors
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Gram
@@ -202,6 +207,22 @@ def _(noun: Compression) -> pl.DataFrame:
 @figure.register
 def _(noun: Compression, **options: Any) -> go.Figure:
     return uws_core.charts.compress.rivals(uws_core.frames.compress.rivals(noun), **options)
+
+
+@sentence.register
+def _(noun: Comparison) -> str:
+    return uws_core.answers.adapt.answer(judged(noun))
+
+
+@table.register
+def _(noun: Comparison) -> pl.DataFrame:
+    return uws_core.frames.adapt.rows(judged(noun))
+
+
+@figure.register
+def _(noun: Comparison, **options: Any) -> go.Figure:
+    whole = uws_core.frames.adapt.averaged(uws_core.frames.adapt.rows(judged(noun)))
+    return uws_core.charts.adapt.scores(whole, **({"metric": noun.metric} | options))
 
 
 def _layers(keys: tuple[LayerKey, ...]) -> str:

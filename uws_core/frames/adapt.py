@@ -71,6 +71,20 @@ def rows(judged: Judged) -> pl.DataFrame:
     )
 
 
+def averaged(rows: pl.DataFrame) -> pl.DataFrame:
+    """`rows` of one task as they are; of several each way of training once: mean score, lowest and highest task."""
+    if rows["task"].n_unique() < 2:
+        return rows
+    return rows.group_by("row", maintain_order=True).agg(
+        pl.lit("all").alias("task"),
+        pl.col("trainables").median().cast(pl.Int64),
+        pl.col("score").mean().alias("score"),
+        pl.col("score").min().alias("lowest"),
+        pl.col("score").max().alias("highest"),
+        pl.col("rate").median(),
+    )
+
+
 def differences(judged: Judged) -> pl.DataFrame:
     """One row a rival of the shared basis; the diagonals are compared with each other."""
     found = judged.differences

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from typing import Final
 
 import numpy as np
 
 from uws_core.nouns.arrays import Floats, frozen
+from uws_core.nouns.shown import Shown
 
 
 class Row(StrEnum):
@@ -127,7 +129,7 @@ class PairedDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """The finished trainings of a fair comparison, of one task or several.
 
     `expected` counts the trainings of the whole plan, `metric` names the score.
@@ -158,6 +160,10 @@ class Comparison:
     def complete(self) -> bool:
         """Whether every training of the plan is finished."""
         return len(self.runs) >= self.expected
+
+    def __str__(self) -> str:
+        """The verdict: the shared basis against a random one."""
+        return str(import_module("uws_core.notebook").sentence(self))
 
 
 @dataclass(frozen=True)

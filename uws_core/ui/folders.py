@@ -45,7 +45,7 @@ def allowed(text: str) -> Path:
         )
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
-        raise SourceError(f"A folder of models was expected at {folder}; there is {found}. Check the spelling")
+        raise SourceError(f"A folder was expected at {folder}; there is {found}. Check the spelling")
     table = folder / TABLE
     if table.is_symlink() and not _inside(_target(table), places):
         raise OutsideRoot(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-import polars as pl
 import streamlit as st
 
 from uws_core.analysis.adapt import judged
@@ -82,7 +81,7 @@ def results(log: Log, task: str, source: Provenance) -> None:
     metric = log.comparison.metric
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        shown = rows if task else _averaged(rows)
+        shown = frames.averaged(rows)
         figures.figure(
             "Score against trained numbers",
             lambda theme: charts.scores(shown, metric=metric, theme=theme),
@@ -170,18 +169,6 @@ def export_panel(log: Log, task: str) -> None:
         "The trained head goes along, as modules_to_save."
         if target == "peft"
         else f"{target} cannot load a trained head, so it is left out."
-    )
-
-
-def _averaged(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each row over all tasks: mean score, and the lowest and highest task."""
-    return rows.group_by("row", maintain_order=True).agg(
-        pl.lit("all").alias("task"),
-        pl.col("trainables").median().cast(pl.Int64),
-        pl.col("score").mean().alias("score"),
-        pl.col("score").min().alias("lowest"),
-        pl.col("score").max().alias("highest"),
-        pl.col("rate").median(),
     )
 
 
