@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from uws_core.nouns.merging import Convention, MergeMethod, MergeRecipe
 from uws_core.nouns.models import LayerKey
 from uws_core.use.merge.adapters import merged_layer
 from uws_core.use.merge.entries import HeldUpdates, entry_rule, merged_entries
-from uws_core.use.merge.order import Selection, cuts_of
+from uws_core.use.merge.factors import least_squares
+from uws_core.use.merge.order import Keeper, Selection, cuts_of
 
 M, P, R, T = 48, 40, 2, 4
 SIZES = np.array([3.0, 1.0])
-ADAPTER_METHODS = [method for method in MergeMethod if method is not MergeMethod.SLERP]
+ADAPTER_METHODS = list(MergeMethod)
 
 
 def orthogonal(size: int, k: int, seed: int) -> np.ndarray:
@@ -142,10 +144,15 @@ class TestTwoExtremes:
         assert min(captured) > 0.5 * sizes[0]
 
 
+def some_factors(method: str, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """As many random updates as the method takes."""
+    return random_factors(seed, (3, 2) if method == MergeMethod.SLERP else (3, 2, 3))
+
+
 class TestStability:
-    @pytest.mark.parametrize("method", [method for method in ADAPTER_METHODS if "dare" not in method])
+    @pytest.mark.parametrize("method", ADAPTER_METHODS)
     def test_a_perturbation_of_1e_12_changes_less_than_1e_10(self, method):
-        ups, downs = random_factors(3)
+        ups, downs = some_factors(method, 3)
         generator = np.random.default_rng(9)
         moved = [up * (1 + 1e-12 * generator.standard_normal(up.shape)) for up in ups]
         chosen = recipe(method, ridge=0.5)
@@ -164,7 +171,7 @@ class TestStability:
     @given(seed=st.integers(0, 10**6))
     @pytest.mark.parametrize("method", ADAPTER_METHODS)
     def test_a_gauge_changes_nothing(self, method, seed):
-        ups, downs = random_factors(4)
+        ups, downs = some_factors(method, 4)
         generator = np.random.default_rng(seed)
         gauges = [np.linalg.qr(generator.standard_normal((up.shape[1],) * 2))[0] * 3.0 for up in ups]
         gauges = [gauge @ np.diag(generator.uniform(0.3, 3, len(gauge))) for gauge in gauges]
@@ -172,12 +179,11 @@ class TestStability:
             [up @ np.linalg.inv(gauge) for up, gauge in zip(ups, gauges, strict=True)],
             [gauge @ down for down, gauge in zip(downs, gauges, strict=True)],
         )
-        for rule in (MergeMethod.TIES, MergeMethod.DARE):
-            chosen = recipe(method, rule=rule, seed=5)
+        rules = (MergeMethod.TIES, MergeMethod.DARE) if "rule" in recipe(method).facts.uses else (MergeMethod.TIES,)
+        for rule, convention in product(rules, Convention):
+            chosen = recipe(method, rule=rule, seed=5, convention=convention)
             before, after = merged(chosen, (ups, downs)), merged(chosen, turned)
             assert np.linalg.norm(after - before) < 1e-10 * np.linalg.norm(before)
-            if not chosen.facts.uses or "rule" not in chosen.facts.uses:
-                break
 
     def test_subspace_merge_is_the_mean_at_full_rank_and_projected_below(self):
         factors = random_factors(5)
@@ -216,6 +222,11 @@ class TestToys:
         chosen = recipe("ties", density=0.5, weights=weights, convention=Convention(convention))
         found = merged_entries(chosen, HeldUpdates(TOY[:, None]), "x")
         torch.testing.assert_close(found[0], torch.tensor(expected, dtype=torch.float32))
+
+    def test_regmean(self):
+        weights = np.array([[[2.0, 0], [0, 0]], [[0, 4], [0, 2]]])
+        inputs = np.array([np.diag([3.0, 1]), np.diag([1.0, 3])])
+        np.testing.assert_allclose(least_squares(weights, inputs), [[1.5, 3], [0, 1.5]], atol=1e-14)
 
     def test_data_free_regmean(self):
         ups = [np.eye(2)[:, :1], np.eye(2)[:, :1]]
@@ -288,9 +299,7 @@ class TestSelection:
             assert not torch.equal(other, whole)
 
 
-def _trim(values: torch.Tensor, dropped: int):
-    from uws_core.use.merge.order import Keeper
-
+def _trim(values: torch.Tensor, dropped: int) -> list[Keeper]:
     return [Keeper(cuts[0]) for cuts in cuts_of(values.flatten(1), [[dropped]] * len(values))]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,7 +14,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import uws_core as uws
+from tests.planted import gram_of
+from uws_core.analysis.merge_methods import combine
+from uws_core.analysis.merge_preview import merge_grams
 from uws_core.errors import CollectionError
+from uws_core.nouns.merging import Convention, MergeMethod, MergeRecipe
 from uws_core.use.merge.recipe import read_mergekit
 
 pytestmark = pytest.mark.usefixtures("results_folder")
@@ -88,6 +93,18 @@ class TestMergekit:
         assert set(tensors) == set(theirs)
         for name, tensor in tensors.items():
             torch.testing.assert_close(tensor, theirs[name], rtol=2e-6, atol=2e-8)
+
+    @pytest.mark.parametrize("spread", [0.01, 1.0])
+    def test_karcher_from_products_alone_is_the_one_from_entries(self, spread):
+        from mergekit.merge_methods.karcher import karcher_merge_tensors
+
+        generator = torch.Generator().manual_seed(0)
+        kind = {"generator": generator, "dtype": torch.float64}
+        weights = torch.randn(90, **kind) + spread * torch.randn(4, 90, **kind)
+        recipe = MergeRecipe(method=MergeMethod.KARCHER, weights=(0.4, 0.3, 0.2, 0.1), convention=Convention.MERGEKIT)
+        ours = combine(merge_grams([gram_of(weights.numpy())]), recipe).coefficients[0] @ weights.numpy()
+        theirs = karcher_merge_tensors(list(weights), [0.4, 0.3, 0.2, 0.1])
+        assert np.linalg.norm(ours - theirs.numpy()) < 1e-14 * float(theirs.norm())
 
     @pytest.mark.parametrize("t", [0.0, 0.3])
     def test_slerp(self, llamas, tmp_path, t):

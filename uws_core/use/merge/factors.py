@@ -230,16 +230,20 @@ def _regmean(recipe: MergeRecipe, factors: Factors, name: str) -> Thin:
     the weighted mean, none gives the sum where inputs are orthogonal and explodes where they are nearly parallel.
     Sources: arXiv 2212.09849 (RegMean), 2503.08099 (covariances from the updates).
     """
-    weights = recipe.weight_of(factors.n)
-    size = factors.cores.shape[2]
-    numerator, total = np.zeros(factors.cores.shape[1:]), np.zeros((size, size))
-    for core, weight in zip(factors.cores, weights, strict=True):
+    size, inputs = factors.cores.shape[2], []
+    for core, weight in zip(factors.cores, recipe.weight_of(factors.n), strict=True):
         norm2 = float(np.square(core).sum())
-        inputs = core.T @ core / norm2 if norm2 > 0 else np.zeros((size, size))
-        inputs = weight * (inputs + recipe.ridge / max(size, 1) * np.eye(size))
-        numerator += core @ inputs
-        total += inputs
-    return factors.of_core(numerator @ np.linalg.pinv(total, rcond=_CUT, hermitian=True))
+        own = core.T @ core / norm2 if norm2 > 0 else np.zeros((size, size))
+        inputs.append(weight * (own + recipe.ridge / max(size, 1) * np.eye(size)))
+    return factors.of_core(least_squares(factors.cores, np.stack(inputs)))
+
+
+def least_squares(updates: Floats, inputs: Floats) -> Floats:
+    """Returns the matrix (m, p) nearest in its outputs to those of the updates (n, m, p), each on inputs of its own.
+
+    `(sum tau_i C_i) (sum C_i)^+` with the inputs' second moments `C_i` (n, p, p). Source: RegMean, arXiv 2212.09849.
+    """
+    return (updates @ inputs).sum(axis=0) @ np.linalg.pinv(inputs.sum(axis=0), rcond=_CUT, hermitian=True)
 
 
 def _ctm(recipe: MergeRecipe, factors: Factors, name: str) -> Thin:
