@@ -196,7 +196,8 @@ def _block_grams(sums: Moments, usable: Bools) -> BlockGrams | None:
     sides: list[Any] = []
     for blocks in (to_numpy(sums.row_blocks), to_numpy(sums.column_blocks)):
         shift = blocks @ weights.astype(blocks.dtype)
-        inside = shift @ weights.astype(blocks.dtype)
+        # No BLAS for so few numbers: its small kernels now and then raise "invalid" about what lies beside them.
+        inside = (shift * weights.astype(blocks.dtype)).sum(axis=1)
         turned = shift[:, :, None] * signs.astype(blocks.dtype)
         moved = blocks + turned + turned.mT + inside[:, None, None] * np.outer(signs, signs).astype(blocks.dtype)
         stored = np.float32 if sums.kind == torch.float32 else np.float64
