@@ -498,6 +498,9 @@ def test_results_trained_elsewhere_are_read(tmp_path: Path):
     torn.write_text(line.replace("shared", "sharde") + "\n")
     with pytest.raises(UnreadableFile, match=r"training 1 cannot be read.*row is one of head only, shared"):
         open_log(tmp_path / "one")
+    torn.write_text(f"{line}\n{line}\n")
+    with pytest.raises(UnreadableFile, match=r"training 2, shared rate 0 seed 0, is there twice.*its own seed"):
+        open_log(tmp_path / "one")
     torn.write_text(line.replace('"seed": 0', '"seed": 1e999') + "\n")
     with pytest.raises(UnreadableFile, match="training 1 cannot be read"):
         open_log(tmp_path / "one")

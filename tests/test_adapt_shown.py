@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tests.wording import measured
@@ -52,12 +54,18 @@ TASKS = comparison([[0.94, 0.95, 0.93], [0.9, 0.9, 0.9], [0.8, 0.8, 0.8]], [[0.7
             "One cannot tell on `t0`: there is no random basis beside the shared one.",
         ),
         (
+            Comparison(
+                tuple(replace(run, diverged=True) if run.row is Row.RANDOM else run for run in SAME.runs), "accuracy"
+            ),
+            "One cannot tell on `t0`: no seed has a score of both the shared and the random basis.",
+        ),
+        (
             comparison([[0.9]], [[0.5]]),
             "One cannot tell on `t0`: 0.900 against 0.500 of a random basis is a single pair; train more seeds.",
         ),
         (
             Comparison(SAME.runs, "accuracy", 40),
-            "So far: No better than a random basis on `t0`: the shared basis scores 0.807 against 0.810, over 3 seeds.",
+            "So far no better than a random basis on `t0`: the shared basis scores 0.807 against 0.810, over 3 seeds.",
         ),
     ],
 )
@@ -94,6 +102,9 @@ def test_figures_show_every_row_its_range_and_zero():
     assert drawn.layout.shapes[0].y0 == 0.5
     different = charts.differences(frames.differences(judged(TASKS)), metric="accuracy")
     assert list(different.data[0].y) == ["shared − head only", "shared − random", "shared − LoRA"]
+    narrow = charts.scores(rows.filter(pl.col("trainables") < 2000), metric="accuracy")
+    assert [tick for tick in narrow.layout.xaxis.tickvals if 600 < tick < 1400] == [1000]
+    assert {500, 2000} <= set(narrow.layout.xaxis.tickvals)
     assert different.data[0].error_x.array[1] == pytest.approx(0.0, abs=0.2)
     assert list(different.data[0].marker.symbol)[1:] == ["circle", "circle-open"]
     gradient = charts.gradient(frames.gradient(shares(0.3)))

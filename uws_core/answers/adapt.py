@@ -20,7 +20,9 @@ def answer(judged: Judged) -> str:
         return "Nothing has been trained yet."
     difference = judged.difference(Row.SHARED, Row.RANDOM)
     if difference is None:
-        if {Row.SHARED, Row.RANDOM} <= set(comparison.rows) or not comparison.complete:
+        if {Row.SHARED, Row.RANDOM} <= set(comparison.rows) and comparison.complete:
+            return f"One cannot tell{where}: no seed has a score of both the shared and the random basis."
+        if not comparison.complete:
             return f"One cannot tell yet{where}: the shared and the random basis are still to be trained."
         return f"One cannot tell{where}: there is no random basis beside the shared one."
     shared, random = (judged.mean(row) for row in (Row.SHARED, Row.RANDOM))
@@ -29,12 +31,9 @@ def answer(judged: Judged) -> str:
         return f"One cannot tell{where}: {against} of a random basis is a single pair; train more seeds."
     count = difference.differences.size
     pairs = f"over {count} {'tasks' if not difference.task else 'seeds'}"
-    so_far = "" if comparison.complete else "So far: "
-    if difference.verdict == "better":
-        return f"{so_far}Better than a random basis{where}: the shared basis scores {against}, {pairs}."
-    if difference.verdict == "worse":
-        return f"{so_far}Worse than a random basis{where}: the shared basis scores {against}, {pairs}."
-    return f"{so_far}No better than a random basis{where}: the shared basis scores {against}, {pairs}."
+    verdict = {"better": "better", "worse": "worse"}.get(difference.verdict, "no better")
+    begins = verdict.capitalize() if comparison.complete else f"So far {verdict}"
+    return f"{begins} than a random basis{where}: the shared basis scores {against}, {pairs}."
 
 
 def before(shares: Sequence[GradientShare], task: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
@@ -21,6 +24,10 @@ _ROWS = (
     "random diagonal",
     "mixture",
 )
+
+
+# Letters of a pair's two names that fit on one line.
+_SHORT = 24
 
 
 def scores(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figure:
@@ -57,11 +64,15 @@ def scores(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figu
                 "thickness": 1.5,
             },
             mode="markers",
-            marker={"color": colour, "symbol": _symbol(name), "size": 11},
+            marker={
+                "color": colour,
+                "symbol": SYMBOLS[_ROWS.index(name) % len(SYMBOLS)] if name in _ROWS else "circle",
+                "size": 11,
+            },
             name=name,
             hovertemplate=f"{text}<extra></extra>",
         )
-    drawn.update_xaxes(title="trained numbers, without the head", type="log", tickformat="~s", dtick=1)
+    drawn.update_xaxes(title="trained numbers, without the head", type="log", tickformat="~s", **_ticks(list(used)))
     # Room below the line of the head alone, which would lie on the axis.
     low, high = _ends([*frame["lowest"], *frame["highest"], *frame["score"]])
     drawn.update_yaxes(title=f"{metric} on test data", range=[low - 0.08 * (high - low), high + 0.05 * (high - low)])
@@ -73,7 +84,9 @@ def differences(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go
     """Paired differences with their 95 % intervals, a rival a line, and zero; `frame` is `frames.adapt.differences`."""
     drawn = style.figure(theme, height=120 + 42 * max(frame.height, 1))
     style.rule(drawn, {"color": theme.quiet, "width": 1, "dash": "dash"}, x=0.0)
-    names = [f"{row['row']} − {row['other']}" for row in frame.iter_rows(named=True)]
+    # Two lines where one would take half of a phone.
+    pairs = [(row["row"], row["other"]) for row in frame.iter_rows(named=True)]
+    names = [f"{row}{'<br>' if len(row + other) > _SHORT else ' '}− {other}" for row, other in pairs]
     half = frame["high"].fill_nan(0.0).to_numpy() - frame["difference"].to_numpy()
     drawn.add_scatter(
         x=frame["difference"].to_numpy(),
@@ -88,7 +101,7 @@ def differences(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go
         customdata=frame["verdict"].to_list(),
         hovertemplate="%{y}: %{x:+.3f}, %{customdata}<extra></extra>",
     )
-    drawn.update_xaxes(title=f"difference in {metric}, 95 % interval", tickformat="+~g")
+    drawn.update_xaxes(title=f"difference in {metric}", tickformat="+~g", nticks=5)
     drawn.update_yaxes(autorange="reversed", title=None, type="category")
     drawn.update_layout(showlegend=False)
     return drawn
@@ -160,7 +173,11 @@ def curves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
             x=part["step"].to_numpy(),
             y=part["loss"].to_numpy(),
             mode="lines",
-            line={"color": colour, "width": 2, "dash": "dot" if under_way else _dash(line)},
+            line={
+                "color": colour,
+                "width": 2,
+                "dash": "dot" if under_way else (DASHES[_ROWS.index(line) % len(DASHES)] if line in _ROWS else "solid"),
+            },
             name=line,
             hovertemplate=f"{line}, step %{{x}}: %{{y:.3f}}<extra></extra>",
         )
@@ -178,13 +195,14 @@ def _ends(values: list[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+def _ticks(numbers: list[int]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis: a decade each, or 1, 2 and 5 of each where the numbers are less than two apart."""
+    low, high = min(numbers, default=1), max(numbers, default=1)
+    if high >= 100 * low:
+        return {"dtick": 1}
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return {"tickvals": [step * 10**decade for decade in decades for step in (1, 2, 5)]}
+
+
 def _colour(row: str, theme: Theme) -> str:
     return style.colour_of(_ROWS.index(row), theme) if row in _ROWS else theme.quiet
-
-
-def _symbol(row: str) -> str:
-    return SYMBOLS[_ROWS.index(row) % len(SYMBOLS)] if row in _ROWS else "circle"
-
-
-def _dash(row: str) -> str:
-    return DASHES[_ROWS.index(row) % len(DASHES)] if row in _ROWS else "solid"

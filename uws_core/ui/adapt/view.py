@@ -92,7 +92,7 @@ def results(log: Log, task: str, source: Provenance) -> None:
         )
     with right:
         figures.figure(
-            "Paired differences",
+            "Paired differences, 95 %",
             lambda theme: charts.differences(differences, metric=metric, theme=theme),
             differences,
             source,

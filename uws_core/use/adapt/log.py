@@ -248,6 +248,13 @@ def _runs(path: Path, task: str) -> list[TrainedRun]:
                 f"{path}: training {number + 1} cannot be read ({type(error).__name__}: {error}); each needs "
                 f"{', '.join(_NEEDED)}, and row is one of {', '.join(Row)}"
             ) from error
+    names = [(run.task, run.name) for run in result]
+    if len(set(names)) < len(names):
+        again = next(number for number, name in enumerate(names) if name in names[:number])
+        raise UnreadableFile(
+            f"{path}: training {again + 1}, {names[again][1]}, is there twice; leave one, or give each its own seed, "
+            "rate or task"
+        )
     return result
 
 
