@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from uws_core.nouns.block_grams import most_blocks
 
@@ -17,6 +18,8 @@ _ENOUGH_COLUMNS = 16
 _MOST_OF_FACTORS = 32
 # Copies of rows of a block are faster where these begin at whole vectors of the processor.
 _VECTOR = 16
+# A chunk may be so many times larger where that spares a small one at the end of the row: each costs n^2 sums.
+_MORE = 1.25
 # In a layer of smaller cells the products of rows and those of columns are formed one after the other.
 _SMALLEST_CELL = 64
 
@@ -70,7 +73,8 @@ class BlockLayout:
         A chunk holds whole cells, or a part of the rows of one row block; row slices count from `first`.
         """
         if self.kept and self.height * self.width < most:
-            wide = min(self.columns, most // (self.height * self.width)) * self.width
+            across = min(self.columns, most // (self.height * self.width))
+            wide = -(-self.columns // ceil(self.columns / (_MORE * across))) * self.width
             tall = max(most // (self.height * self.p), 1) * self.height if wide >= self.p else self.height
         else:
             wide = self.width if self.kept else min(self.p, most)
