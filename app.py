@@ -43,7 +43,6 @@ if page.title == "Home":
     page.run()
 else:
     # Not before: what is sent just before a visitor is sent on is lost.
-    script = plotly_script.ask()
+    plotly_script.ask()
     sidebar.show()
     page.run()
-    script.empty()

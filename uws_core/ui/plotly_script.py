@@ -1,4 +1,4 @@
-"""Plotly's own script in the browser: where it is served, and its loading before the first figure is there.
+"""What a browser needs at once: plotly's own script, before the first figure is there, and a history one can go back in.
 
 The browser takes a second for 4.7 MB of script; a new server takes more than one to make the first figure. Asked for at
 once, the script is there when the figure comes.
@@ -12,26 +12,29 @@ import plotly
 import streamlit as st
 from streamlit import runtime
 from streamlit.components import v1, v2
-from streamlit.delta_generator import DeltaGenerator
 
 # Defines `plotly(address)`, the promise of the script; the texts of components begin with it.
-LOADER = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
-_ASKED = "plotly.asked"
+LOADER = "".join(
+    Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("history_entries.js", "plotly_script.js")
+)
+# Its place takes no room; it stays, because a component that goes with its run may never come to the browser.
 _mount = v2.component(
     "uws_plotly",
-    js=LOADER + "export default ({ data }) => { plotly(data.library).catch(() => {}) }\n",
+    js=LOADER
+    + """export default ({ data, parentElement }) => {
+  parentElement.closest("[data-testid=stElementContainer]").style.display = "none"
+  plotly(data.library).catch(() => {})
+}
+""",
     isolate_styles=False,
 )
 
 
-def ask() -> DeltaGenerator:
-    """Lets the browser of a new session fetch the script now; returns the place to empty when the page is there."""
-    place = st.sidebar.empty()
-    if runtime.exists() and not st.session_state.get(_ASKED):
-        st.session_state[_ASKED] = True
-        with place:
-            _mount(key=_ASKED + ".component", data={"library": address()})
-    return place
+def ask() -> None:
+    """Lets the browser fetch the script now, and keep one entry of its history for each act."""
+    if runtime.exists():
+        with st.sidebar:
+            _mount(key="plotly", data={"library": address()})
 
 
 @st.cache_resource(show_spinner=False)

@@ -1,8 +1,8 @@
 """The session: the guard of every page, the selection, and its place in the address.
 
-A selection is read from the address once, when a session begins. After that the widgets lead: `change` records
-what they say and writes the address. Everything else that wants to choose (a click in a figure, a button) calls
-`set_selection`, which takes effect at the next run, before any widget is made.
+A selection is read from the address when a session begins and when its visitor goes back or forward in the browser.
+Otherwise the widgets lead: `change` records what they say and writes the address. Everything else that wants to choose
+(a click in a figure, a button) calls `set_selection`, which takes effect at the next run, before any widget is made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.selection import Selection
@@ -74,9 +75,13 @@ _NEXT = "app.next"
 def enter() -> None:
     """Mark this run as one that came through the entry, and send it on to the page it first asked for.
 
-    Called by the entry right after `st.navigation`.
+    Called by the entry right after `st.navigation`. Where the visitor went back or forward, the address leads again.
     """
     st.session_state[_ENTERED] = True
+    run = get_script_run_ctx()
+    if run is not None and run.is_history_navigation and "c" in st.query_params:
+        _forget_widgets()
+        st.session_state.pop(_CHOSEN, None)
     way = st.session_state.pop(_WAY, None)
     if way is not None:
         st.switch_page(way["page"], query_params=way["params"])
@@ -105,8 +110,7 @@ def current() -> Selection:
     chosen = st.session_state.get(_CHOSEN)
     wanted = st.session_state.pop(_NEXT, None)
     if wanted is not None:
-        for key in [key for key in st.session_state if str(key).startswith(PICK)]:
-            del st.session_state[key]
+        _forget_widgets()
         chosen = (chosen or {}) | wanted
     if chosen is None:
         return _keep(Selection.from_params(_params(), catalogue()))
@@ -143,6 +147,12 @@ def held(name: str, value: object) -> str:
     return key
 
 
+def _forget_widgets() -> None:
+    """Widgets that stand for a field are made anew from what is chosen."""
+    for key in [key for key in st.session_state if str(key).startswith(PICK)]:
+        del st.session_state[key]
+
+
 def _keep(selection: Selection) -> Selection:
     st.session_state[_CHOSEN] = asdict(selection)
     return selection
@@ -164,8 +174,9 @@ def _write(params: Mapping[str, str | list[str]]) -> None:
             del st.query_params[key]
         elif key in params and values == _list(params[key]):
             params = {name: value for name, value in params.items() if name != key}
-    for key, value in params.items():
-        st.query_params[key] = value
+    if params:
+        # At once: each message to the browser is an address of its own.
+        st.query_params.update(params)
 
 
 def _list(value: str | list[str]) -> list[str]:
