@@ -1,7 +1,8 @@
-"""The example of docs/members.md, with a small real transformer: adapters, basis, serving, a new task, serving it."""
+"""The examples of README and docs/members.md with a small real transformer: adapters, basis, a new task, serving it."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import nn
 import uws_core as uws
 
 transformers = pytest.importorskip("transformers")
-PAGE = Path(__file__).parents[1] / "docs" / "members.md"
+ROOT = Path(__file__).parents[1]
 WORDS = 32
 
 
@@ -51,11 +52,54 @@ def write_base_and_adapters(place: Path) -> None:
         model.save_pretrained(place / "adapters" / f"task-{step}")
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("transformer")
+    write_base_and_adapters(place)
+    return place
+
+
+def example_of(page: str) -> str:
+    (example,) = [
+        code
+        for code in re.findall(r"```py\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+        if "serving.attach" in code
+    ]
+    return example
+
+
 @pytest.mark.filterwarnings("ignore")
-def test_adapters_become_a_basis_that_serves_and_trains(tmp_path, monkeypatch, capsys, results_folder):
+def test_adapters_become_a_basis_in_which_a_new_task_is_trained_and_served(
+    made, tmp_path, monkeypatch, capsys, results_folder
+):
+    for part in ("base", "adapters"):
+        (tmp_path / part).symlink_to(made / part)
     monkeypatch.chdir(tmp_path)
-    write_base_and_adapters(tmp_path)
-    (example,) = re.findall(r"```py\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    batches = [counting(7, torch.Generator().manual_seed(seed)) for seed in range(10)]
+    names: dict[str, object] = {"batches": batches}
+    exec(compile(example_of("README.md"), "README", "exec"), names)
+    verdict, tokens = capsys.readouterr().out.splitlines()
+    # The basis comes from other steps of counting, which is what the new task is.
+    assert verdict.startswith("Better than a random basis on `task`")
+    served, losses = names["served"], {}
+    assert isinstance(served, uws.serving.Served)
+    tuned = PeftModel.from_pretrained(transformers.GPT2LMHeadModel.from_pretrained("base").eval(), "task-7")
+    with torch.no_grad():
+        for name in (None, "task-7"):
+            with served.using(name):
+                found = served.model(batches[0], labels=batches[0])
+                losses[name] = float(found.loss)
+        torch.testing.assert_close(found.logits, tuned(batches[0]).logits, rtol=1e-4, atol=1e-4)
+    assert losses["task-7"] < 0.9 * losses[None]
+    assert len(json.loads(tokens)) == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_adapters_become_a_basis_that_serves_and_trains(made, tmp_path, monkeypatch, capsys, results_folder):
+    for part in ("base", "adapters"):
+        (tmp_path / part).symlink_to(made / part)
+    monkeypatch.chdir(tmp_path)
+    example = example_of("docs/members.md")
     names: dict[str, object] = {}
     torch.manual_seed(0)
     exec(compile(example, "docs members", "exec"), names)

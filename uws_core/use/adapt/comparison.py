@@ -208,6 +208,8 @@ class _Work:
             "members": len(self.basis.members),
             "basis": self.basis.digest,
             "model": digest.hexdigest()[:32],
+            # Absent where there are none, as in the logs of versions that did not note them.
+            **({"transposed": sorted(self.basis.transposed)} if self.basis.transposed else {}),
         }
 
 

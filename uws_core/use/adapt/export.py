@@ -15,7 +15,7 @@ from torch import Tensor
 from uws_core.analysis.adapt import row_scores
 from uws_core.errors import CollectionError, ExportError, TrainingError
 from uws_core.nouns.adapting import Comparison, Row, TrainedRun
-from uws_core.use.adapt.log import open_log, read_trained
+from uws_core.use.adapt.log import open_log, read_plan, read_trained
 from uws_core.use.rebuild import TARGETS
 
 # Rows whose updates have a low rank.
@@ -57,6 +57,9 @@ def export_adapter(
         raise CollectionError(f"The row {row} is no adapter of low rank; export one of {', '.join(EXPORTED)}")
     run = _best_run(opened.comparison, task, Row(row), seed)
     tensors, config = peft_files(read_trained(opened.folders[task], run), target=target, with_head=with_head)
+    if read_plan(opened.folders[task]).get("transposed"):
+        # transformers' Conv1D; the factors are the same, but a reader learns the shape of the weight.
+        config["fan_in_fan_out"] = True
     return _write(tensors, config, Path(into).expanduser())
 
 

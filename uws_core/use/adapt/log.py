@@ -70,7 +70,7 @@ def open_log(folder: str | Path) -> Log:
     folders: dict[str, Path] = {}
     metric, expected = "score", 0
     for each in inside:
-        plan = _plan(each)
+        plan = read_plan(each)
         task = str(plan.get("task", each.name))
         runs += _runs(each, task)
         curves += _curves(each, task)
@@ -123,7 +123,7 @@ class TrainingLog:
             raise ExportError(f"{self.path} cannot be written ({error}); what was finished is kept") from error
 
     def _keep_plan(self, plan: Mapping[str, Any]) -> None:
-        old = _plan(self.path)
+        old = read_plan(self.path)
         if not old:
             _replace(self.path / PLAN, json.dumps(plan, indent=1) + "\n")
             return
@@ -208,7 +208,12 @@ def has_results(path: Path) -> bool:
     return any((path / name).is_file() for name in (PLAN, RUNS, RUNS_TABLE))
 
 
-def _plan(path: Path) -> dict[str, Any]:
+def read_plan(path: Path) -> dict[str, Any]:
+    """Returns the plan of a comparison; empty where the folder has none.
+
+    Raises:
+        UnreadableFile: it is damaged, or of another version.
+    """
     try:
         plan = json.loads((path / PLAN).read_text(encoding="utf-8"))
     except FileNotFoundError:
