@@ -26,10 +26,16 @@ def item(rows: np.ndarray, *, kind: str = "strength", **options: object) -> Laye
 
 def test_structure_is_told_with_its_chance_level() -> None:
     assert re.fullmatch(
-        r"4 directions shared beyond noise of the same strengths: in `2\.attn\.q`, 4 directions carry 85 % of what "
+        r"4 directions are shared beyond noise of the same strengths in `2\.attn\.q`; they carry 85 % of what "
         r"distinguishes these models\.",
         answer([item(SHARED)], share=0.85),
     )
+
+
+def test_fewer_directions_than_are_shared_are_some_of_them_and_more_hold_noise() -> None:
+    structure = item(SHARED)
+    assert "; 3 of them carry 60 % of" in answer([structure], share=0.6)
+    assert re.search(r"; \d+, noise included, carry 99 % of", answer([structure], share=0.99))
 
 
 def test_a_band_without_a_count_is_judged_by_its_share() -> None:
@@ -66,7 +72,7 @@ def test_identical_models_and_no_layer_are_told() -> None:
         ({"about": "base"}, "what these models changed in their base"),
         ({"about": "model-3"}, "what sets these models apart from `model-3`"),
         ({"unit": True}, "what distinguishes these models at equal norms"),
-        ({"kind": "gaussian"}, "4 directions shared beyond noise of equal strengths: "),
+        ({"kind": "gaussian"}, "4 directions are shared beyond noise of equal strengths in "),
     ],
 )
 def test_the_sentence_names_centre_scaling_and_null(options: dict[str, object], words: str) -> None:
@@ -90,7 +96,7 @@ def test_several_layers_give_a_span_and_count_what_passes() -> None:
     assert said == "Beyond noise of the same strengths in 1 of 4 layers: the median one of these shares 4 directions."
     assert answer(noises).startswith("No more than chance in any layer: a median of 35 directions carries 90 % of")
     assert answer([item(SHARED), item(SHARED)], share=0.85) == (
-        "Beyond noise of the same strengths in every layer: the median one shares 4 directions, and 4 carry 85 % of "
+        "Beyond noise of the same strengths in every layer: the median layer shares 4 directions; they carry 85 % of "
         "what distinguishes these models."
     )
     bare = [replace(layer, band=replace(layer.band, shared=None)) for layer in (item(SHARED), *noises) if layer.band]
@@ -108,5 +114,5 @@ def test_a_layer_without_differences_is_counted_beside_the_others() -> None:
 def test_a_sum_of_layers_is_named_as_one() -> None:
     one = item(SHARED)
     assert answer([LayerSpectrum(one.layer, one.spectrum, one.band, layers=18)]).startswith(
-        "4 directions shared beyond noise of the same strengths: in these layers together, "
+        "4 directions are shared beyond noise of the same strengths in these layers together; "
     )

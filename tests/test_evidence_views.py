@@ -141,16 +141,13 @@ def test_bound_figure_draws_what_is_known(found: Evidence) -> None:
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (synthetic.noise(), "Nothing is shared beyond chance in `0.mlp.up`. Check first: as if never trained."),
-        (
-            synthetic.spike(),
-            "These models share 3 directions barely beyond chance, ancestry unknown: in `0.mlp.up`, ",
-        ),
-        (synthetic.two_lineages(), "Only relatives share 1 direction beyond chance: "),
-        (synthetic.shared_start(), "Only relatives share 1 direction beyond chance: "),
-        (synthetic.unequal(), "Nothing is shared beyond chance: in `0.mlp.up`, "),
-        (synthetic.permuted(), "Check first: reordered."),
-        (synthetic.reinitialised(), "Check first: never trained."),
+        (synthetic.noise(), "Nothing is shared beyond chance in `0.mlp.up`. Check first: entries as if never trained."),
+        (synthetic.spike(), "Shared, ancestry unknown: 3 directions barely beyond chance in `0.mlp.up`; "),
+        (synthetic.two_lineages(), "Shared only among relatives: 1 direction beyond chance in `0.mlp.up`; "),
+        (synthetic.shared_start(), "Shared only among relatives: 1 direction beyond chance in `0.mlp.up`; "),
+        (synthetic.unequal(), "Nothing is shared beyond chance in `0.mlp.up`; "),
+        (synthetic.permuted(), "Check first: neurons in another order."),
+        (synthetic.reinitialised(), "Check first: models that look never trained."),
     ],
     ids=["noise", "spike", "two-lineages", "shared-init", "unequal", "permuted", "reinitialised"],
 )
@@ -169,11 +166,11 @@ def by_task(made: SyntheticCollection) -> str:
 )
 def test_ancestry_is_not_denied_by_a_column_that_has_nothing_to_do_with_it(made: SyntheticCollection) -> None:
     said = by_task(made)
-    assert said.startswith("Only relatives share 1 direction beyond chance: ")
+    assert said.startswith("Shared only among relatives: 1 direction beyond chance in `0.mlp.up`; ")
 
 
 def test_shared_structure_without_relatives_is_not_ancestry_by_any_column() -> None:
-    assert "Unrelated models share 3 directions beyond chance" in by_task(synthetic.spike(strength=100.0))
+    assert "Shared among unrelated models: 3 directions beyond chance" in by_task(synthetic.spike(strength=100.0))
 
 
 def test_the_small_figure_of_a_claim_shows_chance_and_the_models() -> None:

@@ -134,15 +134,15 @@ def test_every_column_is_explained(gram: Gram, family: Lineage) -> None:
 
 def test_the_answer_tells_groups_and_copies(family: Lineage) -> None:
     assert answer(family, location="`2.attn.q`") == (
-        "2 groups of relatives and 1 model alone: in `2.attn.q`, the weights of these models are worth 2.3 equal "
-        "lineages. Check first: no relative, near copies."
+        "2 groups of relatives and 1 model alone: in `2.attn.q`, the weights count as 2.3 "
+        "lineages of equal size. Check first: models without relatives, near copies."
     )
 
 
 def test_the_answer_for_one_lineage_and_for_strangers() -> None:
     assert re.fullmatch(
-        r"One lineage: in `2\.attn\.q`, the weights of these 6 models belong together, cosines from "
-        r"0\.(8|9)\d up\. Check first: equal cosines\.",
+        r"One lineage: in `2\.attn\.q`, the weights of these 6 models belong together; the smallest cosine is "
+        r"0\.(8|9)\d\. Check first: all cosines are equal\.",
         said(families([6], 900, likeness=0.9, seed=1), threshold=0.5),
     )
     apart = said(np.random.default_rng(0).laplace(size=(6, 900)))
@@ -153,9 +153,9 @@ def test_the_answer_for_one_lineage_and_for_strangers() -> None:
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (synthetic.noise, "as if never trained"),
-        (synthetic.permuted, "reordered"),
-        (synthetic.reinitialised, "never trained"),
+        (synthetic.noise, "entries as if never trained"),
+        (synthetic.permuted, "neurons in another order"),
+        (synthetic.reinitialised, "models that look never trained"),
     ],
 )
 def test_the_answer_warns_of_outliers(make: Callable[[], SyntheticCollection], kind: str) -> None:

@@ -97,17 +97,19 @@ def test_scores_are_relative_to_each_networks_own():
 def test_a_planted_subspace_is_found_and_noise_is_not():
     planted = answer(errors_of(PLANTED), k=3, location="`0.q`")
     assert re.fullmatch(
-        r"The subspace generalises in `0\.q`\. With each model held out, 3 shared directions find 5\d % of an "
-        r"unseen model beyond the mean, random ones 0\.[78] %\.",
+        r"The subspace generalises in `0\.q`: 3 shared directions rebuild 5\d % of an unseen model beyond the "
+        r"mean, random ones 0\.[78] %\.",
         planted,
     )
     calm = answer(errors_of(CALM), k=3, location="`0.q`")
-    assert re.match(r"The subspace (hardly helps|does not help) in `0\.q`\.", calm)
+    assert re.match(r"The subspace (hardly helps|does not help) in `0\.q`:", calm)
 
 
 def test_the_answer_names_what_is_held_out():
     groups = [i % 4 for i in range(20)]
-    assert "With each task held out" in answer(errors_of(CALM, groups=groups), k=3, location="x", by="task")
+    assert "% of an unseen task's model beyond the mean" in answer(
+        errors_of(CALM, groups=groups), k=3, location="x", by="task"
+    )
 
 
 def test_models_that_do_not_differ_cannot_be_told():
@@ -120,7 +122,7 @@ def test_a_newcomer_is_answered_for_itself():
     new = PLANTED[19] - PLANTED[:19].mean(axis=0)
     row = UnseenModel("mine", gram.layer, away @ new, 0.0, float(new @ new), float("nan"))
     said = answer_unseen_model(project(gram, row, kept=KEPT), k=3, location="x")
-    assert re.match(r"The subspace generalises in x: 3 directions of the collection find \d+ % of `mine`", said)
+    assert re.match(r"The subspace generalises in x: 3 directions of the collection rebuild \d+ % of `mine`", said)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK, PRINT], ids=lambda theme: theme.name)

@@ -98,5 +98,5 @@ def test_the_verdict_names_the_sizes_at_which_sharing_wins():
     ]
     # The third size saves nothing, so it does not count.
     assert answers.sizes(points, 5_000).startswith("Sharing beats each model's own SVD at 0.977 KiB, and not")
-    assert "none of the 1 sizes" in answers.sizes(points[1:3] + points[4:], 5_000)
+    assert "none of 1 size tried" in answers.sizes(points[1:3] + points[4:], 5_000)
     assert "nothing is saved" in answers.sizes(points, 500)

@@ -141,7 +141,7 @@ def test_everything_in_the_export_is_what_it_says(server: Server, page: Page) ->
     settled(page)
     page.get_by_role("button", name="Export").first.click()
     starts = {
-        "CSV": b"# 6 directions shared beyond chance",
+        "CSV": b"# 6 directions are shared beyond chance",
         "Parquet": b"PAR1",
         "HTML": b"<!doctype html>",
         "PDF": b"%PDF",

@@ -54,12 +54,11 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
 @pytest.mark.parametrize(
     ("collection", "params", "says"),
     [
-        ("demo:finetuned", {"group": "task"}, "share 8 directions beyond chance"),
-        ("demo:finetuned", {"group": "task"}, "Mostly relatives share 8 directions beyond chance"),
+        ("demo:finetuned", {"group": "task"}, "Shared mostly among relatives: 8 directions beyond chance in `0.attn.q`; "),
         # Without a choice it is the first column in words.
-        ("demo:finetuned", {}, "Mostly relatives share 8 directions beyond chance"),
-        ("demo:finetuned", {"grouped": "by lineage only"}, "relatives share 8 directions beyond chance"),
-        ("demo:planted", {}, "share 6 directions beyond chance"),
+        ("demo:finetuned", {}, "Shared mostly among relatives: 8 directions beyond chance"),
+        ("demo:finetuned", {"grouped": "by lineage only"}, "relatives: 8 directions beyond chance"),
+        ("demo:planted", {}, "Shared, ancestry unknown: 6 directions beyond chance"),
         ("demo:scratch", {}, "Nothing is shared beyond chance"),
         ("demo:untrained", {}, "Nothing is shared beyond chance"),
         ("demo:untrained", {}, "Check first"),
@@ -77,7 +76,7 @@ def test_ancestry_is_seen_beside_a_column_that_has_nothing_to_do_with_it(
     open_page: Open, collection: str, params: dict[str, str]
 ) -> None:
     app = open_page("evidence", c=collection, l="blocks.0.mlp.up.weight", draws="39", **params)
-    assert "Only relatives share 1 direction beyond chance" in answer(app)
+    assert "Shared only among relatives: 1 direction beyond chance" in answer(app)
     # A profile of the common start concentrates noise about the means of tasks too.
     assert verdict(app, "within") in ("holds", "weak")
     assert verdict(app, "within-kin") == "chance"
@@ -85,10 +84,10 @@ def test_ancestry_is_seen_beside_a_column_that_has_nothing_to_do_with_it(
 
 def test_groups_can_be_those_of_the_lineage_alone_and_the_address_keeps_it(open_page: Open) -> None:
     app = open_page("evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19")
-    assert "Only relatives share 1 direction beyond chance" in answer(app)
+    assert "Shared only among relatives: 1 direction beyond chance" in answer(app)
     assert "within-kin" in claims(app)
     app.segmented_control(key="grouped").set_value("lineage").run()
-    assert "Only relatives share 1 direction beyond chance" in answer(app)
+    assert "Shared only among relatives: 1 direction beyond chance" in answer(app)
     assert "within-kin" not in claims(app)
     again = open_page(
         "evidence", c="demo:two-lineages", l="blocks.0.mlp.up.weight", draws="19", grouped="by lineage only"
@@ -144,7 +143,7 @@ def test_groups_are_the_ones_of_the_sidebar(open_page: Open, tmp_path: Path) -> 
     assert verdict(app, "relatives") == "holds"
     assert "4 groups" in str(claims(app)["relatives"]["reason"])
     assert verdict(app, "within") == "chance"
-    assert "Only relatives share 3 directions beyond chance: " in answer(app)
+    assert "Shared only among relatives: 3 directions beyond chance in " in answer(app)
 
 
 def test_without_groups_nothing_is_said_of_ancestry(open_page: Open, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def metrics(app: AppTest) -> dict[str, str]:
 
 def test_one_of_each_task_is_merged_and_the_verdict_is_against_the_mean(open_page: Open) -> None:
     app = open_page("merge", c="demo:finetuned", l=LAYERS)
-    assert answer(app).startswith("Not the mean: TIES at 1 lies ")
+    assert answer(app).startswith("Not the mean: TIES at scale 1 lies ")
     assert metrics(app)["Members"] == "10"
     # Every method that needs Gram matrices only, and the chosen one, on one axis.
     names = {trace["name"] for trace in drawn(app)[0]["data"]}

@@ -38,8 +38,8 @@ def number(app: AppTest, label: str) -> float:
         ({"group": "seed"}, "With each seed held out"),
         ({"axis": "in"}, "8 shared input directions"),
         ({"axis": "out"}, "8 shared output directions"),
-        ({"relative": "zero"}, "of an unseen model beyond the mean"),
-        ({"relative": "mean"}, "of an unseen model beyond the mean"),
+        ({"relative": "zero"}, "of an unseen task's model beyond the mean"),
+        ({"relative": "mean"}, "of an unseen task's model beyond the mean"),
         ({"own": "false"}, "noise of the same profile"),
         ({"k": "3"}, "3 shared directions"),
         ({"layer": "sum", "l": ["blocks.0.attn.*"]}, "in these layers"),
@@ -179,7 +179,7 @@ def test_the_own_svd_of_few_numbers_is_the_reference(open_page: Open) -> None:
 def test_all_layers_are_in_the_address_on_every_axis(open_page: Open, axis: str) -> None:
     app = shown(open_page, layer="sum", l=["blocks.0.attn.*"])
     assert "in these layers" in answer(app)
-    next(each for each in app.button_group if each.label == "Points").set_value(axis).run()
+    next(each for each in app.button_group if each.label == "Axis").set_value(axis).run()
     assert "in these layers" in answer(app)
     params = {name: app.query_params[name] for name in app.query_params}
     assert params.get("axis", "models") == axis

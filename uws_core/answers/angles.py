@@ -13,6 +13,8 @@ from uws_core.nouns.arrays import Floats
 LEVEL = 0.05
 # Where random directions overlap by so much, no pair can overlap more.
 ALL = 0.999
+# Halves whose overlap is beyond chance by less than a quarter of one direction.
+QUARTER = 0.25
 ALL_DIRECTIONS = "One cannot tell: these are all the directions there are, so choose fewer to learn something."
 
 
@@ -62,6 +64,8 @@ def answer_halves(splits: Sequence[Angles], *, location: str, side: str, level: 
     fact = f"in {where(location)}, the {k} {directions(side)} of two random halves{whole} overlap by {number(middle)}"
     if middle <= level.high:
         verdict = "No more than chance"
+    elif (middle - level.overlap) * k < QUARTER:
+        verdict = "Both halves share hardly any direction"
     else:
         verdict = "Both halves share most directions" if middle > 0.5 else "Both halves share some directions"
     return f"{verdict}: {fact}, random directions by {number(level.overlap)}."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from uws_core.answers.wording import counted, share_text
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.storage import Compression, SizePoint
@@ -18,12 +19,12 @@ _NOTICED = 0.005
 def answer(compression: Compression) -> str:
     """Returns the verdict in one sentence: sharing against each model's own SVD at the same bytes."""
     own = compression.rival("own SVD")
-    loss = f"{compression.worst:.0%}"
+    loss, same = share_text(compression.worst), share_text(own.worst)
     if not math.isfinite(own.worst):
         return f"Sharing reaches a size that single models cannot: the worst model loses {loss}."
     if compression.pays:
-        return f"Sharing pays: the worst model loses {loss}, with its own SVD at the same bytes {own.worst:.0%}."
-    return f"Sharing does not pay: the worst model loses {loss}, with its own SVD at the same bytes {own.worst:.0%}."
+        return f"Sharing pays: the worst model loses {loss}, with its own SVD at the same bytes {same}."
+    return f"Sharing does not pay: the worst model loses {loss}, with its own SVD at the same bytes {same}."
 
 
 def sizes(points: Sequence[SizePoint], original: int) -> str:
@@ -41,18 +42,30 @@ def sizes(points: Sequence[SizePoint], original: int) -> str:
     wins = [size for size, win in pairs if win]
     span = f"{bytes_text(pairs[0][0])} and {bytes_text(pairs[-1][0])}"
     if not wins:
-        return f"Sharing beats each model's own SVD at none of the {len(pairs)} sizes tried between {span}."
+        return f"Sharing beats each model's own SVD at none of {counted(len(pairs), 'size')} tried between {span}."
     if len(wins) == len(pairs):
         return f"Sharing beats each model's own SVD at every size tried between {span}."
     shown = ", ".join(map(bytes_text, wins))
     return f"Sharing beats each model's own SVD at {shown}, and not at the other sizes tried between {span}."
 
 
+def least(compression: Compression) -> str:
+    """Returns the way that loses least at the same bytes, where it is neither sharing nor the own SVD."""
+    known = [rival for rival in compression.rivals if math.isfinite(rival.worst) and rival.name != "own SVD"]
+    best = min(known, key=lambda rival: rival.worst, default=None)
+    if best is None or best.worst >= min(compression.worst, compression.rival("own SVD").worst) - _NOTICED:
+        return ""
+    name = best.name[:1].upper() + best.name[1:]
+    return f"{name} loses least at these bytes: {share_text(best.worst)} for its worst model."
+
+
 def held_out(errors: Floats, held_out_errors: Floats, column: str) -> str:
     """Returns what a basis made without a model's group loses, beside the basis that knows it."""
+    values = (np.median(held_out_errors), held_out_errors.max(), np.median(errors))
+    out, worst, known = (share_text(float(value)) for value in values)
     return (
-        f"With its {column} held out of the basis the median model loses {np.median(held_out_errors):.0%} "
-        f"(the worst {held_out_errors.max():.0%}), with it {np.median(errors):.0%}."
+        f"With its {column} held out of the basis the median model loses {out} and the worst {worst}; "
+        f"with it the median model loses {known}."
     )
 
 

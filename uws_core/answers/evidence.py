@@ -26,19 +26,20 @@ def answer(evidence: Evidence, *, location: str) -> str:
     directions = evidence["components"]
     count = int(directions.value) if directions.verdict in (Verdict.HOLDS, Verdict.WEAK) else 0
     if not count and first.verdict is Verdict.CHANCE and BEYOND_EQUAL_NOISE in f"{first.reason} {directions.reason}":
-        head, doubt = BEYOND_EQUAL_NOISE[:1].upper() + BEYOND_EQUAL_NOISE[1:], ""
+        head = BEYOND_EQUAL_NOISE[:1].upper() + BEYOND_EQUAL_NOISE[1:]
     else:
-        head, doubt = _verdict(verdicts, evidence.grouped_by, count=count)
+        head = _verdict(verdicts, evidence.grouped_by, count=count)
     if verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE):
         # The numbers of such models mean little.
         reason = evidence["sound"].reason
-        kinds = [kind for kind in KINDS if re.search(rf"(^|; ){kind}[:,]", reason)]
+        kinds = [kind for kind in KINDS if re.search(rf"(^|; ){kind}(:|, (?!\d+ of \d+ layers))", reason)]
         kinds += ["near copies"] if "nearly the same" in reason else []
-        return f"{head} in {here}{doubt}. {warning(kinds)}"
+        if kinds:
+            return f"{head} in {here}. {warning(kinds)}"
     if count and first.verdict is Verdict.CHANCE:
-        return f"{head}{doubt}: in {here}, too weak to concentrate the variance beyond noise."
+        return f"{head} in {here}, too weak to concentrate the variance beyond noise."
     value, chance = number(first.value, first.claim), number(first.middle, first.claim)
-    return f"{head}{doubt}: in {here}, the leading directions carry {value} of the variance, of noise {chance}."
+    return f"{head} in {here}; the leading directions carry {value} of the variance, those of noise {chance}."
 
 
 def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped_by: str = "") -> str:
@@ -51,10 +52,10 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
     first = min(tests, key=lambda item: _ORDER.index(item.verdict))
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell over {_layers(layers)}: {first.reason}."
-    head, doubt = _verdict(verdicts, grouped_by)
+    head = _verdict(verdicts, grouped_by)
     odd = verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE)
-    passed = f"{first.discoveries or 'none'} of {_layers(first.tested)} of {models} models pass"
-    return f"{head}{doubt}: {passed}." + (" Check the models first: some look odd or are copies." if odd else "")
+    passed = f"in {first.discoveries or 'none'} of {_layers(first.tested)} of {models} models"
+    return f"{head} {passed}." + (" Check the models first: some look odd or are copies." if odd else "")
 
 
 def why(finding: Finding) -> str:
@@ -87,27 +88,27 @@ def score(z: float | None) -> str:
     return f"{z:.0f}" if abs(z) >= 10 else f"{z:.1f}"
 
 
-def _verdict(verdicts: Mapping[str, Verdict], grouped_by: str, *, count: int = 0) -> tuple[str, str]:
-    """Shared structure and ancestry as a clause, and a doubt where ancestry is unknown.
+def _verdict(verdicts: Mapping[str, Verdict], grouped_by: str, *, count: int = 0) -> str:
+    """Shared structure and its ancestry as a clause that the layers can follow.
 
     Where a column makes the groups and the lineage has others, those that leave less structure decide: a column that
     is unrelated to the weights leaves all of it.
     """
     first = min(verdicts["concentrated"], verdicts["components"], key=_ORDER.index)
     if first is Verdict.CHANCE:
-        return "Nothing is shared beyond chance", ""
-    shared = f"share {counted(count, 'direction') if count else 'directions'}"
-    little = f"{shared} barely beyond chance" if first is Verdict.WEAK else f"{shared} beyond chance"
+        return "Nothing is shared beyond chance"
+    beyond = "barely beyond chance" if first is Verdict.WEAK else "beyond chance"
+    little = f"{counted(count, 'direction') if count else 'directions'} {beyond}"
     left = [part for part in (_best(verdicts, tuple(KIN[claim] for claim in BEYOND)), _best(verdicts, BEYOND)) if part]
     if not left:
-        return f"These models {little}", ", ancestry unknown"
+        return f"Shared, ancestry unknown: {little}"
     related = len(left) > 1 or verdicts["relatives"] in (Verdict.HOLDS, Verdict.WEAK)
     least = max(left, key=_ORDER.index)
     if least is Verdict.CHANCE:
-        return f"Only relatives {little}", ""
+        return f"Shared only among relatives: {little}"
     if least is Verdict.WEAK and first is Verdict.HOLDS:
-        return (f"Mostly relatives {little}" if related else f"Mostly groups of `{grouped_by}` {little}"), ""
-    return (f"Not only relatives {little}" if related else f"Unrelated models {little}"), ""
+        return f"Shared mostly among {'relatives' if related else f'groups of `{grouped_by}`'}: {little}"
+    return f"Shared {'not only among relatives' if related else 'among unrelated models'}: {little}"
 
 
 def _best(verdicts: Mapping[str, Verdict], claims: Sequence[str]) -> Verdict | None:

@@ -25,16 +25,17 @@ def answer(lineage: Lineage, *, location: str) -> str:
     cosines = lineage.cosines[np.triu_indices(s, 1)]
     cosines = cosines[~np.isnan(cosines)]
     if sizes.size == 1:
-        line = f"One lineage: {subject} belong together, cosines from {cosines.min():.2f} up."
+        line = f"One lineage: {subject} belong together; the smallest cosine is {cosines.min():.2f}."
     elif sizes.size == s:
-        largest = f"{cosines.max():.2f}" if cosines.size else "no number"
-        line = f"No relatives: {subject} are apart, cosines up to {largest}."
+        largest = f"; the largest cosine is {cosines.max():.2f}" if cosines.size else ""
+        line = f"No relatives: {subject} are apart{largest}."
     else:
         alone, groups = int((sizes == 1).sum()), int((sizes > 1).sum())
         beside = f" and {counted(alone, 'model')} alone" if alone else ""
         line = (
-            f"{counted(groups, 'group')} of relatives{beside}: in {where(location)}, {centre} of these models are "
-            f"worth {lineage.effective_groups:.1f} equal lineages."
+            f"{counted(groups, 'group')} of relatives{beside}: in {where(location)}, {centre} count as "
+            f"{lineage.effective_groups:.1f} lineages of equal size."
         )
-    kinds = [outlier.kind for outlier in lineage.outliers]
+    # What all models show in some of the layers only is in the table of outliers.
+    kinds = [outlier.kind for outlier in lineage.outliers if outlier.everywhere or not outlier.together]
     return f"{line} {warning([*kinds, *(['near copies'] if lineage.duplicates else [])])}".rstrip()

@@ -62,12 +62,21 @@ def answer(
     `siblings` is how far two models of one value of `by` lie apart, over the length of the merge.
     """
     warnings = compatibility.warnings if compatibility is not None else ()
-    if foreign := [one for one in warnings if one.kind == "base"]:
-        return f"Do not merge these as they are. {foreign[0].text}"
+    foreign = [one for one in warnings if one.kind == "base"]
+    if compatibility is not None and foreign:
+        return f"Do not merge these as they are. {_foreign(foreign[0], len(compatibility.labels))}"
     scored = {one.method: one for one in best}
     if standing.method in scored and MergeMethod.MEAN in scored:
         return _by_score(standing.method, scored)
     return " ".join(filter(None, (_by_distance(standing, siblings, by), check_first(warnings))))
+
+
+def _foreign(warning: MergeWarning, models: int) -> str:
+    """The sentence on other bases; of models that are named only their number, as a line holds no lists."""
+    if not warning.members:
+        return warning.text
+    others = models - len(warning.members)
+    return f"{others} of these {models} models {'starts' if others == 1 else 'start'} from another base."
 
 
 def check_first(warnings: Sequence[MergeWarning]) -> str:
@@ -106,11 +115,13 @@ def _by_distance(standing: Standing, siblings: float | None, by: str) -> str:
         chance = share_text(scale / known.size)
         return f"The mean at {scale:g} keeps {weakest} of the weakest member's update; independent ones keep {chance}."
     if off < NEARLY:
-        apart = "" if siblings is None else f"; two models of one {by} differ by {share_text(siblings)}"
-        return f"Nearly the mean: {name} at {scale:g} lies {share_text(off)} from the mean of its own length{apart}."
+        apart = "" if siblings is None else f", two models of one {by} {share_text(siblings)} from each other"
+        return f"Nearly the mean: {name} at scale {scale:g} lies {share_text(off)} from a mean as long as it{apart}."
     apart = (
         f"; {weakest} of the weakest update survives"
         if siblings is None
-        else f"; two models of one {by} differ by {share_text(siblings)}"
+        else f", two models of one {by} {share_text(siblings)} apart"
     )
-    return f"Not the mean: {name} at {scale:g} lies {share_text(off)} off the mean's direction{apart}."
+    return (
+        f"Not the mean: {name} at scale {scale:g} lies {share_text(off)} of its length off the mean's direction{apart}."
+    )

@@ -59,7 +59,11 @@ def _one(item: LayerSpectrum, share: float) -> str:
     if shared is not None and shared.count:
         # Noise that does not keep the profile of the weights is no full account of chance.
         null = "chance" if band.kind == "profile" else noise
-        return f"{counted(shared.count, 'direction')} shared beyond {null}: in {location}, {fact}."
+        head = f"{counted(shared.count, 'direction')} {'is' if shared.count == 1 else 'are'} shared beyond {null}"
+        subject = f"{level_text(share)} of {_difference(spectrum)}"
+        if rank.k <= shared.count:
+            return f"{head} in {location}; {_of_them(rank.k, shared.count)} {verb} {subject}."
+        return f"{head} in {location}; {rank}, noise included, {verb} {subject}."
     if band.concentration(share).p > LEVEL:
         if shared is not None and shared.beyond_equal_noise:
             return f"{_EQUAL}: in {location}, {fact}; {noise} needs {needs}."
@@ -87,7 +91,7 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
         equal = sum(band.shared is not None and band.shared.beyond_equal_noise for band in bands)
         if equal:
             where = "every layer" if equal == len(items) else f"{equal} of {len(items)} layers"
-            return f"{_EQUAL}, in {where}: {fact}; {noise} needs {needs}."
+            return f"{_EQUAL}, in {where}: {fact}; noise needs {needs}."
         return f"No more than chance in any layer: {fact}; {noise} needs {needs}."
     where = "every layer" if passed.all() else f"{int(passed.sum())} of {len(items)} layers"
     counts = [band.shared.count for band, beyond in zip(bands, passed, strict=True) if beyond and band.shared]
@@ -96,8 +100,11 @@ def _several(items: Sequence[LayerSpectrum], share: float) -> str:
         shared = counted(_round(np.median(counts)), "direction")
         if not passed.all():
             return f"Beyond {null} in {where}: the median one of these shares {shared}."
-        carry = f"{typical} carr{'y' if typical > 1 else 'ies'} {level_text(share)}"
-        return f"Beyond {null} in {where}: the median one shares {shared}, and {carry} of {_difference(spectrum)}."
+        carry = f"carr{'y' if typical > 1 else 'ies'} {level_text(share)} of {_difference(spectrum)}"
+        if typical <= _round(np.median(counts)):
+            of_them = _of_them(typical, _round(np.median(counts)))
+            return f"Beyond {null} in {where}: the median layer shares {shared}; {of_them} {carry}."
+        return f"Beyond {null} in {where}: the median layer shares {shared}; {typical}, noise included, {carry}."
     if passed.all():
         return f"Beyond chance in {where}: {fact}; {noise} needs {needs}."
     fewer = f"fewer {directions(spectrum.axis.value)} than {noise} needs carry {level_text(share)} of"
@@ -125,6 +132,10 @@ def _difference(spectrum: Spectrum) -> str:
         "base": "what these models changed in their base",
     }.get(spectrum.about, f"what sets these models apart from `{spectrum.about}`")
     return words + (" at equal norms" if spectrum.unit else "")
+
+
+def _of_them(k: int, count: int) -> str:
+    return "it" if count == 1 else "they" if k == count else f"{k} of them"
 
 
 def _noise(kind: str) -> str:

@@ -12,7 +12,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 # Kinds of `nouns.lineage.KINDS` that need other words in a sentence.
-_KINDS = {"strength": "unusual norms", "constant": "constant entries", "non-finite": "non-finite entries"}
+_KINDS = {
+    "strength": "unusual norms",
+    "constant": "constant entries",
+    "non-finite": "non-finite entries",
+    "never trained": "models that look never trained",
+    "as if never trained": "entries as if never trained",
+    "equal cosines": "all cosines are equal",
+    "no relative": "models without relatives",
+    "reordered": "neurons in another order",
+}
 _SEVERAL = re.compile(r"\b(?:all )?(\d+) layers taken as one")
 
 

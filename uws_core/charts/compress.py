@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import log10
+from math import log2, log10
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from uws_core.charts.style import DASHES, LIGHT, SYMBOLS, Theme, colour_of, figure, rule
+from uws_core.nouns.cost import bytes_text
 
 # In this order everywhere, so that a way has one colour.
 _WAYS = ("shared basis", "own SVD", "random basis", "rounding", "mean only")
@@ -31,7 +32,7 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     )
     most = float(known["worst_error"].max() or 1.0)  # type: ignore[arg-type]
     # Room for the number behind the longest bar.
-    drawn.update_xaxes(title="error of the worst model, relative", range=[0.0, 1.2 * most], tickformat=".0%")
+    drawn.update_xaxes(title="error of the worst model, not squared", range=[0.0, 1.2 * most], tickformat=".0%")
     drawn.update_yaxes(autorange="reversed", title=None)
     drawn.update_layout(showlegend=False)
     return drawn
@@ -41,7 +42,7 @@ def curve(frame: pl.DataFrame, *, chosen: int, original: int, theme: Theme = LIG
     """The worst model's error against the bytes of the folder, a line for each way; `chosen` and `original` marked."""
     drawn = figure(theme, height=360)
     _against_bytes(drawn, frame, "worst_error", "the worst model loses", theme)
-    drawn.update_yaxes(title="error of the worst model, relative", rangemode="tozero", tickformat=".0%")
+    drawn.update_yaxes(title="error of the worst model, not squared", rangemode="tozero", tickformat=".0%")
     for size, name in ((chosen, "this plan"), (original, "the models as they are")):
         rule(drawn, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=size)
         drawn.add_annotation(
@@ -77,9 +78,14 @@ def _against_bytes(drawn: go.Figure, frame: pl.DataFrame, column: str, words: st
             mode="lines+markers",
             line={"dash": DASHES[place], "color": colour_of(place, theme)},
             marker={"symbol": SYMBOLS[place], "size": 7},
-            hovertemplate=f"{way}, %{{x:.3s}}B: {words} %{{y:.1%}}<extra></extra>",
+            text=[bytes_text(size) for size in part["folder_bytes"]],
+            hovertemplate=f"{way}, %{{text}}: {words} %{{y:.1%}}<extra></extra>",
         )
-    drawn.update_xaxes(title="bytes of the folder", type="log", ticksuffix="B", exponentformat="SI")
+    sizes = [max(size, 1) for size in frame["folder_bytes"]] or [1]
+    first, last = int(log2(min(sizes))), int(log2(max(sizes)))
+    # Doublings, named as everywhere else; at most eight fit.
+    ticks = [2**power for power in range(first, last + 2, 1 + (last - first) // 8)]
+    drawn.update_xaxes(title="size of the folder", type="log", tickvals=ticks, ticktext=list(map(bytes_text, ticks)))
 
 
 def models(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
@@ -100,7 +106,7 @@ def models(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
             hovertemplate="%{customdata}: %{y:.1%}<extra></extra>",
         )
     drawn.update_xaxes(title="model, the worst first")
-    drawn.update_yaxes(title="relative error", rangemode="tozero", tickformat=".0%")
+    drawn.update_yaxes(title="error, not squared", rangemode="tozero", tickformat=".0%")
     return drawn
 
 

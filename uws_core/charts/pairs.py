@@ -49,7 +49,8 @@ def layers(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
             },
             hoverinfo="skip",
         )
-        right = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero"}
+        # Its own ticks: those of the left axis would fall on odd numbers.
+        right = {"overlaying": "y", "side": "right", "showgrid": False, "rangemode": "tozero", "tickmode": "auto"}
         figure.update_layout(yaxis2={**right, "title": {"text": "effective rank of the difference"}})
     step = 1 + (frame.height - 1) // MOST_NAMES
     shown = positions[::step]

@@ -163,7 +163,7 @@ _ALL = (
     ),
     Claim(
         "space",
-        "Sharing the subspace saves space",
+        "Sharing takes fewer numbers than the models do",
         "times smaller at the chosen share of the variance",
         "the same share of noise of the same strengths",
         "n d / (r d + d + n r) with r directions for the chosen share: basis, mean and coefficients stored once. "

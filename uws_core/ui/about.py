@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core import export
+from uws_core.answers.wording import counted
 from uws_core.errors import ClusterError, StoreError, UwsError
 from uws_core.jobs import JobState
 from uws_core.nouns.cost import bytes_text
@@ -24,7 +25,7 @@ _BUDGET = "budget.mebibytes"
 
 def versions() -> pl.DataFrame:
     """One row a package that makes the numbers, and the version of the mathematics."""
-    versions = {"mathematics": str(MATH_VERSION), **export.versions()}
+    versions = {"kept results (form)": str(MATH_VERSION), **export.versions()}
     return pl.DataFrame({"name": list(versions), "version": list(versions.values())})
 
 
@@ -141,7 +142,7 @@ def _row(job: JobState) -> dict[str, object]:
         "job": job.title,
         "status": job.status.value,
         "done": job.fraction,
-        "seconds": job.seconds_spent,
+        "seconds": round(job.seconds_spent, 1),
         "error": job.error,
     }
 
@@ -150,7 +151,11 @@ def _device() -> str:
     torch = loaded_torch()
     if torch is None:
         return "not asked yet: nothing was read since the server started"
-    return str(torch.cuda.get_device_name()) if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        str(torch.cuda.get_device_name())
+        if torch.cuda.is_available()
+        else f"cpu, {counted(torch.get_num_threads(), 'thread')}"
+    )
 
 
 def _memory(field: str) -> str:

@@ -18,6 +18,8 @@ from uws_core.ui import tokens
 
 # What a layer choice can be besides one layer: all chosen ones together, averaged, or side by side.
 POOLS = ("sum", "mean", "each")
+# Axes of a layer (`nouns.gram.Axis`) as they are shown.
+AXES = {"models": "models", "out": "outputs", "in": "inputs"}
 CENTRES = ("mean", "zero", "base")
 NULLS = ("profile", "strength", "gaussian", "none")
 # Between the id of a place and that of an architecture in it.

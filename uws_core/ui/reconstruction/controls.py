@@ -10,7 +10,7 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import RebuildQuery
 from uws_core.ui import state, tokens
-from uws_core.ui.selection import POOLS, Selection
+from uws_core.ui.selection import AXES, POOLS, Selection
 
 # All chosen layers, each with a subspace of its own: the pool that the address can say on every axis.
 TOGETHER = "each"
@@ -90,12 +90,13 @@ def _focus(before: str, layers: tuple[str, ...], axis: str) -> str:
 
 def _axis(selection: Selection) -> str:
     picked = st.segmented_control(
-        "Points",
+        "Axis",
         [one.value for one in Axis],
+        format_func=AXES.__getitem__,
         key=state.held("rebuild.axis", selection.axis),
         required=True,
-        help="models: a direction is a whole layer and costs one number a model. in, out: it is one of the inputs or "
-        "outputs and costs m or p numbers a model. The same k means very different sizes.",
+        help="models: a direction is a whole layer and costs one number a model. inputs, outputs: it is one of the "
+        "inputs or outputs and costs m or p numbers a model. The same k means very different sizes.",
     )
     return str(picked or selection.axis)
 

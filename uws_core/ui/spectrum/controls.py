@@ -11,7 +11,7 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import state
-from uws_core.ui.selection import CENTRES, NULLS, POOLS, Selection
+from uws_core.ui.selection import AXES, CENTRES, NULLS, POOLS, Selection
 
 NOISE = {"profile": "same profile", "strength": "same norms", "gaussian": "equal norms", "none": "none"}
 CENTRE = {"mean": "their mean", "zero": "zero", "base": "the base"}
@@ -39,13 +39,14 @@ def spectrum(selection: Selection, collection: Collection) -> Query:
 def axis(selection: Selection) -> str:
     """What the points of the spectrum are."""
     picked = st.segmented_control(
-        "Points",
+        "Axis",
         [one.value for one in Axis],
+        format_func=AXES.__getitem__,
         key=state.held("axis", selection.axis),
         required=True,
-        help="models: each model's layer is one point, and a direction costs one number a model. in, out: the rows or "
-        "the columns of all models are the points (the modes of the HOSVD), and a direction costs m or p numbers a "
-        "model. The same k means very different sizes.",
+        help="models: each model's layer is one point, and a direction costs one number a model. inputs, outputs: the "
+        "rows or the columns of all models are the points (the modes of the HOSVD), and a direction costs m or p "
+        "numbers a model. The same k means very different sizes.",
     )
     return picked or selection.axis
 
