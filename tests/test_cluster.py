@@ -107,6 +107,14 @@ def test_blocks_of_rows_on_workers_add_up(two_workers: Cluster, finetuned: Colle
     np.testing.assert_allclose(gram.values, whole.values, rtol=0, atol=1e-12 * np.abs(whole.values).max())
 
 
+def test_two_workers_write_the_same_merge(two_workers: Cluster, finetuned: Collection, tmp_path: Path) -> None:
+    draft = uws.merge(finetuned, members=[0, 4, 8], layers=list(finetuned.by_name)[:3], method="ties", dtype="bfloat16")
+    with cluster.connected(two_workers.address) as executor:
+        there = draft.write(tmp_path / "there", executor=executor)
+    for path in draft.write(tmp_path / "here").iterdir():
+        assert path.read_bytes() == (there / path.name).read_bytes(), path.name
+
+
 def test_an_error_of_a_worker_is_the_error_one_would_have_here(
     two_workers: Cluster, finetuned: Collection, store: Store
 ) -> None:

@@ -26,13 +26,18 @@ def add_compute_options(parser: ArgumentParser) -> None:
     parser.add_argument("--budget", type=arguments.amount, help="memory for slabs (default: UWS_BUDGET or 256MiB)")
     parser.add_argument("--device", type=device, default="auto", help="auto, cpu or cuda")
     parser.add_argument("--precision", default="auto", choices=["auto", "single", "double"])
+    add_scheduler(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def add_scheduler(parser: ArgumentParser) -> None:
+    """Adds the option that names a cluster."""
     parser.add_argument(
         "--scheduler",
-        type=_scheduler,
+        type=lambda text: text.strip() or None,
         default=cluster.scheduler_address(),
         help="a Dask cluster, tcp://host:8786 (UWS_SCHEDULER); empty for this machine",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def device(text: str) -> str:
@@ -128,7 +133,3 @@ def _priced(
     if axis is Axis.MODELS:
         return scan_cost(read, n=len(collection), budget=compute.budget, throughput=throughput)
     return side_cost(read, axis=axis, budget=compute.budget, throughput=throughput)
-
-
-def _scheduler(text: str) -> str | None:
-    return text.strip() or None

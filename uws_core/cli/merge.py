@@ -6,8 +6,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from uws_core import cluster
 from uws_core.answers.merging import answer, members
 from uws_core.cli import arguments
+from uws_core.cli.compute import add_scheduler
 from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.progress import Bar
 from uws_core.cli.results import DONE
@@ -54,6 +56,7 @@ def add_merge(parser: ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=DTYPES, help="type of the written numbers (as the base has it)")
     parser.add_argument("--shard-size", type=arguments.amount, default=SHARD_BYTES, help="most bytes in one file (5GB)")
     parser.add_argument("--budget", type=arguments.amount, help="memory for slabs (default: UWS_BUDGET or 256MiB)")
+    add_scheduler(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the cost and the distances, write nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
@@ -96,11 +99,13 @@ def run_merge(options: Namespace) -> int:
     folder = Path(options.out).expanduser() if options.out and not options.dry_run else None
     bar = Bar(quiet=options.quiet)
     try:
-        if folder is None:
-            merge = measured(plan, report=bar.report)
-        else:
-            # Measured in the pass that writes.
-            merge = written(plan, folder, WriteOptions(options.target, options.shard_size), report=bar.report)
+        with cluster.connected(options.scheduler) as executor:
+            if folder is None:
+                merge = measured(plan, report=bar.report, executor=executor)
+            else:
+                # Measured in the pass that writes.
+                how = WriteOptions(options.target, options.shard_size)
+                merge = written(plan, folder, how, report=bar.report, executor=executor)
     finally:
         bar.close()
     if options.json:

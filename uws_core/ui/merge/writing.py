@@ -7,6 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from uws_core import cluster
 from uws_core.collection import collect
 from uws_core.errors import ExportError, OutsideRoot, UwsError
 from uws_core.jobs import JobState, JobStatus, Report
@@ -72,8 +73,11 @@ def write(query: MergeQuery, collection: Collection, text: str, dtype: str, targ
         budget=compute.options().budget,
     )
 
+    where = compute.scheduler()
+
     def work(report: Report) -> None:
-        written(plan, folder, WriteOptions(target), report=report)
+        with cluster.connected(where) as executor:
+            written(plan, folder, WriteOptions(target), report=report, executor=executor)
 
     return jobs().submit(_key(query, text, dtype, target), work, title=f"Write {folder.name}", bytes_total=0)
 

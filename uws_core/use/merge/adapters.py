@@ -19,6 +19,7 @@ from uws_core.passes.updates import thin_updates
 from uws_core.sources.base import Portable
 from uws_core.sources.opening import open_source
 from uws_core.use.merge.factors import Factors, Products, Thin, by_rule, combined, merged_factors
+from uws_core.use.merge.forming import HERE, Crew, in_order, one_layer
 from uws_core.use.merge.measures import of_thin
 from uws_core.use.merge.plan import MergePlan
 
@@ -36,19 +37,26 @@ class AdapterLayer:
     measured: MergedLayer
 
 
-def merged_layers(plan: MergePlan) -> Iterator[AdapterLayer]:
+def merged_layers(plan: MergePlan, crew: Crew = HERE) -> Iterator[AdapterLayer]:
     """The layers of a merged adapter in order; one layer of all members is in memory at a time.
 
     Raises:
         LayerError: factors that are NaN or infinite, or a member that stores the layer whole.
+        ClusterError: a worker was lost.
     """
-    for key in plan.layers:
-        updates = thin_updates(plan.collection, key, plan.members)
-        ups, downs = (
-            [part.astype(np.float64) for part in side]
-            for side in (updates.parts(updates.up.T), updates.parts(updates.down))
-        )
-        yield merged_layer(plan.recipe, key, [up.T for up in ups], downs, plan.labels)
+    items = [(one_layer(plan, key),) for key in plan.layers]
+    yield from in_order(crew, _planned_layer, items) if crew.executor else (_planned_layer(*item) for item in items)
+
+
+def _planned_layer(plan: MergePlan) -> AdapterLayer:
+    """The one layer of a plan."""
+    (key,) = plan.layers
+    updates = thin_updates(plan.collection, key, plan.members)
+    ups, downs = (
+        [part.astype(np.float64) for part in side]
+        for side in (updates.parts(updates.up.T), updates.parts(updates.down))
+    )
+    return merged_layer(plan.recipe, key, [up.T for up in ups], downs, plan.labels)
 
 
 def merged_layer(

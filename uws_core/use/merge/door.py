@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from uws_core.nouns.cost import BUDGET
 from uws_core.nouns.merging import Convention, Merge, MergeMethod, MergeRecipe
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.use.merge.adapters import beside_weights, merged_layers
+from uws_core.use.merge.forming import Crew
 from uws_core.use.merge.network import Network
 from uws_core.use.merge.plan import MergePlan, plan_merge
 from uws_core.use.merge.writing import SHARD_BYTES, WriteOptions, written
@@ -32,21 +34,24 @@ class MergeDraft(Merge):
         *,
         target: str = "peft",
         shard_bytes: int = SHARD_BYTES,
+        executor: Executor | None = None,
         report: Report | None = None,
     ) -> Path:
         """Writes the merged model into a folder, which appears only when complete, and returns it.
 
         Whole models: safetensors, in shards of at most `shard_bytes`, with index, configuration and tokenizer.
         Adapters: a PEFT folder that `target` (peft, vllm, llama.cpp) loads. `merge.json` and, where mergekit knows the
-        method, `recipe.yaml` lie beside. The same call goes on where a killed or stopped one was.
+        method, `recipe.yaml` lie beside. The same call goes on where a killed or stopped one was. With an `executor`
+        (`cluster.connected(address)`) the workers of a cluster read and merge, and this process writes.
 
         Raises:
+            ClusterError: a worker was lost.
             ExportError: the folder exists, or the disk is full or read-only.
             CollectionError: the target cannot load what the merge has.
             SourceError: a model cannot be read, or changed.
         """
         path = Path(folder).expanduser()
-        written(self.plan, path, WriteOptions(target, shard_bytes), report=report or _silent)
+        written(self.plan, path, WriteOptions(target, shard_bytes), report=report or _silent, executor=executor)
         return path
 
     def state(self) -> dict[str, Tensor]:
@@ -88,6 +93,7 @@ def merge(  # noqa: PLR0913 - the public door
     dtype: str = "auto",
     beside: str = "mean",
     budget: int = BUDGET,
+    executor: Executor | None = None,
     report: Report | None = None,
 ) -> MergeDraft:
     """Returns the merge of a collection's models as it would be: norms, distances, what survives of each member.
@@ -96,8 +102,9 @@ def merge(  # noqa: PLR0913 - the public door
     karcher, model-stock, subspace, ties, dare, dare-ties, della, breadcrumbs, sce, tsv, iso-c, iso-cts, knots, core,
     regmean, ctm; `convention` whose reading of it (paper, mergekit, peft). A `recipe` holds every option and takes the
     place of those before it. `members` are rows or labels. Adapters are merged as adapters: `rank` is the result's, and
-    `beside` (mean, drop, a label) says what becomes of heads they trained whole. Nothing is written. Price: each weight
-    is read once, twice where a method needs inner products, three times where it trims more than the `budget` holds.
+    `beside` (mean, drop, a label) says what becomes of heads they trained whole. With an `executor` the workers of a
+    cluster read and merge. Nothing is written. Price: each weight is read once, twice where a method needs inner
+    products, three times where it trims more than the `budget` holds.
 
     Raises:
         NotEnoughModels: fewer than two models, or more than the method takes.
@@ -118,26 +125,27 @@ def merge(  # noqa: PLR0913 - the public door
         seed=seed,
     )
     plan = plan_merge(collection, chosen, members=members, layers=layers, dtype=dtype, beside=beside, budget=budget)
-    measured_merge = measured(plan, report=report or _silent)
+    measured_merge = measured(plan, report=report or _silent, executor=executor)
     known = {field.name: getattr(measured_merge, field.name) for field in fields(Merge)}
     return MergeDraft(**known, plan=plan)
 
 
-def measured(plan: MergePlan, *, report: Report) -> Merge:
-    """Returns the distances of a merge without writing it."""
-    count = len(plan.layers)
+def measured(plan: MergePlan, *, report: Report, executor: Executor | None = None) -> Merge:
+    """Returns the distances of a merge without writing it; with an `executor` its workers read and merge."""
+    count, number = len(plan.layers), 0
+    crew = Crew(executor, lambda: report(number / count, "waiting for the workers"), kept=False)
     if plan.adapters:
         found = []
-        for number, layer in enumerate(merged_layers(plan), start=1):
+        for number, layer in enumerate(merged_layers(plan, crew), start=1):
             found.append(layer.measured)
             report(number / count, f"{layer.key.short} merged")
         return Merge(plan.recipe, plan.labels, tuple(found), plan.about, "adapters", beside_weights(plan)[1])
     network = Network(plan)
-    cuts = network.cuts()
+    cuts = network.cuts(crew)
     by_name = {one.key.name: one for one in network.tensors if one.key is not None}
     layers = []
     chosen = [by_name[key.name] for key in plan.layers if key.name in by_name]
-    for number, formed in enumerate(network.formed(chosen, cuts), start=1):
+    for number, formed in enumerate(network.formed(chosen, cuts, crew), start=1):
         for _ in formed.pieces():
             pass
         distances = network.measured(formed.tensor, formed.sums)

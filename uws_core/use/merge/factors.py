@@ -243,7 +243,8 @@ def least_squares(updates: Floats, inputs: Floats) -> Floats:
 
     `(sum tau_i C_i) (sum C_i)^+` with the inputs' second moments `C_i` (n, p, p). Source: RegMean, arXiv 2212.09849.
     """
-    return (updates @ inputs).sum(axis=0) @ np.linalg.pinv(inputs.sum(axis=0), rcond=_CUT, hermitian=True)
+    inverse = np.linalg.pinv(inputs.sum(axis=0), rcond=_CUT, hermitian=True)
+    return np.asarray((updates @ inputs).sum(axis=0) @ inverse)
 
 
 def _ctm(recipe: MergeRecipe, factors: Factors, name: str) -> Thin:

@@ -45,6 +45,12 @@ class Sums:
         self._mean2 += float(mean @ mean)
         self._measured += mean.numel()
 
+    def absorb(self, other: Sums) -> None:
+        """Adds what another has gathered of the same tensor's pieces."""
+        self._away2, self._along = self._away2 + other._away2, self._along + other._along
+        self._across, self._mean2 = self._across + other._across, self._mean2 + other._mean2
+        self._measured += other._measured
+
     def layer(self, key: LayerKey, *, scale: float) -> MergedLayer:
         """Returns the layer whose merge is `scale` times what was added."""
         up = self._entries / max(self._measured, 1)

@@ -7,26 +7,18 @@ factors. What not all have alike, and integers, are copied from the base, or fro
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from functools import cached_property
-from itertools import islice
 from math import prod
 from pathlib import Path
-from queue import Full, Queue
-from threading import Event
 
 import torch
 from torch import Tensor
 
-from uws_core.analysis.cores import one_core_each
 from uws_core.errors import CollectionError
 from uws_core.nouns.merging import Convention, MergedLayer, MergeMethod
 from uws_core.nouns.models import LayerKey, ModelRef
-from uws_core.passes.workers import worker_threads
 from uws_core.sources.base import Portable, on_hub
 from uws_core.sources.files.blob import torch_dtypes
 from uws_core.sources.files.folder import tensors_at
@@ -36,70 +28,14 @@ from uws_core.sources.formats import pickled
 from uws_core.sources.formats.tensor_names import unwrapped
 from uws_core.sources.opening import open_source
 from uws_core.use.merge.dense import AnyUpdates, HeldTensor, merged_pieces, open_updates
-from uws_core.use.merge.entries import selected_over
+from uws_core.use.merge.forming import HERE, Crew, Formed, NetworkTensor, formed, trimmed_over
 from uws_core.use.merge.measures import Sums
 from uws_core.use.merge.order import Cut
 from uws_core.use.merge.plan import MergePlan
 
 _KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Pieces that a thread may be ahead, some 8 MB, and how often one that waits looks whether it is still wanted.
-_AHEAD, _POLL = 64, 0.2
 # A copied tensor is read in pieces of this many numbers.
 _PIECE = 1 << 22
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkTensor:
-    """One tensor of the merged network: `key` where it is a layer, `merged` False where it is copied."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    merged: bool
-    key: LayerKey | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Its bytes when it is written."""
-        return prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class Formed:
-    """A tensor that a thread forms: `pieces` gives its numbers in row order as they come, `sums` its distances then."""
-
-    tensor: NetworkTensor
-    sums: Sums
-    _queue: Queue[Tensor | BaseException | None]
-
-    def pieces(self) -> Iterator[Tensor]:
-        """The numbers, once.
-
-        Raises:
-            UwsError: what kept the thread from going on.
-        """
-        while (piece := self._queue.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-
-    def fill(self, pieces: Iterator[Tensor], stop: Event) -> None:
-        """Puts the pieces where they are waited for, until somebody stops it; what goes wrong goes the same way."""
-        try:
-            for piece in pieces:
-                # A copy: the slab that a piece may lie in is read into again.
-                self._put(piece.clone(), stop)
-                if stop.is_set():
-                    return
-            self._put(None, stop)
-        except BaseException as error:
-            self._put(error, stop)
-
-    def _put(self, item: Tensor | BaseException | None, stop: Event) -> None:
-        while not stop.is_set():
-            with suppress(Full):
-                self._queue.put(item, timeout=_POLL)
-                return
 
 
 class Network:
@@ -156,51 +92,23 @@ class Network:
             notes.append(f"{len(copied)} tensors are copied from {origin}, not being alike in all models: {some}")
         return tuple(notes)
 
-    def cuts(self) -> tuple[Cut, ...] | None:
+    def cuts(self, crew: Crew = HERE) -> tuple[Cut, ...] | None:
         """Where TIES trims each member over all its tensors together, as its paper does; None for other recipes."""
         recipe = self.plan.recipe
         if recipe.method is not MergeMethod.TIES or recipe.convention is not Convention.PAPER or recipe.density >= 1:
             return None
-        merged = [one for one in self.tensors if one.merged]
-        dropped = sum(prod(one.shape) for one in merged)
-        dropped -= int(recipe.density * dropped)
 
-        def slabs() -> Iterator[Tensor]:
-            for one in merged:
-                with self._updates(one) as updates:
-                    yield from updates.slabs()
+        def slabs(one: NetworkTensor) -> Iterator[Tensor]:
+            with self._updates(one) as updates:
+                yield from updates.slabs()
 
-        return tuple(cuts[0] for cuts in selected_over(slabs, [[dropped]] * len(self.plan.members)))
+        return trimmed_over(self.plan, [one for one in self.tensors if one.merged], slabs, crew)
 
-    def formed(self, tensors: Sequence[NetworkTensor], cuts: Sequence[Cut] | None) -> Iterator[Formed]:
-        """These tensors in order, each with its pieces; threads of one core each form the next ones meanwhile.
-
-        Whole operations on all cores wait for each other, which on a busy machine takes longer than the work. A thread
-        that is far ahead waits.
-        """
-        pool, cores = worker_threads()
-        stop = Event()
-        waiting: deque[Formed] = deque()
-
-        def begin(one: NetworkTensor) -> None:
-            ahead = Formed(one, Sums(len(self.plan.members), max(prod(one.shape), 1)), Queue(_AHEAD))
-            waiting.append(ahead)
-            tasks.append(pool.submit(ahead.fill, self.pieces(one, cuts=cuts, sums=ahead.sums), stop))
-
-        tasks: list[Future[None]] = []
-        rest = iter(tensors)
-        try:
-            with one_core_each():
-                for one in islice(rest, cores):
-                    begin(one)
-                while waiting:
-                    formed = waiting.popleft()
-                    yield formed
-                    for one in islice(rest, 1):
-                        begin(one)
-        finally:
-            stop.set()
-            wait(tasks)
+    def formed(
+        self, tensors: Sequence[NetworkTensor], cuts: Sequence[Cut] | None, crew: Crew = HERE
+    ) -> Iterator[Formed]:
+        """These tensors in order, each with its pieces, formed by `crew`; the next ones are formed meanwhile."""
+        return formed(self.plan, tensors, lambda one, sums: self.pieces(one, cuts=cuts, sums=sums), cuts, crew)
 
     def pieces(self, one: NetworkTensor, *, cuts: Sequence[Cut] | None, sums: Sums | None = None) -> Iterator[Tensor]:
         """The numbers of a tensor in row order, in its own type; what is merged is added to `sums`."""

@@ -72,19 +72,22 @@ class Selection:
 
     def __init__(self, dropped: Sequence[Sequence[int]]) -> None:
         self._dropped = dropped
-        self._counts = np.zeros((len(dropped), _UPPER), dtype=np.int64)
+        self._counts: NDArray[np.int64] | None = None
         self._bins: list[list[int]] = []
         self._before: list[list[int]] = []
         self._collected: list[list[list[NDArray[np.float32]]]] = []
 
     def count(self, values: Tensor) -> None:
         """Adds entries (n, ...) of every stream to the counts."""
+        if self._counts is None:
+            self._counts = np.zeros((len(self._dropped), _UPPER), dtype=np.int64)
         for stream, row in enumerate(values):
             bits = row.contiguous().view(-1).numpy().view(np.uint16)[1::2] & np.uint16(_UPPER - 1)
             self._counts[stream] += np.bincount(bits, minlength=_UPPER)
 
     def locate(self) -> None:
         """Ends the first pass."""
+        assert self._counts is not None, "nothing was counted"
         for stream, counts in enumerate(self._counts):
             upto = np.cumsum(counts)
             bins = [int(np.searchsorted(upto, count, side="right")) for count in self._dropped[stream]]
@@ -100,6 +103,21 @@ class Selection:
             for number, place in enumerate(self._bins[stream]):
                 if self._dropped[stream][number] > 0 and place < _UPPER:
                     self._collected[stream][number].append(np.abs(flat[bits == place]))
+
+    def blank(self) -> Selection:
+        """One that has seen no entries and is in the same pass: for a part of the streams, elsewhere."""
+        other = Selection(self._dropped)
+        other._bins, other._before = self._bins, self._before
+        other._collected = [[[] for _ in bins] for bins in self._bins]
+        return other
+
+    def absorb(self, other: Selection) -> None:
+        """Adds what a `blank` one has seen in this pass; the order of the parts does not matter."""
+        if other._counts is not None:
+            self._counts = other._counts if self._counts is None else self._counts + other._counts
+        for mine, theirs in zip(self._collected, other._collected, strict=True):
+            for own, more in zip(mine, theirs, strict=True):
+                own.extend(more)
 
     def cuts(self) -> list[list[Cut]]:
         """Returns the cuts of every stream."""

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -22,12 +23,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from uws_core.errors import Cancelled, CollectionError, ExportError, UwsError
+from uws_core.errors import Cancelled, ClusterError, CollectionError, ExportError, UwsError
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.merging import Merge, MergedLayer
 from uws_core.sources.companions import companions
 from uws_core.use.merge.adapters import AdapterLayer, beside_weights, config_of, merged_layers
-from uws_core.use.merge.network import Network, NetworkTensor
+from uws_core.use.merge.forming import Crew, NetworkTensor
+from uws_core.use.merge.network import Network
 from uws_core.use.merge.plan import MergePlan
 from uws_core.use.merge.recipe import mergekit_yaml
 from uws_core.use.tensor_file import TensorFile
@@ -50,10 +52,15 @@ class WriteOptions:
     shard_bytes: int = SHARD_BYTES
 
 
-def written(plan: MergePlan, folder: Path, options: WriteOptions, *, report: Report) -> Merge:
+def written(
+    plan: MergePlan, folder: Path, options: WriteOptions, *, report: Report, executor: Executor | None = None
+) -> Merge:
     """Writes the merge and returns it with its distances, measured in the same pass.
 
+    With an `executor` its workers form the layers, and this process writes them.
+
     Raises:
+        ClusterError: a worker was lost; what is written is kept for the same call.
         ExportError: the folder exists, is being written by another process, or the disk is full or read-only.
         CollectionError: an unknown target, or one that cannot load what the merge has.
     """
@@ -69,7 +76,8 @@ def written(plan: MergePlan, folder: Path, options: WriteOptions, *, report: Rep
             if not (part / _PLAN).is_file() or (part / _PLAN).read_text(encoding="utf-8") != digest:
                 _clear(part)
                 _replace(part / _PLAN, digest)
-            merge = (_write_adapter if plan.adapters else _write_network)(plan, part, options, report)
+            write = _write_adapter if plan.adapters else _write_network
+            merge = write(plan, part, options, report, executor)
             _write_json(part / PROVENANCE, provenance(plan, merge))
             text = mergekit_yaml(plan)
             if text:
@@ -82,8 +90,8 @@ def written(plan: MergePlan, folder: Path, options: WriteOptions, *, report: Rep
         shutil.rmtree(part, ignore_errors=True)
         raise ExportError(f"{folder} cannot be written ({error}); nothing was left there") from error
     except UwsError as error:
-        # Stopped on purpose, the same merge goes on from there; anything else would fail again.
-        if not isinstance(error, Cancelled):
+        # Stopped on purpose or out of workers, the same merge goes on from there; anything else would fail again.
+        if not isinstance(error, Cancelled | ClusterError):
             shutil.rmtree(part, ignore_errors=True)
         raise
     return merge
@@ -126,7 +134,9 @@ def _distances(layer: MergedLayer, labels: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _write_network(plan: MergePlan, part: Path, options: WriteOptions, report: Report) -> Merge:
+def _write_network(
+    plan: MergePlan, part: Path, options: WriteOptions, report: Report, executor: Executor | None
+) -> Merge:
     """Tensor by tensor; what an earlier writer of the same plan finished is kept."""
     network = Network(plan)
     shards = _shards(network.tensors, options.shard_bytes)
@@ -135,9 +145,9 @@ def _write_network(plan: MergePlan, part: Path, options: WriteOptions, report: R
     missing = network.nbytes - sum(one.nbytes for one in network.tensors if one.name in done)
     if missing > free:
         raise OSError(f"the merge takes {bytes_text(missing)} more, the disk has {bytes_text(free)} free")
-    cuts = network.cuts()
-    count = max(network.nbytes, 1)
-    finished = 0
+    count, finished = max(network.nbytes, 1), 0
+    crew = Crew(executor, lambda: report(finished / count, "waiting for the workers"))
+    cuts = network.cuts(crew)
     files = [f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors" for i in range(len(shards))]
     if len(shards) == 1:
         files = ["model.safetensors"]
@@ -147,7 +157,7 @@ def _write_network(plan: MergePlan, part: Path, options: WriteOptions, report: R
             begun = sum(one.name in done for one in shard)
             finished += sum(one.nbytes for one in shard[:begun])
             with TensorFile(part / file, layout, metadata={"format": "pt"}, done=begun) as output:
-                for formed in network.formed(shard[begun:], cuts):
+                for formed in network.formed(shard[begun:], cuts, crew):
                     one = formed.tensor
                     for piece in formed.pieces():
                         output.write_part(one.name, piece)
@@ -169,14 +179,18 @@ def _write_network(plan: MergePlan, part: Path, options: WriteOptions, report: R
     return Merge(plan.recipe, plan.labels, layers, plan.about, "weights", network.notes())
 
 
-def _write_adapter(plan: MergePlan, part: Path, options: WriteOptions, report: Report) -> Merge:
+def _write_adapter(
+    plan: MergePlan, part: Path, options: WriteOptions, report: Report, executor: Executor | None
+) -> Merge:
     config = config_of(plan)
     beside, notes = beside_weights(plan)
     _check_target(options.target, beside, config)
     layers: list[AdapterLayer] = []
-    for number, layer in enumerate(merged_layers(plan), start=1):
+    count = len(plan.layers) + 1
+    crew = Crew(executor, lambda: report(len(layers) / count, "waiting for the workers"))
+    for layer in merged_layers(plan, crew):
         layers.append(layer)
-        report(number / (len(plan.layers) + 1), f"{layer.key.short} merged")
+        report(len(layers) / count, f"{layer.key.short} merged")
     rank = served_rank(max(layer.factors.down.shape[0] for layer in layers), options.target)
     kind = _KINDS.get(plan.dtype, torch.float32)
     tensors: dict[str, Tensor] = {}
