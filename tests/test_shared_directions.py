@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import gamma
 
 from tests.block_grams import gram_of
-from tests.nothing_shared import KINDS, NOT_COVERED, M, N, P
+from tests.nothing_shared import KINDS, M, N, P
 from uws_core.analysis import shared_directions as counting
 from uws_core.analysis.nulls import null_band
 from uws_core.analysis.shared_directions import shared_directions
@@ -91,9 +91,10 @@ def test_the_count_is_the_weaker_of_rows_and_columns():
 
 
 def test_what_flipped_blocks_do_not_cover_is_named_and_equal_noise_alone_too():
-    one_sign = shared_directions(gram_of(KINDS["positive, own means"](np.random.default_rng(0))))
-    assert one_sign.count >= 1
-    assert "one sign" in one_sign.doubt
+    for seed in range(3):
+        one_sign = shared_directions(gram_of(KINDS["positive, own means"](np.random.default_rng(seed))))
+        assert one_sign.count >= 1
+        assert "one sign" in one_sign.doubt
     scales = shared_directions(gram_of(KINDS["row scales e^1 shared"](np.random.default_rng(0))))
     assert (scales.count, scales.beyond_equal_noise, scales.doubt) == (0, True, "")
     plain = shared_directions(gram_of(KINDS["iid normal"](np.random.default_rng(1))))
@@ -225,17 +226,3 @@ def test_profiles_do_not_alarm(kind: str):
 
 def test_the_strength_null_alarms_on_profiles():
     assert alarm("row scales e^.5 shared", 6, null="strength") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_no_kind_that_shares_nothing_alarms_more_than_nominal():
-    """The table of docs/chance.md: 200 collections a kind, count of at least one under both nulls, in percent."""
-    repetitions = 200
-    print(f"\n{'models':38s} profile strength")
-    rates = {}
-    for kind in KINDS:
-        rates[kind] = alarm(kind, repetitions, null="profile")
-        print(f"{kind:38s} {100 * rates[kind]:7.1f} {100 * alarm(kind, 40, null='strength'):8.1f}", flush=True)
-    wrong = {kind: rate for kind, rate in rates.items() if rate > 0.09 and kind not in NOT_COVERED}
-    assert wrong == {}
