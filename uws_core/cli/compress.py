@@ -60,6 +60,9 @@ def add_join(parser: ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a folder that `compress` wrote")
     parser.add_argument("model", metavar="MODEL", help="the file or folder of one more model")
     parser.add_argument("--name", help="the member's name (default: that of the file or folder)")
+    parser.add_argument(
+        "--extend", action="store_true", help="add directions in the layers where it loses more than the worst member"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.set_defaults(act=run_join)
 
@@ -133,8 +136,11 @@ def run_rebuild(options: Namespace) -> int:
 
 def run_join(options: Namespace) -> int:
     """Adds one more model to a compressed folder and says whether its basis holds it."""
-    take = join_tinylora if is_tinylora(options.model) else join
-    joined = take(options.folder, Path(options.model), name=options.name)
+    model = Path(options.model)
+    if is_tinylora(model):
+        joined = join_tinylora(options.folder, model, name=options.name)
+    else:
+        joined = join(options.folder, model, name=options.name, extend=options.extend)
     if options.json:
         print_json(
             {
@@ -143,6 +149,9 @@ def run_join(options: Namespace) -> int:
                 "chance": joined.chance,
                 "worst_member": joined.worst_member,
                 "fits": joined.fits,
+                "projected_error": joined.projected,
+                "basis": joined.basis,
+                "extended": dict(joined.extended),
             }
         )
     else:

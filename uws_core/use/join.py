@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uws_core.analysis import basis_extension
+from uws_core.analysis.basis_extension import Extension
 from uws_core.errors import CollectionError, ExportError, LayerError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import LowRank, ModelRef
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.base import Source
-from uws_core.sources.formats.subspace_files import FILES, INDEX, MEMBERS, UNTOUCHED, untouched_name
+from uws_core.sources.files.blob import torch_dtypes
+from uws_core.sources.formats.subspace_files import BASIS, FILES, INDEX, MEMBERS, UNTOUCHED, untouched_name
 from uws_core.sources.opening import resolved
 from uws_core.use.beside import write_beside
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
@@ -30,7 +33,8 @@ from uws_core.use.tensor_file import TensorFile
 class Joined:
     """What a new member kept: its relative error, that of a random basis of the same size, and of the worst member.
 
-    `fits` says that the basis holds it: its error is at most that of the worst member the basis was made from.
+    `projected` is its error in the basis as it was. Where that was extended, `extended` names the layers with their new
+    directions a side, and `basis` is the new version.
     """
 
     name: str
@@ -38,6 +42,9 @@ class Joined:
     chance: float
     worst_member: float
     folder: Path
+    projected: float
+    basis: int
+    extended: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -45,20 +52,31 @@ class Joined:
         return self.error <= self.worst_member
 
     def __str__(self) -> str:
-        verdict = "fits" if self.fits else "does not fit: compress again with it, or store it by itself"
-        return (
-            f"{self.name} loses {self.error:.0%} in this basis and {self.chance:.0%} in a random one; the worst member "
-            f"loses {self.worst_member:.0%}. It {verdict}."
+        said = (
+            f"{self.name} loses {self.projected:.0%} in this basis and {self.chance:.0%} in a random one; the worst "
+            f"member loses {self.worst_member:.0%}. "
         )
+        if self.extended:
+            most = max(self.extended.values())
+            return said + (
+                f"The basis was extended by up to {most} directions a side in {len(self.extended)} layers and is now "
+                f"version {self.basis}: it loses {self.error:.0%}."
+            )
+        if self.fits:
+            return said + "It fits."
+        return said + "It does not fit: extend the basis for it, compress again with it, or store it by itself."
 
 
-def join(folder: str | Path, model: str | Path, *, name: str | None = None) -> Joined:
-    """Adds a model to a compressed folder by projection on its basis; the basis and the other members stay as they are.
+def join(folder: str | Path, model: str | Path, *, name: str | None = None, extend: bool = False) -> Joined:
+    """Adds a model to a compressed folder by projection on its basis; the other members stay as they are.
 
-    The folder gets a new revision. Price: one read of the new model, one copy of the members' cores.
+    With `extend`, each layer in which the model loses more than the worst member gets the fewest new directions that
+    end this. The others' cores get zeros there, so that they are rebuilt as before; the basis gets a new version, which
+    the new member names. The folder gets a new revision. Price: one read of the new model, one copy of the cores.
 
     Raises:
         CollectionError: the name is taken, or the model lacks a layer or has it in another shape.
+        LayerError: whole weights for a folder of updates or the reverse, or weights that are NaN.
         ExportError: the folder cannot be written.
     """
     opened = open_compressed(folder)
@@ -66,24 +84,35 @@ def join(folder: str | Path, model: str | Path, *, name: str | None = None) -> J
     label = name or Path(model).stem
     if label in opened.members:
         raise CollectionError(f"{opened.path.name} has a member {label!r} already; give another name")
-    cores, errors2, norms2, random2 = {}, 0.0, 0.0, 0.0
+    worst = {layer["name"]: float(layer["worst_error"]) for layer in opened.index["layers"]}
+    stacks, bases, wider, sums = dict[str, Tensor](), dict[str, Tensor](), dict[str, LayerPlan](), np.zeros(4)
     for plan in opened.plans:
+        layer = plan.layer.name
         left, right, center = opened.basis(plan)
-        core, norm2, captured = _projected(source, plan, left, right, center)
-        cores[plan.layer.name] = core
-        norms2 += norm2
-        errors2 += max(norm2 - captured, 0.0)
-        # A random basis keeps the share of the layer's entries that its own numbers are.
-        random2 += norm2 * (1 - _random_share(plan))
-    error, chance = (float(np.sqrt(value / norms2)) if norms2 > 0 else 0.0 for value in (errors2, random2))
-    stacks = {}
-    for layer, core in cores.items():
+        matrix = _matrix(source, plan, center)
+        found = _projected(matrix, plan, left, right)
+        norm2, projected2 = matrix.norm2, found.error2
+        if extend and projected2 > worst[layer] ** 2 * norm2:
+            found = _extended(matrix, plan, left, right, found.core, allowed2=worst[layer] ** 2 * norm2)
         stack = opened.cores(layer)
-        stacks[layer] = torch.cat([stack, torch.from_numpy(np.ascontiguousarray(core))[None].to(stack.dtype)])
-    worst = max(float(member["error"]) for member in opened.index["members"])
-    entry = {"name": label, "error": error, "basis": opened.index["basis"]}
-    _rewrite(opened, stacks, list(range(len(opened.members))), (ref, entry))
-    return Joined(label, error, chance, worst, opened.path)
+        core = torch.from_numpy(np.ascontiguousarray(found.core)).to(stack.dtype)
+        shape = [max(sizes) for sizes in zip(stack.shape[1:], core.shape, strict=True)]
+        stacks[layer] = torch.cat([_widened(stack, [len(stack), *shape]), _widened(core, shape)[None]])
+        if found.added:
+            kinds = zip(("left", "right"), ((left, found.left), (right, found.right)), strict=True)
+            wide = {f"{layer}/{side}": np.column_stack(parts) for side, parts in kinds}
+            bases |= {key: torch.from_numpy(values).to(stack.dtype) for key, values in wide.items()}
+            shared = plan.shared_numbers + found.left.size + found.right.size
+            wider[layer] = replace(plan, k=plan.k + found.added, shared_numbers=shared, member_numbers=found.core.size)
+        # A random basis keeps the share of the layer's entries that its own numbers are.
+        sums += [norm2, projected2, found.error2, norm2 * (1 - _random_share(plan))]
+    projected, error, chance = (float(np.sqrt(value / sums[0])) if sums[0] > 0 else 0.0 for value in sums[1:])
+    version = int(opened.index["basis"]) + bool(wider)
+    entry = {"name": label, "error": error, "basis": version}
+    _rewrite(opened, stacks, list(range(len(opened.members))), (ref, entry), (bases, wider))
+    extended = {layer: wide.k - opened.files.plans[layer].k for layer, wide in wider.items()}
+    worst_member = max(float(member["error"]) for member in opened.index["members"])
+    return Joined(label, error, chance, worst_member, opened.path, projected, version, extended)
 
 
 def leave(folder: str | Path, member: str) -> None:
@@ -102,10 +131,30 @@ def leave(folder: str | Path, member: str) -> None:
     _rewrite(opened, stacks, rows, None)
 
 
-def _projected(
-    source: Source, plan: LayerPlan, left: Floats, right: Floats, center: Floats | None
-) -> tuple[Floats, float, float]:
-    """The core of a new model's layer, its squared norm about the centre, and how much of that the basis captures."""
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """A new model's layer about the centre, as factors `up` (m, r) and `down` (r, p), or whole where `down` is None."""
+
+    up: Floats
+    down: Floats | None
+
+    @property
+    def norm2(self) -> float:
+        """The squared Frobenius norm."""
+        if self.down is None:
+            return float(np.square(self.up).sum())
+        return float(np.sum((self.up.T @ self.up) * (self.down @ self.down.T)))
+
+    @property
+    def factors(self) -> tuple[Floats, Floats]:
+        """Its thin factors; those of a whole matrix by a singular value decomposition."""
+        if self.down is not None:
+            return self.up, self.down
+        left, sizes, right = np.linalg.svd(self.up, full_matrices=False)
+        return left * sizes, right
+
+
+def _matrix(source: Source, plan: LayerPlan, center: Floats | None) -> _Matrix:
     key = source.find(plan.layer.name)
     if key is None or key.shape != plan.layer.shape:
         has = "does not have it" if key is None else f"has it as {key.shape[0]} x {key.shape[1]}"
@@ -114,19 +163,49 @@ def _projected(
     if isinstance(values, LowRank) != (center is None):
         raise LayerError(f"{plan.layer.name}: updates join compressed adapters, whole weights compressed weights")
     if isinstance(values, LowRank):
-        up, down = values.up.double().numpy() * values.scale, values.down.double().numpy()
-        norm2 = float(np.sum((up.T @ up) * (down @ down.T)))
-        if plan.method is Method.DIAGONAL:
-            inner = (left.T @ left) * (right.T @ right)
-            core = np.linalg.lstsq(inner, np.sum((up.T @ left) * (down @ right), axis=0), rcond=None)[0]
-            return core, norm2, float(core @ inner @ core)
-        core = (left.T @ up) @ (down @ right)
+        matrix = _Matrix(values.up.double().numpy() * values.scale, values.down.double().numpy())
     else:
-        away = values.double().numpy() - center
-        norm2 = float(np.square(away).sum())
-        away = away if plan.method is Method.OUT else away @ right
-        core = away if plan.method is Method.IN else left.T @ away
-    return core, norm2, float(np.square(core).sum())
+        matrix = _Matrix(values.double().numpy() - center, None)
+    if not np.isfinite(matrix.norm2):
+        raise LayerError(f"{plan.layer.name}: the model has weights that are NaN or infinite; it cannot join")
+    return matrix
+
+
+def _projected(matrix: _Matrix, plan: LayerPlan, left: Floats, right: Floats) -> Extension:
+    """The core of a new model's layer in the basis as it is, and the squared error left."""
+    if matrix.down is not None and plan.method is Method.DIAGONAL:
+        inner = (left.T @ left) * (right.T @ right)
+        core = np.linalg.lstsq(inner, np.sum((matrix.up.T @ left) * (matrix.down @ right), axis=0), rcond=None)[0]
+        kept2 = float(core @ inner @ core)
+    else:
+        core = matrix.up if matrix.down is None else left.T @ matrix.up @ matrix.down
+        core = core if plan.method is Method.OUT else core @ right
+        core = core if plan.method is Method.IN or matrix.down is not None else left.T @ core
+        kept2 = float(np.square(core).sum())
+    return Extension(left[:, :0], right[:, :0], core, max(matrix.norm2 - kept2, 0.0))
+
+
+def _extended(
+    matrix: _Matrix, plan: LayerPlan, left: Floats, right: Floats, core: Floats, *, allowed2: float
+) -> Extension:
+    """The same with as many new directions as bring the error down to what is allowed."""
+    if plan.method is Method.TWO_SIDED:
+        return basis_extension.two_sided(*matrix.factors, left, right, allowed2=allowed2)
+    if plan.method is Method.DIAGONAL:
+        return basis_extension.diagonal(*matrix.factors, left, right, core, allowed2=allowed2)
+    if plan.method is Method.IN:
+        return basis_extension.one_sided(matrix.up, right, allowed2=allowed2)
+    turned = basis_extension.one_sided(matrix.up.T, left, allowed2=allowed2)
+    return Extension(turned.right, right[:, :0], turned.core.T, turned.error2)
+
+
+def _widened(values: Tensor, shape: Sequence[int]) -> Tensor:
+    """Cores with zeros for the directions that came after them."""
+    if list(values.shape) == list(shape):
+        return values
+    wide = torch.zeros(*shape, dtype=values.dtype)
+    wide[tuple(slice(0, size) for size in values.shape)] = values
+    return wide
 
 
 def _random_share(plan: LayerPlan) -> float:
@@ -144,8 +223,11 @@ def _rewrite(
     stacks: dict[str, Tensor],
     rows: Sequence[int],
     added: tuple[ModelRef, dict[str, Any]] | None,
+    wider: tuple[Mapping[str, Tensor], Mapping[str, LayerPlan]] = ({}, {}),
 ) -> None:
     """The folder with these rows of its members, and one more, written beside it and exchanged.
+
+    `wider` are the bases that were extended, by stored name, and the plans of their layers.
 
     Readers see the old folder or the new one.
     """
@@ -153,9 +235,13 @@ def _rewrite(
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     members = [opened.index["members"][row] for row in rows]
+    bases, plans = wider
+    version = opened.index["basis"] + bool(plans)
+    metadata = {"basis": str(version)}
+    written = (MEMBERS, INDEX, UNTOUCHED, *([BASIS] if plans else []))
     try:
         shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(folder, part, copy_function=os.link, ignore=shutil.ignore_patterns(MEMBERS, INDEX, UNTOUCHED))
+        shutil.copytree(folder, part, copy_function=os.link, ignore=shutil.ignore_patterns(*written))
         (part / UNTOUCHED).mkdir()
         for number, row in enumerate(rows):
             os.link(folder / untouched_name(row), part / untouched_name(number))
@@ -168,10 +254,17 @@ def _rewrite(
             if path.name not in used:
                 path.unlink()
         layout = {name: (tuple(stack.shape), stack.dtype) for name, stack in stacks.items()}
-        with TensorFile(part / MEMBERS, layout, metadata={"basis": str(opened.index["basis"])}) as file:
+        with TensorFile(part / MEMBERS, layout, metadata=metadata) as file:
             for name, stack in stacks.items():
                 file.write(name, stack)
-        index = dict(opened.index) | {"members": members, "revision": opened.index["revision"] + 1}
+        if plans:
+            _write_bases(opened, bases, part / BASIS, metadata)
+        layers = [
+            layer | _sizes(plans[layer["name"]]) if layer["name"] in plans else layer
+            for layer in opened.index["layers"]
+        ]
+        changed = {"members": members, "layers": layers, "basis": version, "revision": opened.index["revision"] + 1}
+        index = dict(opened.index) | changed
         (part / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         folder.rename(old)
         part.rename(folder)
@@ -182,3 +275,25 @@ def _rewrite(
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_bases(opened: CompressedFolder, bases: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """The file of bases with some of them exchanged; one layer is in memory at a time."""
+    spans = opened.files.basis_spans()
+    layout = {
+        name: (tuple(bases[name].shape), bases[name].dtype)
+        if name in bases
+        else (span.shape, torch_dtypes()[span.dtype])
+        for name, span in spans.items()
+    }
+    with TensorFile(path, layout, metadata=metadata) as file:
+        for name in layout:
+            layer, _, part = name.rpartition("/")
+            stored = dict(zip(("left", "right", "center"), opened.files.basis(layer), strict=True))
+            values = bases.get(name, stored[part])
+            assert values is not None
+            file.write(name, values)
+
+
+def _sizes(plan: LayerPlan) -> dict[str, int]:
+    return {"k": plan.k, "shared_numbers": plan.shared_numbers, "member_numbers": plan.member_numbers}

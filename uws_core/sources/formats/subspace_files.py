@@ -118,8 +118,9 @@ class SubspaceFiles:
         try:
             index = files[INDEX]
             self.index: Mapping[str, Any] = json.loads(bytes(index.read(0, min(index.size, _LONGEST_INDEX))))
-            self._spans = {file: read_header(files[file]).spans for file in (BASIS, MEMBERS)}
-            self._check()
+            headers = {file: read_header(files[file]) for file in (BASIS, MEMBERS)}
+            self._spans = {file: header.spans for file, header in headers.items()}
+            self._check({file: header.metadata.get("basis", "1") for file, header in headers.items()})
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UnreadableFile) as error:
             raise UnreadableFile(
                 f"{name} is no compressed collection, or is damaged ({type(error).__name__}: {error}); expected a "
@@ -193,6 +194,10 @@ class SubspaceFiles:
         """The type of the stored numbers, such as F32."""
         return self._spans[MEMBERS][layer].dtype
 
+    def basis_spans(self) -> Mapping[str, TensorSpan]:
+        """Where the bases lie in their file."""
+        return self._spans[BASIS]
+
     def untouched_spans(self, number: int) -> Mapping[str, TensorSpan]:
         """Where a member's untouched tensors lie in their file."""
         return read_header(self.files[untouched_name(number)]).spans
@@ -225,8 +230,8 @@ class SubspaceFiles:
     def _tensor(self, file: str, name: str) -> Tensor:
         return _read(self.files[file], self._spans[file][name])
 
-    def _check(self) -> None:
-        """Compares the headers of the files with the index.
+    def _check(self, bases: Mapping[str, str]) -> None:
+        """Compares the headers of the files with the index; `bases` are the versions of the basis that they name.
 
         Raises:
             ValueError: another version, or tensors that are missing or of another shape.
@@ -235,6 +240,13 @@ class SubspaceFiles:
             raise ValueError(f"version {self.index['version']}, this program reads version {VERSION}")
         if self.index["kind"] not in ("adapters", "weights"):
             raise ValueError(f"the kind {self.index['kind']!r} is not known")
+        newest = max(int(member["basis"]) for member in self.index["members"])
+        for file, version in bases.items():
+            if int(version) != self.index["basis"] or newest > int(version):
+                raise ValueError(
+                    f"{file} has version {version} of the basis, the index {self.index['basis']} and its members up to "
+                    f"{newest}; copy the whole folder again, or take a member out and let it join this basis"
+                )
         for name in self.plans:
             shape = self._spans[MEMBERS][name].shape
             if shape[0] != len(self.members):
