@@ -11,9 +11,17 @@ from streamlit.testing.v1 import AppTest
 from tests.ui.conftest import PAGES, Open, drawn
 from uws_core.zoo.demo import DEMOS, PREFIX
 
-# The shipped ones each time; those that are made on demand differ in their numbers, which other tests look at.
-SHIPPED = ("finetuned", "scratch", "untrained", "lora", "planted")
-COLLECTIONS = tuple(pytest.param(PREFIX + name, marks=[] if name in SHIPPED else pytest.mark.slow) for name in DEMOS)
+# Each page with adapters and with one collection of no base, in turn; fine-tuned models and planted ones are opened on
+# every page by the tests below. All pairs, those that are made on demand among them, are for the long run.
+TURN = ("scratch", "untrained")
+PAIRS = [
+    pytest.param(page, PREFIX + name, marks=[] if name in ("lora", TURN[place % 2]) else pytest.mark.slow)
+    for place, page in enumerate(PAGES)
+    for name in DEMOS
+]
+
+# Half of the layers of a block: more than one, and a quarter of the work.
+SOME = ["blocks.0.attn.*"]
 
 
 def answer(app: AppTest) -> str:
@@ -34,8 +42,7 @@ def told(app: AppTest) -> str:
     return "\n".join(each.value for each in (*app.markdown, *app.caption))
 
 
-@pytest.mark.parametrize("collection", COLLECTIONS)
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(("page", "collection"), PAIRS)
 def test_every_page_opens_with_every_collection(open_page: Open, page: str, collection: str) -> None:
     # As few draws as a test at 5 % needs: here it is asked whether the page opens.
     app = open_page(page, c=collection, draws="19")
@@ -82,25 +89,19 @@ def test_the_first_visit_lands_on_the_spectrum_with_its_figures(open_page: Open)
 
 
 def test_chance_and_structure_are_told_apart(open_page: Open) -> None:
-    assert "No more than chance" in answer(open_page("spectrum", c="demo:untrained", layer="mean"))
+    assert "No more than chance" in answer(open_page("spectrum", c="demo:untrained", layer="mean", l=SOME))
     planted = open_page("spectrum", c="demo:planted")
     assert "No more than chance" not in answer(planted)
     assert {each.label: each.value for each in planted.metric}["Shared directions"] == "6"
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_number_explains_itself(open_page: Open, page: str) -> None:
-    app = open_page(page, c="demo:finetuned")
-    assert [each.label for each in app.metric if not each.help] == []
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         ({"layer": "blocks.2.attn.q.weight"}, "in `2.attn.q`"),
-        ({"layer": "sum"}, "in these layers together"),
-        ({"layer": "mean"}, "Beyond chance in "),
-        ({"layer": "each"}, "Beyond chance in "),
+        ({"layer": "sum", "l": SOME}, "in these layers together"),
+        ({"layer": "mean", "l": SOME}, "Beyond chance in "),
+        ({"layer": "each", "l": SOME}, "Beyond chance in "),
         ({"about": "base"}, "changed in their base"),
         ({"about": "zero"}, "weights with their mean"),
         ({"about": "prime-0"}, "apart from `prime-0`"),
@@ -142,12 +143,17 @@ def test_another_collection_keeps_what_it_also_has(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_a_hostile_address_gives_clean_defaults(open_page: Open, page: str) -> None:
+def test_a_hostile_address_gives_clean_defaults_and_all_is_explained(open_page: Open, page: str) -> None:
     nasty = {"c": "../../etc", "k": "NaN", "layer": "x", "m": ["rows:9-1", "<b>"], "share": "1e999", "evil": "1"}
     app = open_page(page, **nasty)
     assert answer(app)
     assert app.query_params["c"] == "demo:finetuned"
     assert not {"k", "m", "share", "evil"} & set(app.query_params)
+    assert [each.label for each in app.metric if not each.help] == []
+    held = app.session_state.to_dict()
+    # What Streamlit shows of a component's own state cannot be pickled (1.67); below it is a dict of a click or a drag.
+    ours = {key: value for key, value in held.items() if not str(key).startswith(("figure.", "live.", "plotly.asked."))}
+    assert pickle.dumps(ours)
 
 
 def test_the_share_goes_along_from_page_to_page(open_page: Open) -> None:
@@ -176,11 +182,3 @@ def test_an_adapters_factors_are_shown_with_a_warning_and_never_pooled(open_page
     assert "these layers together" in pooled
     one = open_page("spectrum", c="demo:lora", l=["blocks.0.attn.q.weight*"], layer="sum")
     assert "in `0.attn.q`" in answer(one)
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_what_a_session_holds_is_plain(open_page: Open, page: str) -> None:
-    held = open_page(page).session_state.to_dict()
-    # What Streamlit shows of a component's own state cannot be pickled (1.67); below it is a dict of a click or a drag.
-    ours = {key: value for key, value in held.items() if not str(key).startswith(("figure.", "live.", "plotly.asked."))}
-    assert pickle.dumps(ours)
