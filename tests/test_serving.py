@@ -95,16 +95,28 @@ class TestDemoLora:
         wanted = [by_peft[name][0][0] for name in names]
         torch.testing.assert_close(features, torch.stack([*wanted, Vit(base).features(images(1))[0]]), **CLOSE)
 
-    def test_heads_of_one_shape_serve_one_batch_and_others_say_what_to_do(self, folder, base, by_peft):
+    @pytest.mark.parametrize("device", DEVICES)
+    def test_every_member_with_its_own_head_in_a_mixed_batch(self, folder, base, by_peft, device):
+        served = uws.serving.attach(Vit(base).to(device), folder)
+        by_shape: dict[torch.Size, list[str]] = {}
+        for name, (_, outputs) in by_peft.items():
+            by_shape.setdefault(outputs.shape[1:], []).append(name)
+        assert len(by_shape) > 1
+        for names in by_shape.values():
+            # Each member twice, so that its rows are not neighbours.
+            names = [*names, *names[::-1]]
+            pictures = images(len(names)).to(device)
+            with served.using(names):
+                mixed = served.model(pictures)
+            for row, name in enumerate(names):
+                with served.using(name):
+                    torch.testing.assert_close(mixed[row : row + 1], served.model(pictures[row : row + 1]), **CLOSE)
+            with served.using(names[:3]):
+                wanted = torch.stack([by_peft[name][1][row] for row, name in enumerate(names[:3])])
+                torch.testing.assert_close(served.model(images().to(device)).cpu(), wanted, **CLOSE)
+
+    def test_heads_of_different_shapes_say_what_to_do(self, folder, base):
         served = uws.serving.attach(Vit(base), folder)
-        names = ["prime-0", "parity-3", "prime-0", "left-half-1", "at-least-five-2"]
-        names = [name for name in names if by_peft[name][1].shape[1] == by_peft["prime-0"][1].shape[1]]
-        assert len(set(names)) > 2
-        rows = images(1).expand(len(names), -1, -1)
-        with served.using(names):
-            torch.testing.assert_close(
-                served.model(rows), torch.stack([by_peft[name][1][0] for name in names]), **CLOSE
-            )
         with served.using(["prime-0", "reconstruction-0"]), pytest.raises(CollectionError, match="different shapes"):
             served.model(images(2))
 
@@ -276,7 +288,7 @@ class TestJoin:
         assert calls[0] > 10
         uws.leave(toy, "m0")
         assert served.refresh() == ()
-        with pytest.raises(CollectionError, match="no member m0"):
+        with pytest.raises(CollectionError, match="no member 'm0'"):
             served.using("m0")
         with served.using("new5"):
             torch.testing.assert_close(served.model(x), wanted["m5"], **CLOSE)
@@ -402,6 +414,8 @@ class TestBadInput:
             (lambda: Toy(20), r"first is 20 x 12 in the model, 16 x 12 in the folder"),
             (lambda: replaced(Toy(), "second", nn.Embedding(16, 16)), "second is a Embedding, no linear layer"),
             (lambda: replaced(Toy(), "second", Toy().first), "second is 16 x 12 in the model"),
+            (lambda: "gpt2", "from a torch module, found a str; load the model first"),
+            (lambda: get_peft_model(Toy(), LoraConfig(target_modules=["first"])), r"PEFT's wrapper.*model.unload\(\)"),
         ],
     )
     def test_a_model_without_the_layers(self, toy, make, message):
@@ -430,10 +444,35 @@ class TestBadInput:
     def test_a_member_not_in_the_basis(self, toy):
         served = uws.serving.attach(Toy(), toy)
         for names in ("nobody", ["m0", "nobody"]):
-            with pytest.raises(CollectionError, match=r"no member nobody; it has m0, m1.*refresh"):
+            with pytest.raises(CollectionError, match=r"no member 'nobody'; it has m0, m1.*refresh"):
                 served.using(names)
         with pytest.raises(CollectionError, match="empty list"):
             served.using([])
+        # A set has no order, so nobody knows which row it means.
+        for names in ({"m0", "m1"}, 3, iter(["m0"])):
+            with pytest.raises(CollectionError, match=r"a list with one of them for each row.*found a (set|int|list_)"):
+                served.using(names)
+
+    def test_a_detached_model_does_not_answer_as_its_base(self, toy):
+        served = uws.serving.attach(Toy(), toy)
+        served.detach()
+        for call in (lambda: served.using("m0"), served.refresh):
+            with pytest.raises(CollectionError, match="detached from toy; attach the folder again"):
+                call()
+
+    def test_a_choice_is_made_again_and_within_itself(self, tmp_path, toy):
+        served, x = uws.serving.attach(Toy(), toy), inputs(2)
+        one, other = served.using("m1"), served.using("m2")
+        wanted = {name: merged(tmp_path / "adapters", name, Toy())(x) for name in ("m1", "m2")}
+        for _ in range(2):
+            with one:
+                with other, one:
+                    torch.testing.assert_close(served.model(x), wanted["m1"], **CLOSE)
+                with other:
+                    torch.testing.assert_close(served.model(x), wanted["m2"], **CLOSE)
+                torch.testing.assert_close(served.model(x), wanted["m1"], **CLOSE)
+        with pytest.raises(CollectionError, match="No member is chosen"):
+            served.model(x)
 
     def test_no_choice_in_this_thread(self, toy):
         served = uws.serving.attach(Toy(), toy)

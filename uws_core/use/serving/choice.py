@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -41,18 +40,33 @@ class Choice:
             )
 
 
-# By number of the served model; a context variable is its own in each thread and each asyncio task.
-_CHOICES: ContextVar[Mapping[int, Choice]] = ContextVar("uws_served_members", default={})  # noqa: B039 - never changed
+@dataclass(frozen=True)
+class _Chosen:
+    """The choices in force, by number of the served model, and those that were in force before the last one."""
+
+    by_model: Mapping[int, Choice]
+    before: _Chosen | None
 
 
-@contextmanager
-def choosing(number: int, choice: Choice) -> Iterator[None]:
-    """Makes a choice for one served model, in this thread or task, inside the block."""
-    token = _CHOICES.set({**_CHOICES.get(), number: choice})
-    try:
-        yield
-    finally:
-        _CHOICES.reset(token)
+# A context variable is its own in each thread and each asyncio task.
+_CHOSEN: ContextVar[_Chosen | None] = ContextVar("uws_served_members", default=None)
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Makes a choice for one served model, in this thread or task, inside a `with` block; as often as one likes."""
+
+    number: int
+    choice: Choice
+
+    def __enter__(self) -> None:
+        before = _CHOSEN.get()
+        others = before.by_model if before is not None else {}
+        _CHOSEN.set(_Chosen({**others, self.number: self.choice}, before))
+
+    def __exit__(self, *raised: object) -> None:
+        last = _CHOSEN.get()
+        _CHOSEN.set(last.before if last is not None else None)
 
 
 def chosen(number: int) -> Choice:
@@ -61,7 +75,8 @@ def chosen(number: int) -> Choice:
     Raises:
         CollectionError: none was made.
     """
-    choice = _CHOICES.get().get(number)
+    last = _CHOSEN.get()
+    choice = last.by_model.get(number) if last is not None else None
     if choice is None:
         raise CollectionError(
             "No member is chosen in this thread; call the model inside `with served.using(name):`, "

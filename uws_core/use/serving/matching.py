@@ -48,6 +48,11 @@ def served_layers(model: nn.Module, source: CompressedFolder) -> tuple[ServedLay
     Raises:
         LayerError: the model lacks a layer, has it in another shape or as no linear layer, or serves members already.
     """
+    if not isinstance(model, nn.Module):
+        raise LayerError(
+            f"Members are served from a torch module, found a {type(model).__name__}; load the model first, such as "
+            "with AutoModelForCausalLM.from_pretrained"
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     if any(isinstance(module, SharedLinear | OwnWeights) for module in modules.values()):
         raise LayerError("This model serves members already; call `detach()` on its handle first")
@@ -77,10 +82,14 @@ def served_layers(model: nn.Module, source: CompressedFolder) -> tuple[ServedLay
         taken[id(module)] = path
         layers.append(layer)
     if problems:
+        way_out = (
+            "This is PEFT's wrapper; give the model inside, `model.unload()`"
+            if _PEFT_PREFIX.rstrip(".") in modules
+            else "Give the model that the members were made for, or compress again with `layers=` of those that fit"
+        )
         raise LayerError(
             f"{len(problems)} of {len(source.plans)} layers of {source.path.name} do not fit this model: "
-            f"{'; '.join(problems[:3])}. Give the model that the members were made for, or compress again with "
-            "`layers=` of those that fit"
+            f"{'; '.join(problems[:3])}. {way_out}"
         )
     return tuple(layers)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from uws_core.errors import CollectionError
-from uws_core.use.serving.choice import Choice, choosing, chosen, mix, pick
+from uws_core.use.serving.choice import Choice, Choosing, chosen, mix, pick
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class OwnWeights(nn.Module):
 
     def _call(self, row: int, *inputs: Any, **options: Any) -> Any:  # noqa: ANN401
         own = dict(self.own[row].named_buffers())
-        with choosing(self.number, Choice((row,), mixed=False)):
+        with Choosing(self.number, Choice((row,), mixed=False)):
             if own:
                 return functional_call(self.base_layer, own, inputs, options)
             return self.base_layer(*inputs, **options)

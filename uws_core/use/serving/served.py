@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -15,7 +14,7 @@ from torch import nn
 from uws_core.errors import CollectionError
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
 from uws_core.use.serving import matching
-from uws_core.use.serving.choice import Choice, choosing
+from uws_core.use.serving.choice import Choice, Choosing
 from uws_core.use.serving.modules import OwnWeights, SharedLinear, SharedParts
 
 # A parent, the name it holds a module by, the module, and what stands there now.
@@ -69,21 +68,27 @@ class Served:
             if not name.startswith("base_layer.")
         )
 
-    def using(self, members: str | Sequence[str | None] | None) -> AbstractContextManager[None]:
+    def using(self, members: str | Sequence[str | None] | None) -> Choosing:
         """Serves one member for the whole batch, or with a list one member a row; None is the base.
 
         Switching costs a look-up of the name: no weight is copied or formed.
 
         Raises:
-            CollectionError: no such member, or the base of members that are stored about their mean.
+            CollectionError: no such member, the base of members that are stored about their mean, or a detached model.
         """
+        self._check_attached()
         mixed = not (members is None or isinstance(members, str))
-        names: Sequence[str | None] = [members] if members is None or isinstance(members, str) else list(members)
+        if mixed and not isinstance(members, Sequence):
+            raise CollectionError(
+                f"using() takes a member's name, None for the base, or a list with one of them for each row of the "
+                f"batch; found a {type(members).__name__}"
+            )
+        names: Sequence[str | None] = [members] if members is None or isinstance(members, str) else members
         rows = self._rows
-        unknown = [name for name in names if name is not None and name not in rows]
+        unknown = [repr(name) for name in names if name is not None and name not in rows]
         if unknown or not names:
             raise CollectionError(
-                f"{self.folder.name} has no member {', '.join(map(str, unknown[:3])) or 'in an empty list'}; it has "
+                f"{self.folder.name} has no member {', '.join(unknown[:3]) or 'in an empty list'}; it has "
                 f"{', '.join(list(rows)[:5])} and {max(len(rows) - 5, 0)} more. After a join, call `refresh()`"
             )
         if None in names and not self._has_base:
@@ -91,8 +96,7 @@ class Served:
                 f"The members of {self.folder.name} are stored about their mean, so there is no base to serve; "
                 "name a member, or call `detach()` for the model as it was"
             )
-        choice = Choice(tuple(0 if name is None else rows[name] for name in names), mixed)
-        return choosing(self._number, choice)
+        return Choosing(self._number, Choice(tuple(0 if name is None else rows[name] for name in names), mixed))
 
     def refresh(self) -> tuple[str, ...]:
         """Reads the folder again and returns the names of the members that have joined; calls go on meanwhile.
@@ -101,8 +105,10 @@ class Served:
         the cores of all members.
 
         Raises:
-            CollectionError: the folder has another basis now, or a new member has a tensor that the model cannot take.
+            CollectionError: the folder has another basis now, a new member has a tensor that the model cannot take, or
+                the model is detached.
         """
+        self._check_attached()
         with self._lock:
             source = open_compressed(self.folder)
             new = tuple(name for name in source.members if name not in self._rows)
@@ -118,6 +124,11 @@ class Served:
             setattr(parent, name, module)
         self._replaced = ()
         return self.model
+
+    def _check_attached(self) -> None:
+        # Without a replaced layer the model would answer as its base, whatever is chosen.
+        if not self._replaced:
+            raise CollectionError(f"The model is detached from {self.folder.name}; attach the folder again")
 
     def _grow(self, source: CompressedFolder, new: Sequence[str]) -> None:
         """Longer tables with the new members as last rows. All is read and checked before a table is replaced."""
