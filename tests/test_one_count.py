@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 import uws_core as uws
+from tests.nothing_shared import KINDS
 from tests.ui.conftest import Open, open_page, shared_results
 from uws_core import run
 from uws_core.analysis.shared_directions import shared_directions
@@ -18,6 +21,7 @@ from uws_core.nouns.chance import SharedDirections
 from uws_core.nouns.models import Collection
 from uws_core.reporting.evidence_cache import EvidenceSettings
 from uws_core.reporting.report_data import gather
+from uws_core.ui.catalogue import catalogue
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 # The fixtures of the page tests.
@@ -67,6 +71,23 @@ def test_spectrum_and_evidence_pages_give_the_count_of_python(name: str, open_pa
     row = pl.from_pandas(_claims(evidence)).filter(claim="components").row(0, named=True)
     assert int(row["value"]) == shared.count
     assert row["p"] == f"{shared.p[0]:.2g}"
+
+
+def test_pages_name_what_flipped_blocks_do_not_cover(tmp_path: Path, open_page: Open) -> None:
+    for i, weights in enumerate(KINDS["positive, own means"](np.random.default_rng(0))[:12]):
+        save_file({"w.weight": weights.astype(np.float32)}, tmp_path / f"m{i}.safetensors")
+    collection = catalogue().add(str(tmp_path))
+    spectrum = open_page("spectrum", c=collection, layer="w.weight")
+    assert {each.label: each.value for each in spectrum.metric}["Shared directions"] != "0"
+    assert "weights of every model have one sign" in _told(spectrum)
+    evidence = open_page("evidence", c=collection, layer="w.weight", draws="19")
+    row = pl.from_pandas(_claims(evidence)).filter(claim="components").row(0, named=True)
+    assert "weights of every model have one sign" in row["reason"]
+
+
+def _told(app: AppTest) -> str:
+    assert not app.exception, [each.stack_trace for each in app.exception]
+    return "\n".join(each.value for each in (*app.markdown, *app.caption, *app.warning, *app.info))
 
 
 def _claims(app: AppTest) -> object:

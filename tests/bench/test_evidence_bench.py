@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import block_grams
 from tests.bench.measure import medians, table, verdict
-from tests.planted import gram_of, noise
+from tests.planted import gram_of, noise, spiked
 from uws_core.analysis.attributes import explained, overlaps
 from uws_core.analysis.evidence import evidence
 from uws_core.analysis.lineage import lineage
@@ -28,6 +29,7 @@ from uws_core.collection import collect
 from uws_core.frames import evidence as evidence_frames
 from uws_core.frames import lineage as lineage_frames
 from uws_core.frames import spectrum as frames
+from uws_core.nouns.block_grams import most_blocks
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Value
 from uws_core.reporting.build import report
@@ -37,6 +39,7 @@ from uws_core.ui.evidence.data import MOST_GROWING
 pytestmark = pytest.mark.bench
 
 LIMITS = {100: 3.0, 500: 30.0}
+COUNT_LIMITS = {100: 1.5, 500: 15.0}
 REPORT_SECONDS = 60.0
 
 
@@ -57,8 +60,21 @@ def test_spectra_and_nulls() -> None:
     assert all(seconds <= limits[name] for name, seconds in took.items())
 
 
+def test_profile_draws_with_the_count() -> None:
+    """Rows and columns are flipped, and five planted directions are found one after another."""
+    rows = []
+    for n, limit in COUNT_LIMITS.items():
+        gram = with_blocks(spiked(n, 4096, strengths=(40.0, 30.0, 25.0, 20.0, 15.0), seed=n))
+        name = f"200 draws of the profile null and the count, n = {n}"
+        seconds = medians({name: lambda gram=gram: null_band(gram)}, rounds=1)[name]
+        rows.append((name, null_band(gram).above, seconds, verdict(seconds, limit)))
+    table("The default null, one layer", ["question", "directions", "seconds", "limit"], rows)
+    assert [found for _, found, _, _ in rows] == [5, 5]
+    assert all(seconds <= limit for (_, _, seconds, _), limit in zip(rows, COUNT_LIMITS.values(), strict=True))
+
+
 def test_lineage_and_evidence() -> None:
-    grams = {n: gram_of(noise(n, 2000, seed=n)) for n in LIMITS}
+    grams = {n: with_blocks(noise(n, 2048, seed=n)) for n in LIMITS}
     took = {n: medians({f"n = {n}": lambda n=n: everything(grams[n])}, rounds=1)[f"n = {n}"] for n in grams}
     rows = [(f"both pages, one layer, n = {n}", verdict(seconds, LIMITS[n])) for n, seconds in took.items()]
     table("Lineage and evidence from a stored Gram, tables and figures included", ["question", "seconds"], rows)
@@ -75,6 +91,11 @@ def test_report(tmp_path: Path) -> None:
     table("The report", ["question", "seconds"], [(what, verdict(seconds, REPORT_SECONDS))])
     assert (len(models), len(names)) == (40, 20)
     assert seconds <= REPORT_SECONDS
+
+
+def with_blocks(weights: np.ndarray) -> Gram:
+    """The Gram of weights (n, d) as layers of 64 rows, with as many blocks a side as a pass keeps of so many models."""
+    return block_grams.gram_of(weights.reshape(len(weights), 64, -1), most=most_blocks(len(weights)))
 
 
 def everything(gram: Gram) -> None:
