@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -262,8 +262,9 @@ def test_the_exported_adapter_computes_what_was_trained_in_peft(tmp_path: Path, 
     served = export_adapter(tmp_path / "log", tmp_path / "v", target="vllm", with_head=False)
     config = json.loads((served / "adapter_config.json").read_text())
     assert config["r"] == config["lora_alpha"] == 8
-    with pytest.raises(CollectionError, match="no adapter of low rank"):
-        export_adapter(tmp_path / "log", tmp_path / "f", row="full")
+    for row in ("full", "sharde"):
+        with pytest.raises(CollectionError, match=f"row {row} is no adapter of low rank; export one of shared"):
+            export_adapter(tmp_path / "log", tmp_path / "f", row=row)
     with pytest.raises(ExportError, match="exists"):
         export_adapter(tmp_path / "log", tmp_path / "v", target="peft")
 
@@ -376,6 +377,18 @@ def blind_loss(model: nn.Module, batch: object) -> Tensor:
         ({"seeds": (0,)}, TrainingError, r"1 seed cannot tell.*give at least three"),
         ({"seeds": (0, 1)}, TrainingError, r"2 seeds cannot tell"),
         ({"steps": 0}, TrainingError, "0 steps"),
+        ({"steps": 2.5}, TrainingError, "steps and keep_every are whole numbers"),
+        ({"seeds": 3}, TrainingError, "seeds and rates in tuples"),
+        ({"seeds": (-1, 0, 1)}, TrainingError, "whole numbers from 0 on; found -1"),
+        ({"rates": (float("nan"),)}, TrainingError, r"positive rates; found .*nan"),
+        ({"keep_every": 0}, TrainingError, "kept every 0"),
+        ({"held_out": "m1"}, CollectionError, r"made with m1 \(1 of the target's own group"),
+        ({"basis": "nowhere"}, UnreadableFile, "nowhere is no compressed collection"),
+        ({"basis": 7}, CollectionError, r"A basis is a folder that `uws compress` wrote.*found a int"),
+        ({"model": "gpt2"}, TrainingError, "takes a module, or a function that builds one.*found a str"),
+        ({"model": lambda seed: "gpt2"}, TrainingError, "that builds a model gave a str"),
+        ({"loss": lambda model, batch: {"loss": 1.0}}, TrainingError, "gave a dict; expected one number"),
+        ({"score": lambda model, batches: float("nan")}, TrainingError, r"its score ended in NaN.*look at score"),
         ({"loss": nan_loss}, TrainingError, r"loss is nan before anything.*Look at the first batch"),
         ({"loss": blind_loss}, TrainingError, "does not depend on the trained layers"),
         ({"data": []}, TrainingError, r"0 batches cannot be split.*at least 5"),
@@ -394,11 +407,10 @@ def blind_loss(model: nn.Module, batch: object) -> Tensor:
 def test_bad_input_is_named_with_a_way_out(change: dict, error: type, message: str):
     model = Two()
     loss, data = planted_task(model)
-    given = {"basis": planted_basis(), "loss": loss, "data": data, "rows": ("shared",)} | change
-    own = {name: given.pop(name) for name in ("seeds", "steps", "head") if name in given}
-    basis = given.pop("basis")
+    given = {"model": model, "basis": planted_basis(), "loss": loss, "data": data, "rows": ("shared",)} | change
+    own = {name: given.pop(name) for name in asdict(SHORT) if name in given}
     with pytest.raises(error, match=message):
-        uws.adapt(model, basis, **given, options=replace(SHORT, **own))
+        uws.adapt(given.pop("model"), given.pop("basis"), **given, options=replace(SHORT, **own))
 
 
 def test_a_basis_of_other_shapes_or_of_another_base_is_refused(tmp_path: Path):

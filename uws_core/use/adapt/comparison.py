@@ -23,7 +23,7 @@ from uws_core.use.adapt.bases import Basis, base_svd, from_compressed, random_li
 from uws_core.use.adapt.gradient import captured_gradient
 from uws_core.use.adapt.log import TrainingLog, expected_runs
 from uws_core.use.adapt.modules import adapted, in_head, linear_modules, row_modules, trainable_numbers, weight_of
-from uws_core.use.adapt.options import AdaptData, AdaptOptions, Batch, Loss, Report
+from uws_core.use.adapt.options import AdaptData, AdaptOptions, Batch, Loss, Report, names_in
 from uws_core.use.adapt.training import Training, train
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
 
@@ -59,6 +59,11 @@ def adapt(
         Cancelled: `report` raised it; what was finished is kept.
     """
     options = (options or AdaptOptions()).checked()
+    if not callable(model) or not callable(loss):
+        raise TrainingError(
+            f"adapt takes a module, or a function that builds one for a seed, and loss(model, batch); found a "
+            f"{type(model).__name__} and a {type(loss).__name__}"
+        )
     opened = opened_basis(basis, held_out=options.held_out)
     work = _Work(model, opened, loss, AdaptData.of(data), _rows(rows), options, report or _silent)
     if options.folder is not None:
@@ -75,6 +80,11 @@ def opened_basis(basis: Basis | CompressedFolder | str | Path, *, held_out: Sequ
     """
     if isinstance(basis, str | Path):
         basis = open_compressed(basis)
+    if not isinstance(basis, Basis | CompressedFolder):
+        raise CollectionError(
+            f"A basis is a folder that `uws compress` wrote, or bases.from_collection(collection, kept=, held_out=); "
+            f"found a {type(basis).__name__}"
+        )
     opened = basis if isinstance(basis, Basis) else from_compressed(basis)
     inside = sorted(set(held_out) & set(opened.members))
     if inside:
@@ -133,7 +143,8 @@ class _Work:
             self.report(1.0, f"{len(runs)} trainings")
         if all(run.diverged for run in runs):
             raise TrainingError(
-                f"Every training ended in NaN, at rates from {rates[0]:g} to {rates[-1]:g}; give smaller rates"
+                f"Every training or its score ended in NaN, at rates from {rates[0]:g} to {rates[-1]:g}; give smaller "
+                "rates, and look at score(model, batches)"
             )
         return Comparison(tuple(runs), self.options.metric, expected_runs(plan, runs))
 
@@ -187,7 +198,10 @@ class _Work:
         return -float(np.mean([float(self.loss(model, batch)) for batch in batches]))
 
     def _model(self, seed: int) -> nn.Module:
-        return self.model if isinstance(self.model, nn.Module) else self.model(seed)
+        model = self.model if isinstance(self.model, nn.Module) else self.model(seed)
+        if not isinstance(model, nn.Module):
+            raise TrainingError(f"The function that builds a model gave a {type(model).__name__}; expected a module")
+        return model
 
     def _plan(self, seeds: Sequence[int], rates: Sequence[float], weights: dict[str, Floats]) -> dict[str, Any]:
         digest = sha256()
@@ -246,6 +260,7 @@ def check_base(basis: Basis, weights: dict[str, Floats]) -> None:
 
 
 def _rows(rows: Sequence[Row | str]) -> tuple[Row, ...]:
+    rows = names_in(rows)
     unknown = [str(row) for row in rows if str(row) not in set(map(str, Row))]
     if unknown or not rows:
         raise CollectionError(f"No row is called {', '.join(unknown) or 'nothing'}; there are {', '.join(Row)}")

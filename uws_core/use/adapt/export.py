@@ -53,7 +53,7 @@ def export_adapter(
     task = task or (tasks[0] if len(tasks) == 1 else "")
     if task not in tasks:
         raise TrainingError(f"{log} has the tasks {', '.join(tasks) or 'none'}; name one of them")
-    if Row(row) not in EXPORTED:
+    if str(row) not in set(map(str, EXPORTED)):
         raise CollectionError(f"The row {row} is no adapter of low rank; export one of {', '.join(EXPORTED)}")
     run = _best_run(opened.comparison, task, Row(row), seed)
     tensors, config = peft_files(read_trained(opened.folders[task], run), target=target, with_head=with_head)

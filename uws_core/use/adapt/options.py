@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +107,41 @@ class AdaptOptions:
     check_base: bool = True
 
     def checked(self) -> AdaptOptions:
-        """The same options, if a comparison can be made with them.
+        """The same options, if a comparison can be made with them; one name alone becomes a tuple of it.
 
         Raises:
-            TrainingError: fewer than three seeds, or no step or rate.
+            TrainingError: fewer than three seeds, no step or rate, or values that are no such numbers.
         """
-        if len(set(self.seeds)) < 3:
+        try:
+            seeds, steps, keep_every = tuple(map(index, self.seeds)), index(self.steps), index(self.keep_every)
+            rates = tuple(map(float, self.rates))
+        except (TypeError, ValueError) as error:
             raise TrainingError(
-                f"{len(set(self.seeds))} seed{'s' if len(set(self.seeds)) > 1 else ''} cannot tell a difference from "
+                f"Seeds, steps and keep_every are whole numbers, rates are numbers, seeds and rates in tuples ({error})"
+            ) from error
+        if len(set(seeds)) < 3 or min(seeds) < 0:
+            raise TrainingError(
+                f"{len(set(seeds))} seed{'s' if len(set(seeds)) > 1 else ''} cannot tell a difference from "
                 "luck; give at least three different ones, such as seeds=(0, 1, 2)"
+                if len(set(seeds)) < 3
+                else f"Seeds are whole numbers from 0 on; found {min(seeds)}"
             )
-        if self.steps < 1 or not self.rates or min(self.rates) <= 0:
+        if steps < 1 or keep_every < 1 or not rates or not all(0 < rate < math.inf for rate in rates):
             raise TrainingError(
-                f"A training needs steps and positive rates; found {self.steps} steps and rates {self.rates}"
+                f"A training needs steps and positive rates; found {steps} steps, kept every {keep_every}, and rates "
+                f"{self.rates}"
             )
-        return self
+        return replace(
+            self,
+            seeds=seeds,
+            rates=rates,
+            steps=steps,
+            keep_every=keep_every,
+            head=names_in(self.head),
+            held_out=names_in(self.held_out),
+        )
+
+
+def names_in(names: str | Sequence[str]) -> tuple[str, ...]:
+    """The names; one alone is not taken apart into its letters."""
+    return (names,) if isinstance(names, str) else tuple(names)

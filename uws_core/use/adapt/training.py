@@ -119,10 +119,9 @@ def checked_loss(value: Tensor) -> Tensor:
     Raises:
         TrainingError: several numbers, NaN or infinite, or no gradient.
     """
-    if value.numel() != 1:
-        raise TrainingError(
-            f"loss(model, batch) gave {tuple(value.shape)}; expected one number, such as the mean over the batch"
-        )
+    if not isinstance(value, Tensor) or value.numel() != 1:
+        found = tuple(value.shape) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise TrainingError(f"loss(model, batch) gave {found}; expected one number, such as the mean over the batch")
     if not bool(torch.isfinite(value.detach())):
         raise TrainingError(
             f"The loss is {float(value.detach())} before anything was trained: the data, the model or the loss have "
