@@ -11,6 +11,7 @@ from uws_core.store.results import default_store
 from uws_core.ui import grams, state, tokens
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.compute import device
+from uws_core.ui.page import plain
 from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
 
 
@@ -33,7 +34,13 @@ def show() -> None:
         if collection is not None:
             selection = _models_and_layers(selection, collection)
             st.caption(state_line(selection, collection))
-        _working()
+        if any(job.status.active for job in grams.jobs().jobs()):
+            st.fragment(_jobs, run_every=1.0)()
+    if asked := state.lost():
+        st.warning(
+            f"The address names a collection that is not known here: {plain(asked)}. Shown instead: "
+            f"{plain(collections.title(selection.collection))}. Open a folder of your own on the collection page."
+        )
 
 
 def state_line(selection: Selection, collection: Collection) -> str:
@@ -97,12 +104,6 @@ def _stored() -> str:
         return f"store {bytes_text(default_store().stats().bytes)}"
     except StoreError:
         return "store not usable"
-
-
-def _working() -> None:
-    """One line a job under way, refreshed while there is one."""
-    if any(job.status.active for job in grams.jobs().jobs()):
-        st.fragment(_jobs, run_every=1.0)()
 
 
 def _jobs() -> None:

@@ -15,7 +15,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from uws_core.ui.catalogue import catalogue
-from uws_core.ui.selection import Selection
+from uws_core.ui.selection import Selection, base_id
 
 # Widgets that stand for a field of the selection have keys that begin so; `set_selection` makes them anew.
 PICK = "pick."
@@ -70,6 +70,9 @@ _ENTERED = "app.entered"
 _WAY = "app.way"
 _CHOSEN = "app.selection"
 _NEXT = "app.next"
+_LOST = "app.lost"
+# Of a name that nobody here knows.
+_MOST_SHOWN = 80
 
 
 def enter() -> None:
@@ -113,8 +116,23 @@ def current() -> Selection:
         _forget_widgets()
         chosen = (chosen or {}) | wanted
     if chosen is None:
-        return _keep(Selection.from_params(_params(), catalogue()))
+        params = _params()
+        found = Selection.from_params(params, catalogue())
+        asked = params.get("c", [""])[-1]
+        st.session_state.pop(_LOST, None)
+        if asked and base_id(asked) != base_id(found.collection):
+            st.session_state[_LOST] = [asked[:_MOST_SHOWN], found.collection]
+        return _keep(found)
     return _keep(Selection.clean(catalogue(), **chosen))
+
+
+def lost() -> str:
+    """The collection that the address named and nobody here knows, while the one shown in its place is chosen."""
+    asked, shown = st.session_state.get(_LOST, ("", ""))
+    if current().collection != shown:
+        st.session_state.pop(_LOST, None)
+        return ""
+    return str(asked)
 
 
 def change(**fields: object) -> Selection:
