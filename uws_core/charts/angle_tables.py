@@ -102,7 +102,23 @@ def heatmap(
     if clickable:
         _targets(figure, table, leaves, values, measure)
     _frame(figure, leaves, chosen if step == 1 else None, theme)
-    _names(figure, names if clickable else [], len(leaves))
+    # Sets the axes: names where they fit and for hover texts, own scales for the tree and the strip.
+    names = names if clickable else []
+    g = len(leaves)
+    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
+    # Plotly measures every label for its overflow at each redraw: 13 of 42 ms at 40 names.
+    overflow = {"ticklabeloverflow": "allow"}
+    plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **overflow, **ticks}
+    small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
+    figure.update_layout(
+        # Columns repeat the rows; where names are small, once is enough.
+        xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
+        yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},
+        yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},
+        yaxis3={"domain": [0.85, 0.87], "visible": False, "fixedrange": True, "range": [0, 1]},
+        bargap=0,
+        showlegend=False,
+    )
     return figure
 
 
@@ -227,7 +243,18 @@ def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, va
     y, x = (part.ravel() for part in np.indices(values.shape, dtype=np.uint16))
     there = ~np.isnan(values.ravel())
     if len(leaves) > MOST_SENTENCES:
-        _plain_targets(figure, x[there], y[there], values.ravel()[there], measure)
+        # Adds marks as binary arrays only: names come from the axes, and a click is known by its position.
+        figure.add_scattergl(
+            x=x[there],
+            y=y[there],
+            mode="markers",
+            marker={"symbol": "square", "size": 4, "opacity": 0, "color": "#888888"},
+            customdata=values.ravel()[there].astype(np.float32),
+            hovertemplate=f"%{{y}}, %{{x}}<br>{measure.title}: %{{customdata:{measure.form}}}<extra></extra>",
+            showlegend=False,
+            name="cells",
+        )
+        figure.update_layout(clickmode="event+select", dragmode=False)
         return
     rows, columns = leaves[y[there]], leaves[x[there]]
     words = [
@@ -250,21 +277,6 @@ def _targets(figure: go.Figure, table: AngleTable | Lineage, leaves: Indices, va
     figure.update_layout(clickmode="event+select", dragmode=False)
 
 
-def _plain_targets(figure: go.Figure, x: Places, y: Places, values: Floats, measure: Measure) -> None:
-    """Adds marks as binary arrays only: names come from the axes, and a click is known by its position."""
-    figure.add_scattergl(
-        x=x,
-        y=y,
-        mode="markers",
-        marker={"symbol": "square", "size": 4, "opacity": 0, "color": "#888888"},
-        customdata=values.astype(np.float32),
-        hovertemplate=f"%{{y}}, %{{x}}<br>{measure.title}: %{{customdata:{measure.form}}}<extra></extra>",
-        showlegend=False,
-        name="cells",
-    )
-    figure.update_layout(clickmode="event+select", dragmode=False)
-
-
 def _frame(figure: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, theme: Theme) -> None:
     """Adds frames around the two cells of the chosen pair."""
     positions = {int(row): position for position, row in enumerate(leaves)}
@@ -274,21 +286,3 @@ def _frame(figure: go.Figure, leaves: Indices, chosen: tuple[int, int] | None, t
     for x, y in {(first, second), (second, first)}:
         corners = {"x0": x - 0.5, "x1": x + 0.5, "y0": y - 0.5, "y1": y + 0.5}
         figure.add_shape(type="rect", line={"color": theme.series[5], "width": 3}, **corners)
-
-
-def _names(figure: go.Figure, names: Sequence[str], g: int) -> None:
-    """Sets the axes: names where they fit and for hover texts, own scales for the tree and the strip."""
-    ticks = {"tickmode": "array", "tickvals": list(range(len(names))), "ticktext": list(names)}
-    # Plotly measures every label for its overflow at each redraw: 13 of 42 ms at 40 names.
-    overflow = {"ticklabeloverflow": "allow"}
-    plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **overflow, **ticks}
-    small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
-    figure.update_layout(
-        # Columns repeat the rows; where names are small, once is enough.
-        xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
-        yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},
-        yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},
-        yaxis3={"domain": [0.85, 0.87], "visible": False, "fixedrange": True, "range": [0, 1]},
-        bargap=0,
-        showlegend=False,
-    )

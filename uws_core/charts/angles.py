@@ -79,7 +79,18 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIG
     """
     figure = style.figure(theme, height=420)
     places = np.arange(frame.height)
-    _chance_steps(figure, frame, places, measure, theme)
+    # Adds the mean of random directions as a dashed line, and for the overlap the range of 95 % of them.
+    column = {"overlap": "chance"}.get(measure, f"chance_{measure}")
+    if measure == "overlap":
+        edge = {"color": theme.band, "width": 0.5, "shape": "hvh"}
+        low, high = frame["low"].to_numpy(), frame["high"].to_numpy()
+        figure.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
+        fill = {"fill": "tonexty", "fillcolor": theme.band, "name": "random, 95 %", "hoverinfo": "skip"}
+        figure.add_scatter(x=places, y=low, mode="lines", line=edge, **fill)
+    line = {"color": theme.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
+    figure.add_scatter(
+        x=places, y=frame[column].to_numpy(), mode="lines", line=line, name="random, on average", hoverinfo="skip"
+    )
     groups = frame["group"].to_list() if "group" in frame.columns else [""] * frame.height
     for index, group in enumerate(sorted(set(groups))):
         rows = np.array([row for row, name in enumerate(groups) if name == group])
@@ -106,23 +117,6 @@ def to_base(frame: pl.DataFrame, *, measure: str, title: str, theme: Theme = LIG
     figure.update_layout(clickmode="event+select", dragmode=False)
     style.long_legend(figure)
     return figure
-
-
-def _chance_steps(
-    figure: go.Figure, frame: pl.DataFrame, places: NDArray[np.int64], measure: str, theme: Theme
-) -> None:
-    """Adds the mean of random directions as a dashed line, and for the overlap the range of 95 % of them."""
-    column = {"overlap": "chance"}.get(measure, f"chance_{measure}")
-    if measure == "overlap":
-        edge = {"color": theme.band, "width": 0.5, "shape": "hvh"}
-        low, high = frame["low"].to_numpy(), frame["high"].to_numpy()
-        figure.add_scatter(x=places, y=high, mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-        fill = {"fill": "tonexty", "fillcolor": theme.band, "name": "random, 95 %", "hoverinfo": "skip"}
-        figure.add_scatter(x=places, y=low, mode="lines", line=edge, **fill)
-    line = {"color": theme.quiet, "width": 1.2, "dash": "dash", "shape": "hvh"}
-    figure.add_scatter(
-        x=places, y=frame[column].to_numpy(), mode="lines", line=line, name="random, on average", hoverinfo="skip"
-    )
 
 
 def cosines(frame: pl.DataFrame, *, names: tuple[str, str], theme: Theme = LIGHT) -> go.Figure:

@@ -34,24 +34,6 @@ def layers(frame: pl.DataFrame, claim: str, *, theme: Theme = LIGHT) -> go.Figur
     figure = style.figure(theme, height=360)
     form = ".3~%" if about.form == "share" else ".3~g"
     _chance(figure, part, theme)
-    _values(figure, part, form, theme)
-    step = 1 + (part.height - 1) // MOST_NAMES
-    shown = range(0, part.height, step)
-    figure.update_xaxes(
-        tickvals=list(shown),
-        ticktext=[escape(part["short"][index]) for index in shown],
-        tickangle=-90 if part.height > 4 else 0,
-        range=[-0.6, part.height - 0.4],
-        showgrid=False,
-    )
-    title = "<br>".join(wrap(about.statistic, 38))
-    figure.update_yaxes(title_text=title, tickformat=form, rangemode="tozero", title_font_size=12)
-    # The legend is above: the layer names below can be long.
-    figure.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}, margin_t=44)
-    return figure
-
-
-def _values(figure: go.Figure, part: pl.DataFrame, form: str, theme: Theme) -> None:
     for verdict, (symbol, series) in _SYMBOLS.items():
         judged = (part["verdict"] == verdict.value).to_numpy() & part["value"].is_not_null().to_numpy()
         rows = np.flatnonzero(judged)
@@ -66,6 +48,20 @@ def _values(figure: go.Figure, part: pl.DataFrame, form: str, theme: Theme) -> N
             customdata=[escape(part["short"][int(row)]) for row in rows],
             hovertemplate=f"%{{customdata}}: %{{y:{form}}}<extra>{verdict.value}</extra>",
         )
+    step = 1 + (part.height - 1) // MOST_NAMES
+    shown = range(0, part.height, step)
+    figure.update_xaxes(
+        tickvals=list(shown),
+        ticktext=[escape(part["short"][index]) for index in shown],
+        tickangle=-90 if part.height > 4 else 0,
+        range=[-0.6, part.height - 0.4],
+        showgrid=False,
+    )
+    title = "<br>".join(wrap(about.statistic, 38))
+    figure.update_yaxes(title_text=title, tickformat=form, rangemode="tozero", title_font_size=12)
+    # The legend is above: the layer names below can be long.
+    figure.update_layout(showlegend=True, legend={"y": 1.02, "yanchor": "bottom"}, margin_t=44)
+    return figure
 
 
 def _chance(figure: go.Figure, part: pl.DataFrame, theme: Theme) -> None:

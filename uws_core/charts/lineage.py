@@ -71,7 +71,18 @@ def model_map(
     else:
         _by_value(figure, frame, x, y, colour, theme)
     if chosen is not None:
-        _ring(figure, frame.filter(pl.col("model") == chosen), x, y, theme)
+        # Adds a ring around the chosen model.
+        model = frame.filter(pl.col("model") == chosen)
+        marker = {"size": 16, "symbol": "circle-open", "color": theme.ink, "line": {"width": 2}}
+        figure.add_scatter(
+            x=model[x].to_list(),
+            y=model[y].to_list(),
+            mode="markers",
+            marker=marker,
+            hoverinfo="skip",
+            showlegend=False,
+            name="chosen",
+        )
     figure.update_xaxes(title_text=_axis(across, shares), zeroline=False)
     figure.update_yaxes(title_text=_axis(up, shares), zeroline=False)
     figure.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
@@ -167,20 +178,6 @@ def _points(figure: go.Figure, frame: pl.DataFrame, x: str, y: str, *, name: str
         marker={"size": 9, "line": {"width": 0.5, "color": "#ffffff"}, **marker},
         customdata=frame["model"].to_list(),
         hovertemplate=f"%{{customdata}}<br>{name}<extra></extra>",
-    )
-
-
-def _ring(figure: go.Figure, model: pl.DataFrame, x: str, y: str, theme: Theme) -> None:
-    """Adds a ring around the chosen model."""
-    marker = {"size": 16, "symbol": "circle-open", "color": theme.ink, "line": {"width": 2}}
-    figure.add_scatter(
-        x=model[x].to_list(),
-        y=model[y].to_list(),
-        mode="markers",
-        marker=marker,
-        hoverinfo="skip",
-        showlegend=False,
-        name="chosen",
     )
 
 

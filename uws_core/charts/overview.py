@@ -42,7 +42,13 @@ def overview(
     `frame` has one row a layer (`layer`, `short`, `depth`, `module` and the measure's column); unknown numbers are left
     blank. `chosen` is the layer that gets a frame. Every cell carries its layer's name as custom data.
     """
-    rows = _rows(frame)
+    # The row of each layer: its module, or its full name with a star for the block where modules collide.
+    cells = list(zip(frame["depth"], frame["module"], strict=True))
+    if len(set(cells)) == len(cells):
+        rows = frame["module"].to_list()
+    else:
+        starred = (re.sub(r"(^|\.)\d+\.", r"\1*.", name, count=1) for name in frame["layer"])
+        rows = [name.removesuffix(".weight") for name in starred]
     up = list(dict.fromkeys(rows))
     depths = set(frame["depth"].to_list())
     # Layers outside any block share the last column.
@@ -72,15 +78,6 @@ def overview(
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="", categoryarray=up)
     figure.update_layout(showlegend=False, clickmode="event+select", dragmode=False)
     return figure
-
-
-def _rows(frame: pl.DataFrame) -> list[str]:
-    """The row of each layer: its module, or its full name with a star for the block where modules collide."""
-    cells = list(zip(frame["depth"], frame["module"], strict=True))
-    if len(set(cells)) == len(cells):
-        return frame["module"].to_list()
-    starred = (re.sub(r"(^|\.)\d+\.", r"\1*.", name, count=1) for name in frame["layer"])
-    return [name.removesuffix(".weight") for name in starred]
 
 
 def _colours(values: Floats, measure: Measure, theme: Theme) -> dict[str, object]:

@@ -35,7 +35,9 @@ class PlainFigure(go.Figure):  # type: ignore[misc]  # plotly has no types
         """Called for what plotly's constructor would have set: the figure becomes an ordinary one and answers."""
         if self.__dict__.get("_plain") is None:
             raise AttributeError(name)
-        self._validated()
+        parts = self._plain
+        object.__setattr__(self, "_plain", None)
+        super().__init__(data=parts["data"], layout=parts["layout"])
         return getattr(self, name)
 
     def __reduce__(self) -> tuple[type[go.Figure], tuple[Part]]:
@@ -91,11 +93,6 @@ class PlainFigure(go.Figure):  # type: ignore[misc]  # plotly has no types
         if self._plain is None:
             return super().update_yaxes(selector=selector, **properties)
         return self._axes("yaxis", selector, properties)
-
-    def _validated(self) -> None:
-        parts = self._plain
-        object.__setattr__(self, "_plain", None)
-        super().__init__(data=parts["data"], layout=parts["layout"])
 
     def _trace(self, kind: str, properties: Mapping[str, object]) -> go.Figure:
         if self._plain is None:

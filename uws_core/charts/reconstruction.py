@@ -79,7 +79,26 @@ def errors(
     present = set(curve["line"])
     for name, line in LINES.items():
         if name in present:
-            _line(figure, curve.filter(pl.col("line") == name), line, theme, band=name == "subspace")
+            part = curve.filter(pl.col("line") == name)
+            band = name == "subspace"
+            x, colour = part["k"].to_numpy(), style.colour_of(line.colour, theme)
+            if band and (part["high"] > part["low"]).any():
+                edge = {"color": colour, "width": 0}
+                figure.add_scatter(
+                    x=x, y=part["high"].to_numpy(), mode="lines", line=edge, showlegend=False, hoverinfo="skip"
+                )
+                figure.add_scatter(
+                    x=x, y=part["low"].to_numpy(), mode="lines", line=edge, fill="tonexty", fillcolor=theme.band,
+                    name="half of the models", hoverinfo="skip",
+                )  # fmt: skip
+            figure.add_scatter(
+                x=x,
+                y=part["middle"].to_numpy(),
+                mode="lines",
+                name=line.name,
+                line={"color": colour, "dash": line.dash, "width": line.width},
+                hovertemplate=f"{line.name}: %{{y:.1%}}<extra></extra>",
+            )
     if k is not None:
         style.rule(figure, {"color": theme.series[0], "width": 1.2, "dash": "dot"}, x=k, name=CHOSEN)
     if ceiling:
@@ -151,7 +170,13 @@ def sizes(frame: pl.DataFrame, *, whole: bool = False, k: int | None = None, the
             hoverinfo="skip",
             name=axis_style.name,
         )
-        _marks(figure, part.filter(_spread(part, column)), column, axis_style, theme)
+        # True for rows (sorted by k) that get a mark: those far enough apart on a logarithmic scale.
+        logs = np.log10(part[column].to_numpy())
+        gap, last, marked = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
+        for position in logs:
+            marked.append(abs(position - last) >= gap)
+            last = position if marked[-1] else last
+        _marks(figure, part.filter(pl.Series(marked, dtype=pl.Boolean)), column, axis_style, theme)
     _per_model_svd(figure, frame, column, theme)
     if k is not None:
         figure.add_scatter(
@@ -223,25 +248,6 @@ def _faint(figure: go.Figure, models: pl.DataFrame, theme: Theme) -> None:
     )
 
 
-def _line(figure: go.Figure, part: pl.DataFrame, line: Line, theme: Theme, *, band: bool) -> None:
-    x, colour = part["k"].to_numpy(), style.colour_of(line.colour, theme)
-    if band and (part["high"] > part["low"]).any():
-        edge = {"color": colour, "width": 0}
-        figure.add_scatter(x=x, y=part["high"].to_numpy(), mode="lines", line=edge, showlegend=False, hoverinfo="skip")
-        figure.add_scatter(
-            x=x, y=part["low"].to_numpy(), mode="lines", line=edge, fill="tonexty", fillcolor=theme.band,
-            name="half of the models", hoverinfo="skip",
-        )  # fmt: skip
-    figure.add_scatter(
-        x=x,
-        y=part["middle"].to_numpy(),
-        mode="lines",
-        name=line.name,
-        line={"color": colour, "dash": line.dash, "width": line.width},
-        hovertemplate=f"{line.name}: %{{y:.1%}}<extra></extra>",
-    )
-
-
 def _marks(
     figure: go.Figure,
     part: pl.DataFrame,
@@ -275,13 +281,3 @@ def _marks(
         hovertemplate="k %{customdata[0]}: %{y:.1%}, %{x:.3~g} times smaller"
         f", %{{customdata[1]:,}} numbers<extra>{axis_style.name}</extra>",
     )
-
-
-def _spread(part: pl.DataFrame, column: str) -> pl.Series:
-    """True for rows (sorted by k) that get a mark: those far enough apart on a logarithmic scale."""
-    logs = np.log10(part[column].to_numpy())
-    gap, last, marked = max(float(np.ptp(logs)), 1e-9) / MOST_MARKS, np.inf, []
-    for position in logs:
-        marked.append(abs(position - last) >= gap)
-        last = position if marked[-1] else last
-    return pl.Series(marked, dtype=pl.Boolean)

@@ -70,7 +70,24 @@ def cumulative(
     _band(figure, frame, ("cumulative_low", "cumulative_middle", "cumulative_high"), theme)
     _deviation(figure, frame, "cumulative", theme)
     _values(figure, frame, "cumulative", theme)
-    _read_out(figure, share, rank, noise_rank, theme)
+    # Adds the chosen share as a horizontal line, and its rank as a vertical line.
+    thin = {"width": 1.2, "dash": "dot"}
+    lines, text = read_outs([share], [rank], [noise_rank])
+    across = {"x0": 0, "x1": 1, "xref": "x domain"}
+    for name, colour, ends in (("share", theme.quiet, across), ("rank", theme.series[0], {"y0": 0})):
+        here = {key: values[0] for key, values in lines[name].items()}
+        figure.add_shape(type="line", name=name, line={"color": colour, **thin}, **ends, **here)
+    figure.add_annotation(
+        name="rank",
+        text=text[0],
+        x=0.92,
+        xref="x domain",
+        xanchor="right",
+        y=0.06,
+        yanchor="bottom",
+        align="right",
+        showarrow=False,
+    )
     if ceiling:
         style.ceiling(figure, theme, ceiling, x=ceiling + 0.5)
     _axes(figure, frame, axis_name, "share carried together")
@@ -94,26 +111,11 @@ def several(
     """
     figure = style.figure(theme)
     shown = dict(list(frames.items())[:MOST_LINES])
-    _lines(figure, shown, modules, "cumulative" if running else "share", theme)
-    longest = max(shown.values(), key=len)
-    if running and share is not None:
-        _level(figure, longest, share, style.percent(share), theme)
-    _axes(figure, longest, axis_name, "share carried together" if running else "share of the variance")
-    if log and not running:
-        _logarithmic(figure, [frame["share"].to_numpy() for frame in shown.values()], 0.0)
-    else:
-        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
-    style.long_legend(figure)
-    return figure
-
-
-def _lines(
-    figure: go.Figure, frames: Mapping[str, pl.DataFrame], modules: Mapping[str, str], column: str, theme: Theme
-) -> None:
-    """Adds one line a frame; colour is the module, dash the layer within it."""
-    kinds = list(dict.fromkeys(modules[name] for name in frames))
+    # Adds one line a frame; colour is the module, dash the layer within it.
+    column = "cumulative" if running else "share"
+    kinds = list(dict.fromkeys(modules[name] for name in shown))
     turns: dict[str, int] = {}
-    for name, frame in frames.items():
+    for name, frame in shown.items():
         module = modules[name]
         turn = turns[module] = turns.get(module, -1) + 1
         colour, dash = style.colour_of(kinds.index(module), theme), style.DASHES[turn % len(style.DASHES)]
@@ -125,6 +127,16 @@ def _lines(
             line={"color": colour, "dash": dash, "width": 1.6},
             hovertemplate=f"{name}<br>direction %{{x}}: %{{y:.2~%}}<extra></extra>",
         )
+    longest = max(shown.values(), key=len)
+    if running and share is not None:
+        _level(figure, longest, share, style.percent(share), theme)
+    _axes(figure, longest, axis_name, "share carried together" if running else "share of the variance")
+    if log and not running:
+        _logarithmic(figure, [frame["share"].to_numpy() for frame in shown.values()], 0.0)
+    else:
+        figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    style.long_legend(figure)
+    return figure
 
 
 def _band(figure: go.Figure, frame: pl.DataFrame, names: tuple[str, str, str], theme: Theme) -> None:
@@ -160,9 +172,11 @@ def _deviation(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme
     lower = np.maximum(mean - std, np.min(mean[mean > 0], initial=1.0) / 10)
     thin = {"color": theme.series[0], "width": 0.6}
     figure.add_scatter(x=x, y=np.minimum(mean + std, 1.0), mode="lines", line=thin, showlegend=False, hoverinfo="skip")
+    colour = theme.series[0]
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     figure.add_scatter(
         x=x, y=lower, mode="lines", line=thin, fill="tonexty", name="standard deviation over layers", hoverinfo="skip",
-        fillcolor=_faint(theme.series[0]),
+        fillcolor=f"rgba({red},{green},{blue},0.18)",
     )  # fmt: skip
 
 
@@ -177,32 +191,11 @@ def _values(figure: go.Figure, frame: pl.DataFrame, column: str, theme: Theme) -
         y=np.where(y > 0, y, np.nan),
         # With more marks, they cover the line.
         mode="lines+markers" if len(x) <= 200 else "lines",
-        name="models, filled beyond chance" if judged else "models",
+        name="models, filled: counted as shared" if judged else "models",
         line={"color": accent, "width": 2},
         marker={"symbol": np.where(above, "circle", "circle-open"), "size": 6 if judged else 4, "color": accent},
         customdata=scores,
         hovertemplate="direction %{x}: %{y:.2~%}%{customdata}<extra></extra>",
-    )
-
-
-def _read_out(figure: go.Figure, share: float, rank: Rank, noise_rank: float | None, theme: Theme) -> None:
-    """Adds the chosen share as a horizontal line, and its rank as a vertical line."""
-    thin = {"width": 1.2, "dash": "dot"}
-    lines, text = read_outs([share], [rank], [noise_rank])
-    across = {"x0": 0, "x1": 1, "xref": "x domain"}
-    for name, colour, ends in (("share", theme.quiet, across), ("rank", theme.series[0], {"y0": 0})):
-        here = {key: values[0] for key, values in lines[name].items()}
-        figure.add_shape(type="line", name=name, line={"color": colour, **thin}, **ends, **here)
-    figure.add_annotation(
-        name="rank",
-        text=text[0],
-        x=0.92,
-        xref="x domain",
-        xanchor="right",
-        y=0.06,
-        yanchor="bottom",
-        align="right",
-        showarrow=False,
     )
 
 
@@ -242,8 +235,3 @@ def _logarithmic(figure: go.Figure, shares: Iterable[Floats], floor: float) -> N
     low, high = (float(real.min()) * 0.6, float(real.max()) * 1.4) if real.size else (1e-3, 1.0)
     ticks, texts = style.log_ticks(low, high)
     figure.update_yaxes(type="log", range=[np.log10(low), np.log10(high)], tickvals=ticks, ticktext=texts)
-
-
-def _faint(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return f"rgba({red},{green},{blue},0.18)"

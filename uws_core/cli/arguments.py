@@ -103,7 +103,10 @@ def choose_layers(collection: Collection, globs: Sequence[str] | None) -> tuple[
     """
     if not globs:
         return chosen_layers(collection, None)
-    matches = {glob: {key.name for key in collection.layers if _matches(key, glob)} for glob in globs}
+    matches = {
+        glob: {key.name for key in collection.layers if (fnmatchcase(key.name, glob) or fnmatchcase(key.short, glob))}
+        for glob in globs
+    }
     empty = [glob for glob, names in matches.items() if not names]
     if empty:
         near = get_close_matches(empty[0], list(collection.by_name), n=3, cutoff=0.3) or list(collection.by_name)[:3]
@@ -146,7 +149,3 @@ def _where(words: list[str]) -> str | list[str] | HubQuery:
             f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
         ) from error
     return query if query.lists else list(query.names)
-
-
-def _matches(key: LayerKey, glob: str) -> bool:
-    return fnmatchcase(key.name, glob) or fnmatchcase(key.short, glob)

@@ -9,7 +9,6 @@ from uws_core.cli import arguments
 from uws_core.cli.output import plain, print_json
 from uws_core.cli.results import DONE
 from uws_core.errors import NotEnoughModels
-from uws_core.nouns.models import Collection
 from uws_core.passes.independence import independence
 
 
@@ -34,7 +33,18 @@ def add_independence(parser: ArgumentParser) -> None:
 def run_independence(options: Namespace) -> int:
     """Prints the sentence of the test, or its numbers as one JSON object."""
     collection = arguments.open_collection(options)
-    rows = _rows(collection, options.models)
+    if options.models is None:
+        rows = tuple(range(min(2, len(collection))))
+    else:
+        row_of = {label: row for row, label in enumerate(collection.labels)}
+        unknown = [label for label in options.models if label not in row_of]
+        if unknown:
+            near = get_close_matches(unknown[0], list(row_of), n=3, cutoff=0.3) or list(row_of)[:3]
+            raise NotEnoughModels(
+                f"{collection.name} has no model {', '.join(map(repr, unknown))}; it has {len(row_of)}, "
+                f"among them {', '.join(near)}"
+            )
+        rows = tuple(row_of[label] for label in options.models)
     test = independence(collection, rows, hidden=options.hidden, copies=options.copies, seed=options.seed)
     if options.json:
         names = ("p", "statistic", "copies", "seed", "units", "hidden")
@@ -43,20 +53,6 @@ def run_independence(options: Namespace) -> int:
     print(f"{plain(', '.join(test.labels))}, {test.units} hidden units of {plain(test.hidden)}")
     print(test)
     return DONE
-
-
-def _rows(collection: Collection, labels: list[str] | None) -> tuple[int, ...]:
-    if labels is None:
-        return tuple(range(min(2, len(collection))))
-    row_of = {label: row for row, label in enumerate(collection.labels)}
-    unknown = [label for label in labels if label not in row_of]
-    if unknown:
-        near = get_close_matches(unknown[0], list(row_of), n=3, cutoff=0.3) or list(row_of)[:3]
-        raise NotEnoughModels(
-            f"{collection.name} has no model {', '.join(map(repr, unknown))}; it has {len(row_of)}, "
-            f"among them {', '.join(near)}"
-        )
-    return tuple(row_of[label] for label in labels)
 
 
 def _copies(text: str) -> int:

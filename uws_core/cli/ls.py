@@ -37,7 +37,12 @@ def ls(options: Namespace) -> int:
     shown = arguments.choose_layers(collection, options.layers) if options.layers else collection.layers
     known = set(run.stored_layers(collection))
     reports, problems = _reports(collection, options) if options.report else ({}, {})
-    groups = arguments.open_architectures(options) if _may_be_several(collection) else ()
+    # True where models were left out because others are of another architecture.
+    groups = (
+        arguments.open_architectures(options)
+        if any(item.reason.startswith(OTHERS) for item in collection.left_out)
+        else ()
+    )
     if options.json:
         more = {"report": _report_as_json(reports, problems)} if options.report else {}
         listed = [{"id": item.id, "title": item.title, "models": list(item.models)} for item in groups]
@@ -58,13 +63,16 @@ def ls(options: Namespace) -> int:
     for item in collection.left_out:
         print(f"  {plain(item.what)}: {plain(item.reason)}")
     if options.report:
-        _print_report(reports, problems)
+        keys, scales = frames.keys(reports), frames.scales(reports)
+        print(f"\nkeys ({keys.height}):")
+        print_table(keys, keys.columns)
+        if scales.height:
+            print(f"\nscales ({scales.height}):")
+            print_table(scales, scales.columns)
+        notes = [f"{label}: {note}" for label, report in reports.items() for note in report.notes]
+        for line in [*notes, *(f"{label}: not read: {why}" for label, why in problems.items())]:
+            print(plain(line))
     return DONE
-
-
-def _may_be_several(collection: Collection) -> bool:
-    """Returns True where models were left out because others are of another architecture."""
-    return any(item.reason.startswith(OTHERS) for item in collection.left_out)
 
 
 def _reports(collection: Collection, options: Namespace) -> tuple[dict[str, LoaderReport], dict[str, str]]:
@@ -76,18 +84,6 @@ def _reports(collection: Collection, options: Namespace) -> tuple[dict[str, Load
         except UwsError as error:
             problems[model.label] = str(error)
     return reports, problems
-
-
-def _print_report(reports: dict[str, LoaderReport], problems: dict[str, str]) -> None:
-    keys, scales = frames.keys(reports), frames.scales(reports)
-    print(f"\nkeys ({keys.height}):")
-    print_table(keys, keys.columns)
-    if scales.height:
-        print(f"\nscales ({scales.height}):")
-        print_table(scales, scales.columns)
-    notes = [f"{label}: {note}" for label, report in reports.items() for note in report.notes]
-    for line in [*notes, *(f"{label}: not read: {why}" for label, why in problems.items())]:
-        print(plain(line))
 
 
 def _report_as_json(reports: dict[str, LoaderReport], problems: dict[str, str]) -> list[dict[str, object]]:

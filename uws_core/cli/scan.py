@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
 
 from uws_core.cli import arguments
 from uws_core.cli.compute import add_compute_options, compute_options, missing, print_cost
@@ -11,9 +10,7 @@ from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.results import DONE, FAILED, IN_PART, add_axis, exit_code, grams, layer_spectrum
 from uws_core.errors import UwsError
 from uws_core.frames.spectrum import overview
-from uws_core.nouns.cost import Cost
 from uws_core.nouns.gram import Axis
-from uws_core.nouns.models import Collection, LayerKey
 
 # The draws of noise to compare with.
 _DRAWS = 200
@@ -51,7 +48,10 @@ def scan(options: Namespace) -> int:
     if options.dry_run and options.json:
         print_json(fields_of(cost))
     if options.dry_run or (cost.refused and not cost.layers and len(cost.refused) == len(chosen)):
-        return _refused(cost)
+        # The exit code of a dry run: 0 where everything can be computed.
+        if not cost.refused:
+            return DONE
+        return IN_PART if cost.layers else FAILED
     failed: dict[str, UwsError] = {}
     items = []
     for gram in grams(collection, chosen, options, failed):
@@ -63,28 +63,13 @@ def scan(options: Namespace) -> int:
         order = {key.name: index for index, key in enumerate(collection.layers)}
         items.sort(key=lambda spectrum: order[spectrum.layer.name])
         print_table(overview(items, share=options.share), _COLUMNS + (_NOISE_COLUMNS if options.noise else ()))
-    return max(
-        exit_code([spectrum.layer.name for spectrum in items], failed), _dropped(collection, chosen, options, failed)
-    )
-
-
-def _dropped(
-    collection: Collection, chosen: Sequence[LayerKey], options: Namespace, failed: Mapping[str, UwsError]
-) -> int:
-    """Returns the exit code for results that the store had no room for, and prints how many."""
+    # The exit code for results that the store had no room for, and prints how many.
     gone = missing(collection, [key for key in chosen if key.name not in failed], options.precision, Axis(options.axis))
     if gone:
         print_note(
             f"{len(gone)} of {len(chosen)} results are not kept: the results folder has no room, see UWS_CACHE_LIMIT"
         )
-    return IN_PART if gone else DONE
-
-
-def _refused(cost: Cost) -> int:
-    """Returns the exit code of a dry run: 0 where everything can be computed."""
-    if not cost.refused:
-        return DONE
-    return IN_PART if cost.layers else FAILED
+    return max(exit_code([spectrum.layer.name for spectrum in items], failed), IN_PART if gone else DONE)
 
 
 def fields_of(item: object) -> dict[str, object]:

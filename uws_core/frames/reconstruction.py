@@ -78,7 +78,18 @@ def curve(items: Sequence[HeldOut], chance: HeldOutChance | None = None) -> pl.D
         high=pl.col("error").quantile(0.75, "linear"),
     )
     if chance is not None and frame.height:
-        frame = pl.concat([frame, _chance(items, chance).select(frame.columns).cast(frame.schema)])
+        mean_only = float(np.nanmedian([item.mean_only for item in items]))
+        low, middle, high = mean_only * np.quantile(1 - chance.captured, (0.025, 0.5, 0.975), axis=0)
+        lines = {"k": chance.kept, "middle": middle, "low": low, "high": high}
+        frame = pl.concat(
+            [
+                frame,
+                pl.DataFrame(lines)
+                .with_columns(pl.lit("profile").alias("line"))
+                .select(frame.columns)
+                .cast(frame.schema),
+            ]
+        )
     return frame.sort("line", "k")
 
 
@@ -176,13 +187,6 @@ _SCORES: Mapping[str, type[pl.DataType]] = {
     "score": pl.Float64,
     "problem": pl.String,
 }
-
-
-def _chance(items: Sequence[HeldOut], chance: HeldOutChance) -> pl.DataFrame:
-    mean_only = float(np.nanmedian([item.mean_only for item in items]))
-    low, middle, high = mean_only * np.quantile(1 - chance.captured, (0.025, 0.5, 0.975), axis=0)
-    lines = {"k": chance.kept, "middle": middle, "low": low, "high": high}
-    return pl.DataFrame(lines).with_columns(pl.lit("profile").alias("line"))
 
 
 def _finite(ratio: float) -> float | None:

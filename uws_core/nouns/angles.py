@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from uws_core.nouns.arrays import Bools, Floats, frozen
 from uws_core.nouns.gram import Axis
@@ -57,7 +57,11 @@ class Factors(Shown):
 
     def __post_init__(self) -> None:
         for name in ("left", "right"):
-            object.__setattr__(self, name, _single(getattr(self, name)))
+            # A read-only float32 array; a view where it is one already, for these are the largest arrays that are
+            # kept.
+            array = np.asarray(getattr(self, name), dtype=np.float32).view()
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
         for name in ("singular", "norm2", "residual"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
         usable = np.array(self.usable if self.usable.size else np.ones(len(self.labels)), dtype=np.bool_)
@@ -87,13 +91,6 @@ class Factors(Shown):
         kept = self.singular[:, : self.kept]
         largest = kept[:, :1] if kept.size else np.zeros((self.n, 1))
         return np.asarray(((kept > self.floor * largest) & (kept > 0)).sum(axis=1), dtype=np.intp)
-
-
-def _single(values: ArrayLike) -> Singles:
-    """A read-only float32 array; a view where it is one already, for these are the largest arrays that are kept."""
-    array = np.asarray(values, dtype=np.float32).view()
-    array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True)

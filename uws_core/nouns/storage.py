@@ -89,7 +89,11 @@ class Storage:
         if not self.dense_bytes:
             return None
         rows = zip(self.basis, self.mean, self.coefficients, self.dense, self.dense_bytes, strict=True)
-        return sum((basis + mean + own) * _width(size, numbers) for basis, mean, own, numbers, size in rows)
+        # Bytes a number: the smallest of 2, 4 and 8 that is no narrower than the files'.
+        return sum(
+            (basis + mean + own) * next((width for width in (2, 4) if size <= width * numbers), 8)
+            for basis, mean, own, numbers, size in rows
+        )
 
     @property
     def ratio_bytes(self) -> float | None:
@@ -100,11 +104,6 @@ class Storage:
     def per_model(self, layer: int) -> Fraction:
         """One model's share of what layer number `layer` stores: its coefficients, an `n`-th of basis and mean."""
         return Fraction(self.basis[layer] + self.mean[layer] + self.coefficients[layer], self.n)
-
-
-def _width(size: int, numbers: int) -> int:
-    """Bytes a number: the smallest of 2, 4 and 8 that is no narrower than the files'."""
-    return next((width for width in (2, 4) if size <= width * numbers), 8)
 
 
 class Method(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -29,9 +29,16 @@ def explore(collection: Collection, whole: Gram, grams: Sequence[Gram]) -> dict[
             break
         layers.append(packed)
         left -= size
+    # The attributes with a few values, of which one at least has three models; values as text.
+    groups = {}
+    for name, column in collection.table.items():
+        values = ["none" if value is None else str(value) for value in column]
+        counts = {value: values.count(value) for value in dict.fromkeys(values)}
+        if 1 < len(counts) <= _MOST_VALUES and max(counts.values()) >= _FEWEST_MODELS:
+            groups[name] = values
     return {
         "labels": list(collection.labels),
-        "attributes": _groups(collection.table),
+        "attributes": groups,
         "layers": layers,
         "missing": len(shown) - len(layers),
     }
@@ -55,14 +62,3 @@ def _layer(name: str, gram: Gram) -> dict[str, object]:
 def _text(numbers: Floats) -> str:
     """Float64 numbers, little endian, in base 64."""
     return base64.b64encode(np.ascontiguousarray(numbers, dtype="<f8").tobytes()).decode()
-
-
-def _groups(table: Mapping[str, Sequence[object]]) -> dict[str, list[str]]:
-    """The attributes with a few values, of which one at least has three models; values as text."""
-    groups = {}
-    for name, column in table.items():
-        values = ["none" if value is None else str(value) for value in column]
-        counts = {value: values.count(value) for value in dict.fromkeys(values)}
-        if 1 < len(counts) <= _MOST_VALUES and max(counts.values()) >= _FEWEST_MODELS:
-            groups[name] = values
-    return groups

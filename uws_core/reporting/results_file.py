@@ -59,7 +59,7 @@ def write_results(
         ExportError: the file cannot be written.
     """
     store = store if store is not None else default_store()
-    ends = {layer: _end(collection, layer) for layer in layers}
+    ends = {layer: gram_key(collection, layer).removeprefix(key_prefix(collection.fingerprint)) for layer in layers}
     sizes = [_sizes(_gram(store, collection, layer)) for layer in layers]
     plain, blocks = (sum(column) for column in zip(*sizes, strict=True))
     with_blocks = plain + blocks <= limit
@@ -83,22 +83,24 @@ def write_results(
             if raw is not None:
                 yield end, raw
 
+    # The spectrum of every layer about the mean of all models, one row a direction.
+    tables = []
+    for layer in layers:
+        with suppress(UwsError):
+            table = frames.scree(spectrum(_gram(store, collection, layer)))
+            columns = ("component", "variance", "share", "cumulative")
+            tables.append(table.select(pl.lit(layer.name).alias("layer"), *columns))
     size_on_disk = write_results_file(
         path,
         replace(collection, layers=tuple(layers), left_out=(*collection.left_out, *left_out)),
         entries(),
         packages=versions(),
         extra={
-            SPECTRA: _spectra(store, collection, layers).write_csv().encode(),
+            SPECTRA: (pl.concat(tables) if tables else pl.DataFrame()).write_csv().encode(),
             MODELS: pl.DataFrame({"model": collection.labels, **collection.table}, strict=False).write_csv().encode(),
         },
     )
     return Written(size_on_disk, len(layers), len(others), tuple(left_out))
-
-
-def _end(collection: Collection, layer: LayerKey) -> str:
-    """The end of the key of a layer's Gram, after what is common to the collection."""
-    return gram_key(collection, layer).removeprefix(key_prefix(collection.fingerprint))
 
 
 def _gram(store: Store, collection: Collection, layer: LayerKey) -> Gram:
@@ -130,14 +132,3 @@ def _others(store: Store, collection: Collection, grams: Set[str], limit: int) -
             kept.append(end)
             total += size
     return tuple(kept), len(sizes) - len(kept)
-
-
-def _spectra(store: Store, collection: Collection, layers: Sequence[LayerKey]) -> pl.DataFrame:
-    """The spectrum of every layer about the mean of all models, one row a direction."""
-    tables = []
-    for layer in layers:
-        with suppress(UwsError):
-            table = frames.scree(spectrum(_gram(store, collection, layer)))
-            columns = ("component", "variance", "share", "cumulative")
-            tables.append(table.select(pl.lit(layer.name).alias("layer"), *columns))
-    return pl.concat(tables) if tables else pl.DataFrame()

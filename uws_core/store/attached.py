@@ -45,12 +45,8 @@ def is_attached(key: str) -> bool:
 
 
 def _of(key: str) -> tuple[ResultsFile | None, str]:
-    prefix, fingerprint, end = _parts(key)
+    # `gram/5`, the fingerprint, and what follows it.
+    pieces = key.split("/", 3)
+    prefix, fingerprint, end = "/".join(pieces[:2]), "".join(pieces[2:3]), "".join(pieces[3:])
     with _lock:
         return _attached.get(f"{prefix}/{fingerprint}/"), end
-
-
-def _parts(key: str) -> tuple[str, str, str]:
-    """`gram/5`, the fingerprint, and what follows it."""
-    pieces = key.split("/", 3)
-    return "/".join(pieces[:2]), "".join(pieces[2:3]), "".join(pieces[3:])

@@ -76,7 +76,24 @@ def write_results_file(
                 archive.writestr(_member(_name(end)), raw)
             for name, raw in (extra or {}).items():
                 archive.writestr(_member(name), raw)
-            manifest = _manifest(collection, digests, packages)
+            manifest = {
+                "kind": _KIND,
+                "format": FORMAT,
+                "math_version": MATH_VERSION,
+                "packages": dict(packages),
+                "time": datetime.now(UTC).isoformat(timespec="seconds"),
+                "name": collection.name,
+                "fingerprint": collection.fingerprint,
+                "labels": list(collection.labels),
+                "models": [_written(ref) for ref in collection.refs],
+                "layers": [[layer.name, *layer.shape] for layer in collection.layers],
+                "table": {name: list(column) for name, column in collection.table.items()},
+                "base": None if collection.base is None else _written(collection.base),
+                "base_layers": sorted(collection.base_layers),
+                "transposed": sorted(collection.transposed),
+                "left_out": [[item.what, item.reason] for item in collection.left_out],
+                "entries": dict(digests),
+            }
             archive.writestr(_member(_MANIFEST), json.dumps(manifest, ensure_ascii=False).encode())
         unfinished.replace(path)
         return path.stat().st_size
@@ -136,27 +153,6 @@ def is_results_file(data: bytes) -> bool:
 
 
 # --- writing
-
-
-def _manifest(collection: Collection, digests: Mapping[str, str], packages: Mapping[str, str]) -> dict[str, object]:
-    return {
-        "kind": _KIND,
-        "format": FORMAT,
-        "math_version": MATH_VERSION,
-        "packages": dict(packages),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "name": collection.name,
-        "fingerprint": collection.fingerprint,
-        "labels": list(collection.labels),
-        "models": [_written(ref) for ref in collection.refs],
-        "layers": [[layer.name, *layer.shape] for layer in collection.layers],
-        "table": {name: list(column) for name, column in collection.table.items()},
-        "base": None if collection.base is None else _written(collection.base),
-        "base_layers": sorted(collection.base_layers),
-        "transposed": sorted(collection.transposed),
-        "left_out": [[item.what, item.reason] for item in collection.left_out],
-        "entries": dict(digests),
-    }
 
 
 def _written(ref: ModelRef) -> dict[str, str]:

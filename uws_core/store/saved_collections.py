@@ -136,10 +136,22 @@ def parse_saved(text: str, *, beside: Path) -> Saved:
     if len(models) != len(rows) or not rows:
         raise UnreadableFile(f"{len(rows)} models with {len(models)} different labels; expected one label a model")
     base = content.get("base")
+    columns = content.get("columns", [])
+    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+        raise UnreadableFile("columns is no list of texts")
+    known = [row.get("attributes", {}) for row in rows]
+    for i, cells in enumerate(known):
+        # TOML's whole numbers have 64 bits.
+        if not isinstance(cells, dict) or not all(
+            isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
+            for value in cells.values()
+        ):
+            raise UnreadableFile(f"model {i + 1}: attributes are texts, numbers, true and false by name")
+    names = dict.fromkeys([*columns, *(name for cells in known for name in cells)])
     return Saved(
         name=_string(content, "name", "the file"),
         models=models,
-        table=_table(content, rows),
+        table={name: tuple(cells.get(name) for cells in known) for name in names},
         base=_ref(base, beside, "base") if isinstance(base, dict) else None,
         query=_string(content, "query", "the file", default=""),
         fingerprint=_string(content, "fingerprint", "the file", default=""),
@@ -252,19 +264,3 @@ def _path(text: str, beside: Path, *, shipped: bool, where: str) -> str:
     if "\0" in text or (shipped and not path.is_relative_to(_PACKAGE)):
         raise UnreadableFile(f"{where}: {text[:60]!r} is no path of a model")
     return str(path)
-
-
-def _table(content: Mapping[str, Any], rows: list[dict[str, Any]]) -> dict[str, tuple[Value, ...]]:
-    columns = content.get("columns", [])
-    if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-        raise UnreadableFile("columns is no list of texts")
-    known = [row.get("attributes", {}) for row in rows]
-    for i, cells in enumerate(known):
-        # TOML's whole numbers have 64 bits.
-        if not isinstance(cells, dict) or not all(
-            isinstance(value, str | float) or (isinstance(value, int) and -(2**63) <= value < 2**63)
-            for value in cells.values()
-        ):
-            raise UnreadableFile(f"model {i + 1}: attributes are texts, numbers, true and false by name")
-    names = dict.fromkeys([*columns, *(name for cells in known for name in cells)])
-    return {name: tuple(cells.get(name) for cells in known) for name in names}

@@ -50,7 +50,13 @@ def tensors_at(path: Path, part: str = "") -> Tensors:
     layout = layout_of(files.keys(), path.name if path.is_file() else part)
     tensors = open_tensors(files, layout)
     if layout.index:
-        _check_inside(path, tensors)
+        # Shards named by an index must lie in the folder, also through links; a Hub cache links to its own `blobs`.
+        root = path.resolve()
+        allowed = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
+        for blob in tensors.blobs:
+            target = Path(blob.path).resolve() if isinstance(blob, FileBlob) else root
+            if not any(target.is_relative_to(place) for place in allowed):
+                raise OutsideRoot(f"{blob.name}: the index leads through a link to {target}, outside {root}")
     elif path.is_file() and CONFIG not in files and path.with_name(CONFIG).is_file() and takes_config(tensors.spans):
         count = sum(is_weights(file) for file in path.parent.iterdir())
         reason = f"not used: {count} weights files lie beside it and it does not name the file it belongs to"
@@ -82,13 +88,3 @@ def _is_chosen(path: Path) -> bool:
         return layout_of([file.name for file in path.parent.iterdir() if is_weights(file)]).files == (path.name,)
     except SourceError:
         return False
-
-
-def _check_inside(path: Path, tensors: Tensors) -> None:
-    """Shards named by an index must lie in the folder, also through links; a Hub cache links to its own `blobs`."""
-    root = path.resolve()
-    allowed = [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
-    for blob in tensors.blobs:
-        target = Path(blob.path).resolve() if isinstance(blob, FileBlob) else root
-        if not any(target.is_relative_to(place) for place in allowed):
-            raise OutsideRoot(f"{blob.name}: the index leads through a link to {target}, outside {root}")

@@ -33,11 +33,7 @@ def what_is(first: bytes, size: int) -> str:
         return known
     if not any(first):
         return "it begins with zeros alone: the download was begun and not finished"
-    return _text(first, size)
-
-
-def _text(first: bytes, size: int) -> str:
-    """What a file of text is: a page, an answer of a server, or other text."""
+    # What a file of text is: a page, an answer of a server, or other text.
     try:
         # The last character may be cut.
         text = first.decode("utf-8", "ignore" if size > len(first) else "strict").lstrip("\ufeff \t\r\n")

@@ -178,25 +178,25 @@ class Adapter:
 
     def _scale(self, update: Update) -> tuple[float, str]:
         """The factor before `up @ down` and where it was found, times the one that LyCORIS may train beside it."""
-        scale, where = self._stated_scale(update, update.sized.of if update.sized else None)
+        # The scale by an alpha beside the matrices, by the settings, by one alpha for all, or 1.
+        of = update.sized.of if update.sized else None
+        key = update.keys.get(Role.ALPHA, "")
+        if not key and (settings := self._layout.settings(update.module)):
+            scale, where = settings.scale(update.module, of)
+        else:
+            key = key or self._layout.alpha_key
+            if not key:
+                scale, where = 1.0, "no alpha and no configuration was found"
+            elif of is None:
+                scale, where = 1.0, "its matrices are whole, so its alpha is not divided by a rank"
+            else:
+                alpha = self._tensors.number(key)
+                scale, where = alpha / of, f"{key} {alpha:g} / rank {of}"
         if Role.SCALAR not in update.keys:
             return scale, where
         key = update.keys[Role.SCALAR]
         scalar = self._tensors.number(key)
         return scale * scalar, f"{where}; times {key} {scalar:g}"
-
-    def _stated_scale(self, update: Update, of: int | None) -> tuple[float, str]:
-        """The scale by an alpha beside the matrices, by the settings, by one alpha for all, or 1."""
-        key = update.keys.get(Role.ALPHA, "")
-        if not key and (settings := self._layout.settings(update.module)):
-            return settings.scale(update.module, of)
-        key = key or self._layout.alpha_key
-        if not key:
-            return 1.0, "no alpha and no configuration was found"
-        if of is None:
-            return 1.0, "its matrices are whole, so its alpha is not divided by a rank"
-        alpha = self._tensors.number(key)
-        return alpha / of, f"{key} {alpha:g} / rank {of}"
 
     def _update(self, layer: str) -> Update:
         if layer not in self._layout.updates:

@@ -239,7 +239,13 @@ def parsed(key: str, *, peft: bool = False) -> Key | None:
             groups = match.groupdict()
             writer, module = _module(key[: match.start()], dialect, peft=peft)
             if groups.get("xlabs"):
-                module = _xlabs_module(module, groups["xlabs"])
+                # The layer of FLUX that XLabs' processor updates: stream 1 is the image's, stream 2 the text's.
+                name, _, stream = groups["xlabs"].partition("_lora")
+                if stream:
+                    module = f"{module}.{'img' if stream == '1' else 'txt'}_attn.{name}"
+                else:
+                    # The queries, keys and values are the first rows of `linear1`; the projection is all of `linear2`.
+                    module = f"{module}.linear1.qkv" if name == "qkv" else f"{module}.linear2"
             if groups.get("split"):
                 module = f"{module}.{groups['split']}"
             adapter, tensor = groups.get("adapter") or "", groups.get("own") or "weight"
@@ -285,15 +291,6 @@ def _not_read(key: str, end: int, role: Role, method: str, *, peft: bool) -> Key
     """A part of a method, or of a module, that is not read."""
     dialect, module = _module(key[:end], "peft" if peft else "", peft=peft)
     return Key(dialect, module, role, method=method) if module else Key(dialect, key, role, method=method)
-
-
-def _xlabs_module(block: str, part: str) -> str:
-    """The layer of FLUX that XLabs' processor updates: stream 1 is the image's, stream 2 the text's."""
-    name, _, stream = part.partition("_lora")
-    if stream:
-        return f"{block}.{'img' if stream == '1' else 'txt'}_attn.{name}"
-    # The queries, keys and values are the first rows of `linear1`; the projection is all of `linear2`.
-    return f"{block}.linear1.qkv" if name == "qkv" else f"{block}.linear2"
 
 
 def _module(name: str, spoken: str, *, peft: bool) -> tuple[str, str]:

@@ -165,10 +165,7 @@ class AdapterLayout:
                 self._list(name, Fate.IGNORED, reason)
             else:
                 self._place(name, key)
-        self._block_parts_beside()
-
-    def _block_parts_beside(self) -> None:
-        """Stops the plain reading of modules with a part that is not known, such as LoRA-XS' latent mapping."""
+        # Stops the plain reading of modules with a part that is not known, such as LoRA-XS' latent mapping.
         stems = {key.stem: key for key in self.keys.values() if key and key.role in _FACTORS}
         for name, key in self.keys.items():
             if key is not None and key.role is not Role.SAVED:
@@ -206,7 +203,17 @@ class AdapterLayout:
             self._list(name, Fate.UNMATCHED, reason)
             self.updates.setdefault(key.layer, Update(key.module)).blocked = f"{key.module}: {reason}"
         elif key.role in (Role.WEIGHT, Role.SAVED, Role.DIFF):
-            self._keep_plain(name, key)
+            # A tensor that is a layer as it stands: a weight trained whole, or a full update.
+            span, layer = self._spans[name], key.layer
+            found = as_layer(layer, span.dtype, span.shape)
+            if isinstance(found, LeftOut):
+                self._list(name, Fate.IGNORED, found.reason)
+            elif layer in self.stored:
+                self._list(name, Fate.UNMATCHED, f"a second weight of {layer}; the first is used")
+            else:
+                self.stored[layer] = StoredLayer(name, found)
+                whole = "a weight trained whole beside the updates"
+                self._list(name, Fate.USED, f"a {key.role}, not in factors" if key.role is Role.DIFF else whole)
         else:
             update = self.updates.setdefault(key.layer, Update(key.module))
             update.alone = update.alone and not key.adapter
@@ -214,19 +221,6 @@ class AdapterLayout:
                 self._list(name, Fate.UNMATCHED, f"a second {key.role} of {key.module}; the first is used")
             else:
                 update.keys[key.role] = name
-
-    def _keep_plain(self, name: str, key: Key) -> None:
-        """A tensor that is a layer as it stands: a weight trained whole, or a full update."""
-        span, layer = self._spans[name], key.layer
-        found = as_layer(layer, span.dtype, span.shape)
-        if isinstance(found, LeftOut):
-            self._list(name, Fate.IGNORED, found.reason)
-        elif layer in self.stored:
-            self._list(name, Fate.UNMATCHED, f"a second weight of {layer}; the first is used")
-        else:
-            self.stored[layer] = StoredLayer(name, found)
-            whole = "a weight trained whole beside the updates"
-            self._list(name, Fate.USED, f"a {key.role}, not in factors" if key.role is Role.DIFF else whole)
 
     def _understand(self, update: Update) -> None:
         """The form and size of one module's update; where there is none, every key is listed with the reason."""
@@ -251,15 +245,12 @@ class AdapterLayout:
         if form.stored and all(
             self._spans[name].dtype in FLOATS for role, name in update.keys.items() if role in _FACTORS
         ):
-            self._add_views(layer, update)
-
-    def _add_views(self, layer: str, update: Update) -> None:
-        """`name:A` (r x p) and `name:B` (m x r), as they are stored: without scale, and not turned."""
-        for side, roles in (("A", (Role.DOWN, Role.EMBED_DOWN)), ("B", (Role.UP, Role.EMBED_UP))):
-            key = next(update.keys[role] for role in roles if role in update.keys)
-            shape = self._spans[key].shape
-            view = LayerKey(f"{layer}:{side}", (shape[0], math.prod(shape[1:])))
-            self.stored[view.name] = StoredLayer(key, view)
+            # `name:A` (r x p) and `name:B` (m x r), as they are stored: without scale, and not turned.
+            for side, roles in (("A", (Role.DOWN, Role.EMBED_DOWN)), ("B", (Role.UP, Role.EMBED_UP))):
+                key = next(update.keys[role] for role in roles if role in update.keys)
+                shape = self._spans[key].shape
+                view = LayerKey(f"{layer}:{side}", (shape[0], math.prod(shape[1:])))
+                self.stored[view.name] = StoredLayer(key, view)
 
     def _list(self, key: str, fate: Fate, why: str) -> None:
         self.fates[key] = KeyFate(key, fate, why)

@@ -176,7 +176,12 @@ class Checkpoint:
     def untouched(self, layers: Iterable[str]) -> dict[str, Tensor]:
         """Every readable tensor that none of these layers is, counters and masks with them; see `Portable`."""
         compressed = {self.stored_as(layer)[0] for layer in layers}
-        names = self._names() | {name: name for name in self._whole_numbers()}
+        # The stored names of counters and masks: whole numbers that no weight is packed in.
+        used = {*self._stored.values(), *self._scale_of, *self._packed.weights, *self._packed.companions}
+        spans = self._tensors.spans.items()
+        names = self._names() | {
+            name: name for name, span in spans if span.dtype in _WHOLE_NUMBERS and name not in used
+        }
         return {name: self._tensor(stored) for name, stored in names.items() if name not in compressed}
 
     def untouched_bytes(self, layers: Iterable[str]) -> int:
@@ -208,12 +213,6 @@ class Checkpoint:
                 found[stored] = stored
         return found
 
-    def _whole_numbers(self) -> list[str]:
-        """The stored names of counters and masks: whole numbers that no weight is packed in."""
-        used = {*self._stored.values(), *self._scale_of, *self._packed.weights, *self._packed.companions}
-        spans = self._tensors.spans.items()
-        return [name for name, span in spans if span.dtype in _WHOLE_NUMBERS and name not in used]
-
     def _tensor(self, stored: str) -> Tensor:
         """A tensor of `state` in its own shape."""
         span = self._tensors.span(stored)
@@ -240,28 +239,27 @@ class Checkpoint:
         if name in self._scale_of:
             return LeftOut(name, f"a scale of {self._scale_of[name]}, which is not read with it")
         if span.dtype in float8.TYPES:
-            return self._float8_layer(name, span)
+            # An eight-bit weight: a layer with its scale, or without one in a file that has none for any weight.
+            found = as_layer(name, "F32", span.shape)
+            if isinstance(found, LeftOut):
+                return found
+            scales = self._companions.get(name, ())
+            if problem := float8.problem(span.shape, tuple(self._tensors.spans[scale] for scale in scales)):
+                return LeftOut(name, problem)
+            if scales:
+                self._scales[name] = scales[0]
+            elif self._scale_of:
+                return LeftOut(
+                    name, "its numbers of eight bits have no scale that is known, others in this model have one"
+                )
+            else:
+                self._notes[name] = float8.UNSCALED
+            return LayerKey(unwrapped(name), found.shape)
         found = as_layer(name, span.dtype, span.shape)
         if isinstance(found, LeftOut):
             return found
         reason = buffer_reason(self._tensors, name, span)
         return LeftOut(name, reason) if reason else LayerKey(unwrapped(name), found.shape)
-
-    def _float8_layer(self, name: str, span: TensorSpan) -> LayerKey | LeftOut:
-        """An eight-bit weight: a layer with its scale, or without one in a file that has none for any weight."""
-        found = as_layer(name, "F32", span.shape)
-        if isinstance(found, LeftOut):
-            return found
-        scales = self._companions.get(name, ())
-        if problem := float8.problem(span.shape, tuple(self._tensors.spans[scale] for scale in scales)):
-            return LeftOut(name, problem)
-        if scales:
-            self._scales[name] = scales[0]
-        elif self._scale_of:
-            return LeftOut(name, "its numbers of eight bits have no scale that is known, others in this model have one")
-        else:
-            self._notes[name] = float8.UNSCALED
-        return LayerKey(unwrapped(name), found.shape)
 
     def _located(self, layer: str) -> tuple[LayerKey, LayerKey]:
         """A layer, or the part of one, that is asked for, and the stored one that it is or lies in."""

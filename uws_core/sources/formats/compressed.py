@@ -76,6 +76,8 @@ class CompressedMember:
 
     def read(self, layer: str, rows: Rows = None, *, into: Tensor | None = None) -> Tensor | LowRank:
         """Rows of a rebuilt layer in float32, or the factors of a rebuilt update; see `Source.read`."""
+        import torch
+
         plan = self._plan(layer)
         start, stop = within(plan.layer, rows)
         left, right, center = self._folder.basis(plan.layer.name)
@@ -84,7 +86,18 @@ class CompressedMember:
             matrix = self._folder.core(self._number, plan.layer.name, (start, stop)).float() @ right.T
         else:
             core = self._folder.core(self._number, plan.layer.name).float()
-            up, down = _factors(plan, left, core, right, self._entry["ranks"].get(plan.layer.name))
+            # Factors up (m, r) and down (r, p) of a two-sided, diagonal or `out` layer.
+            rank = self._entry["ranks"].get(plan.layer.name)
+            if plan.method is Method.OUT:
+                up, down = left, core
+            elif plan.method is Method.DIAGONAL:
+                up, down = left * core, right.T
+            elif rank is None or rank >= min(core.shape):
+                up, down = left @ core, right.T
+            else:
+                # A core of an update of rank r has rank r: the other directions are rounding.
+                turned, sizes, other = torch.linalg.svd(core.double())
+                up, down = (left @ (turned[:, :rank] * sizes[:rank]).float()), other[:rank].float() @ right.T
             if self._folder.adapters:
                 return LowRank(up[start:stop], down, 1.0)
             matrix = up[start:stop] @ down
@@ -181,18 +194,3 @@ def opened_member(ref: ModelRef, folder: SubspaceFiles) -> CompressedMember:
             f"{len(folder.members)} models in one compressed folder; name one as part ':name'", folder.members
         )
     return (CompressedMember if folder.adapters else CompressedCheckpoint)(ref, folder)
-
-
-def _factors(plan: LayerPlan, left: Tensor, core: Tensor, right: Tensor, rank: int | None) -> tuple[Tensor, Tensor]:
-    """Factors up (m, r) and down (r, p) of a two-sided, diagonal or `out` layer."""
-    import torch
-
-    if plan.method is Method.OUT:
-        return left, core
-    if plan.method is Method.DIAGONAL:
-        return left * core, right.T
-    if rank is None or rank >= min(core.shape):
-        return left @ core, right.T
-    # A core of an update of rank r has rank r: the other directions are rounding.
-    turned, sizes, other = torch.linalg.svd(core.double())
-    return (left @ (turned[:, :rank] * sizes[:rank]).float()), other[:rank].float() @ right.T

@@ -64,13 +64,13 @@ class PackedWeight:
         """The bytes that reading rows moves: rows of the parts that have them, other parts whole."""
         found = []
         for name in self.parts.values():
-            rows = (start, stop) if self._by_row(tensors, name) else None
+            rows = (
+                (start, stop)
+                if (self.decode is not hqq_rows and _rows(tensors.span(name).shape) == self.shape[0])
+                else None
+            )
             found.append(tensors.extent(name, rows, self.shape[0]) if rows else tensors.extent(name))
         return found
-
-    def _by_row(self, tensors: Tensors, name: str) -> bool:
-        """Whether a part has one row, or some bytes of its own, for each row of the weight."""
-        return self.decode is not hqq_rows and _rows(tensors.span(name).shape) == self.shape[0]
 
 
 def scaled_rows(weight: PackedWeight, tensors: Tensors, start: int, stop: int) -> Floats:

@@ -19,31 +19,35 @@ PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 def explained(error: Exception, *, repo: str, revision: str = "", endpoint: str, has_token: bool) -> HubError:
     """The error to raise for what the client raised: the first that fits of gated, private, missing, offline, ..."""
-    message = _client_message(error, repo, revision, endpoint, has_token)
-    return HubError(message or _status_message(error, endpoint, has_token))
-
-
-def _client_message(error: Exception, repo: str, revision: str, endpoint: str, has_token: bool) -> str | None:
-    """The client has a class for most refusals; a class before its parent."""
+    # The client has a class for most refusals; a class before its parent.
     if isinstance(error, hub.OfflineModeIsEnabled):
-        return "the Hub is switched off by HF_HUB_OFFLINE; unset it to read from the Hub"
-    if isinstance(error, hub.HFValidationError):
-        return "this is no repository name; expected owner/name, with letters, digits, '-', '_' and '.'"
-    if isinstance(error, hub.GatedRepoError):
-        return _gated(repo, endpoint, has_token)
-    if isinstance(error, hub.DisabledRepoError):
-        return "the Hub has disabled this repository"
-    if isinstance(error, hub.RevisionNotFoundError):
-        return f"there is no branch, tag or commit {revision!r}"
-    if isinstance(error, hub.EntryNotFoundError):
-        return "a file that was expected is not in the repository at this commit"
-    if isinstance(error, hub.RepositoryNotFoundError):
-        return _missing(endpoint, has_token)
-    if isinstance(error, httpx2.TimeoutException):
-        return f"{endpoint} did not answer in time, also after several tries; try again later"
-    if isinstance(error, httpx2.TransportError):
-        return f"{endpoint} cannot be reached ({type(error).__name__}); is this machine online?"
-    return None
+        message = "the Hub is switched off by HF_HUB_OFFLINE; unset it to read from the Hub"
+    elif isinstance(error, hub.HFValidationError):
+        message = "this is no repository name; expected owner/name, with letters, digits, '-', '_' and '.'"
+    elif isinstance(error, hub.GatedRepoError):
+        if has_token:
+            message = (
+                f"gated: the account of the token in {TOKEN_VARIABLE} was not granted access; ask at {endpoint}/{repo}"
+            )
+        else:
+            message = (
+                f"gated: accept its terms at {endpoint}/{repo}, then set {TOKEN_VARIABLE} to a token of that account"
+            )
+    elif isinstance(error, hub.DisabledRepoError):
+        message = "the Hub has disabled this repository"
+    elif isinstance(error, hub.RevisionNotFoundError):
+        message = f"there is no branch, tag or commit {revision!r}"
+    elif isinstance(error, hub.EntryNotFoundError):
+        message = "a file that was expected is not in the repository at this commit"
+    elif isinstance(error, hub.RepositoryNotFoundError):
+        message = _missing(endpoint, has_token)
+    elif isinstance(error, httpx2.TimeoutException):
+        message = f"{endpoint} did not answer in time, also after several tries; try again later"
+    elif isinstance(error, httpx2.TransportError):
+        message = f"{endpoint} cannot be reached ({type(error).__name__}); is this machine online?"
+    else:
+        message = None
+    return HubError(message or _status_message(error, endpoint, has_token))
 
 
 def _status_message(error: Exception, endpoint: str, has_token: bool) -> str:
@@ -61,12 +65,6 @@ def _status_message(error: Exception, endpoint: str, has_token: bool) -> str:
         return f"the Hub failed with status {status}, also after several tries; try again later"
     # Never the error's own text: it may quote an address that was signed for this user.
     return f"the Hub answered in a way that is not understood ({type(error).__name__}, status {status or 'unknown'})"
-
-
-def _gated(repo: str, endpoint: str, has_token: bool) -> str:
-    if has_token:
-        return f"gated: the account of the token in {TOKEN_VARIABLE} was not granted access; ask at {endpoint}/{repo}"
-    return f"gated: accept its terms at {endpoint}/{repo}, then set {TOKEN_VARIABLE} to a token of that account"
 
 
 def _missing(endpoint: str, has_token: bool) -> str:

@@ -111,7 +111,10 @@ def _walked(client: HubClient, query: HubQuery, glob: str) -> list[HubModel]:
 
 def _walk(client: HubClient, query: HubQuery, glob: str) -> Iterator[HubModel]:
     """The list as far as the Hub can filter it, then filtered here; at most 20,000 models are looked through."""
-    author, search = _literal(glob)
+    # The author of a glob if it is plain, and the longest plain piece of its name, for the Hub to search by.
+    owner, slash, name = glob.rpartition("/")
+    pieces = re.split(r"\[.*?\]|[*?\[\]]", name if slash else glob)
+    author, search = ("" if re.search(r"[*?\[]", owner) else owner), max(pieces, key=len)
     bases = ((query.adapters, "adapter"), (query.finetunes, "finetune"))
     infos = client.api.list_models(
         filter=[*query.tag, *(f"base_model:{relation}:{base}" for base, relation in bases if base)] or None,
@@ -127,13 +130,6 @@ def _walk(client: HubClient, query: HubQuery, glob: str) -> Iterator[HubModel]:
         model = _model(info)
         if only.passes(model) and not info.disabled:
             yield model
-
-
-def _literal(glob: str) -> tuple[str, str]:
-    """The author of a glob if it is plain, and the longest plain piece of its name, for the Hub to search by."""
-    owner, slash, name = glob.rpartition("/")
-    pieces = re.split(r"\[.*?\]|[*?\[\]]", name if slash else glob)
-    return ("" if re.search(r"[*?\[]", owner) else owner), max(pieces, key=len)
 
 
 def _reach(client: HubClient) -> None:

@@ -96,7 +96,20 @@ class RangeCache:
         except OSError as error:
             log.warning("bytes read from the Hub cannot be kept in %s: %s", self.folder, error)
             return
-        self._make_room(len(data))
+        added = len(data)
+        with self._lock:
+            if self._total is None or self._total + added > self.limit:
+                found = sorted(self._all())
+                self._total = sum(size for _, size, _ in found)
+                self.cleared += self._total > self.limit
+                self._sound = set()
+                for _, size, path in found if self._total > self.limit else []:
+                    if self._total <= self.limit * _TARGET_SHARE:
+                        break
+                    path.unlink(missing_ok=True)
+                    self._total -= size
+            else:
+                self._total += added
 
     def _copied(self, part: _Slice, first: int, target: memoryview) -> bool:
         """Whether the slice's bytes from `first` on fill `target`; a damaged slice is removed."""
@@ -114,21 +127,6 @@ class RangeCache:
         with suppress(OSError):
             os.utime(part.path)
         return whole
-
-    def _make_room(self, added: int) -> None:
-        with self._lock:
-            if self._total is None or self._total + added > self.limit:
-                found = sorted(self._all())
-                self._total = sum(size for _, size, _ in found)
-                self.cleared += self._total > self.limit
-                self._sound = set()
-                for _, size, path in found if self._total > self.limit else []:
-                    if self._total <= self.limit * _TARGET_SHARE:
-                        break
-                    path.unlink(missing_ok=True)
-                    self._total -= size
-            else:
-                self._total += added
 
     def _all(self) -> Iterator[tuple[float, int, Path]]:
         """Time of last use, size and path of every slice."""
