@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -167,7 +168,7 @@ class TestFolder:
         ]  # fmt: skip
         said = json.loads((folder / "merge.json").read_text())
         assert [one["commit"] for one in said["members"]] == [ref.commit for ref in networks.refs]
-        assert any("1 tensors are copied from the base" in note and "steps" in note for note in said["notes"])
+        assert "Copied from the base, not being alike in all models: steps" in said["notes"]
 
     def test_shards_with_an_index_load_in_transformers_manner(self, networks, tmp_path):
         one = uws.merge(networks).write(tmp_path / "one")
@@ -360,6 +361,18 @@ class TestBadInput:
         with pytest.raises(ExportError, match=r"No space left.*nothing was left"):
             uws.merge(networks).write(tmp_path / "w")
         assert not list(tmp_path.iterdir())
+
+    def test_adapters_that_the_disk_does_not_take_leave_nothing(self, tmp_path):
+        draft = uws.merge(uws.collect(peft_adapters(tmp_path / "adapters")))
+        (tmp_path / "out").mkdir()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+        try:
+            with pytest.raises(ExportError, match=r"too large.*nothing was left"):
+                draft.write(tmp_path / "out" / "w")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert not list((tmp_path / "out").iterdir())
 
     def test_a_disk_without_room_is_noticed_before(self, networks, tmp_path, monkeypatch):
         from collections import namedtuple

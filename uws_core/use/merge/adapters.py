@@ -21,7 +21,7 @@ from uws_core.sources.opening import open_source
 from uws_core.use.merge.factors import Factors, Products, Thin, by_rule, combined, merged_factors
 from uws_core.use.merge.forming import HERE, Crew, in_order, one_layer
 from uws_core.use.merge.measures import of_thin
-from uws_core.use.merge.plan import MergePlan
+from uws_core.use.merge.plan import MergePlan, some_of
 
 # Up to this side a full decomposition takes less than a second; beyond, a random start and subspace iteration.
 _SMALL_SIDE = 1024
@@ -115,7 +115,9 @@ def beside_weights(plan: MergePlan) -> tuple[dict[str, Tensor], tuple[str, ...]]
     if plan.beside != "mean":
         row = plan.collection.labels.index(plan.beside)
         found = _untouched(plan, row, names)
-        return found, (f"{len(found)} tensors beside the updates are those of {plan.beside}",) if found else ()
+        return found, (
+            f"Taken from {plan.beside}, which trained them whole: {some_of(sorted(found))}",
+        ) if found else ()
     total: dict[str, Tensor] = {}
     shapes: dict[str, set[tuple[int, ...]]] = {}
     kinds: dict[str, torch.dtype] = {}
@@ -134,13 +136,9 @@ def beside_weights(plan: MergePlan) -> tuple[dict[str, Tensor], tuple[str, ...]]
     others = [name for name in total if name not in alike]
     notes = []
     if alike:
-        notes.append(
-            f"{len(alike)} tensors that the adapters trained whole are averaged: {', '.join(sorted(alike)[:3])}"
-        )
+        notes.append(f"Averaged, being trained whole beside the updates: {some_of(sorted(alike))}")
     if others:
-        notes.append(
-            f"{len(others)} tensors are left out, which not all adapters have alike: {', '.join(sorted(others)[:3])}"
-        )
+        notes.append(f"Left out, not being alike in all adapters: {some_of(sorted(others))}")
     return {name: (total[name] / n).to(kinds[name]) for name in alike}, tuple(notes)
 
 

@@ -31,7 +31,7 @@ from uws_core.use.merge.dense import AnyUpdates, HeldTensor, merged_pieces, open
 from uws_core.use.merge.forming import HERE, Crew, Formed, NetworkTensor, formed, trimmed_over
 from uws_core.use.merge.measures import Sums
 from uws_core.use.merge.order import Cut
-from uws_core.use.merge.plan import MergePlan
+from uws_core.use.merge.plan import MergePlan, some_of
 
 _KINDS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # A copied tensor is read in pieces of this many numbers.
@@ -84,12 +84,11 @@ class Network:
         copied = [one.name for one in self.tensors if not one.merged]
         notes = []
         if vectors:
-            how = "averaged" if self.plan.recipe.facts.need == "factors" else f"merged by {self.plan.recipe.method} too"
-            notes.append(f"{len(vectors)} tensors that are no matrices are {how}")
+            how = "Averaged" if self.plan.recipe.facts.need == "factors" else f"Merged by {self.plan.recipe.method} too"
+            notes.append(f"{how}, being no matrices: {some_of(vectors)}")
         if copied:
             origin = "the base" if self.plan.collection.base is not None else self.plan.labels[0]
-            some = ", ".join(copied[:3]) + (", ..." if len(copied) > 3 else "")
-            notes.append(f"{len(copied)} tensors are copied from {origin}, not being alike in all models: {some}")
+            notes.append(f"Copied from {origin}, not being alike in all models: {some_of(copied)}")
         return tuple(notes)
 
     def cuts(self, crew: Crew = HERE) -> tuple[Cut, ...] | None:

@@ -138,3 +138,8 @@ def _check_rank(plan: MergePlan) -> None:
     most = max(min(key.shape) for key in plan.layers)
     if (plan.adapters or "rank" in plan.recipe.facts.uses) and rank > most:
         raise CollectionError(f"rank {rank} is above {most}, the most that any of the chosen layers has")
+
+
+def some_of(names: Sequence[str]) -> str:
+    """The first three of these names, and how many there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

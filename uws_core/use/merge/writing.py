@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def written(
             for name in (_PLAN, _DONE, _LOCK):
                 (part / name).unlink(missing_ok=True)
             part.rename(folder)
-    except (OSError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         # A file that is not what was begun, or no room: begin anew.
         shutil.rmtree(part, ignore_errors=True)
         raise ExportError(f"{folder} cannot be written ({error}); nothing was left there") from error
@@ -252,7 +253,7 @@ def _check_target(target: str, beside: Mapping[str, Tensor], config: Mapping[str
     if target != "peft" and beside:
         some = ", ".join(sorted(beside)[:3])
         raise CollectionError(
-            f"{target} cannot load weights beside the updates ({some}); leave them out (beside='drop')"
+            f"{target} cannot load weights beside the updates ({some}); leave them out (beside='drop', --beside drop)"
         )
 
 
