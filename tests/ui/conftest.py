@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import streamlit as st
 from safetensors.numpy import save_file
 from streamlit import config
+from streamlit.runtime.caching.cache_utils import CachedFunc
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
@@ -24,20 +27,24 @@ Open = Callable[..., AppTest]
 
 def drawn(app: AppTest) -> list[dict[str, Any]]:
     """The figures of a page as plotly's JSON, in the order they stand."""
-    told = [json.loads(each.proto.bytes) for each in app.get("bidi_component")]
-    return [each["figure"] for each in told if "figure" in each]
+    return [each["figure"] for each in _told(app) if "figure" in each]
 
 
 def sliders(app: AppTest) -> dict[str, dict[str, Any]]:
     """What the sliders of a page were told, by their names."""
-    told = [json.loads(each.proto.bytes) for each in app.get("bidi_component")]
-    return {each["name"]: each for each in told if "texts" in each}
+    return {each["name"]: each for each in _told(app) if "texts" in each}
+
+
+def _told(app: AppTest) -> list[dict[str, Any]]:
+    # What asks for plotly's script says so in another form.
+    return [json.loads(each.proto.bytes) for each in app.get("bidi_component") if each.proto.bytes]
 
 
 @pytest.fixture(scope="session")
 def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that page tests share, so that each built-in collection is read once."""
-    return tmp_path_factory.mktemp("results")
+    """A store that page tests share, also those of other workers, so that each built-in collection is read once."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared results"
 
 
 @pytest.fixture
@@ -56,10 +63,8 @@ def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def opened(page: str = "", **params: str | list[str]) -> AppTest:
         app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
         app.query_params = {key: value if isinstance(value, list) else [value] for key, value in params.items()}
-        app.run()
-        if page and page != "spectrum":
-            app.switch_page(f"pages/{page}.py").run()
-        return app
+        # Straight there: the start page draws the spectrum first, a fifth of the time of all page tests.
+        return (app.switch_page(f"pages/{page}.py") if page else app).run()
 
     return opened
 
@@ -91,8 +96,21 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restart: Callable[[], None]) -> Path:
-    """A folder of saved collections of this test's own, and a server that remembers nothing."""
+def own_shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of saved collections of this test's own, and a server that remembers no collection and no search.
+
+    Numbers of pages stay: they are kept under what the models hold, and make up most of a visit.
+    """
     monkeypatch.setattr(saved_collections, "folder", lambda: tmp_path / "saved")
-    restart()
-    return tmp_path / "saved"
+    _forget_collections()
+    yield tmp_path / "saved"
+    _forget_collections()
+
+
+def _forget_collections() -> None:
+    st.cache_resource.clear()
+    for name, module in list(sys.modules.items()):
+        if name in ("uws_core.ui.catalogue", "uws_core.ui.grams") or name.startswith("uws_core.ui.collection."):
+            for each in vars(module).values():
+                if isinstance(each, CachedFunc):
+                    each.clear()

@@ -34,7 +34,8 @@ def _resident() -> float:
 
 
 def test_changes_of_a_minute_leave_memory_flat(open_page: Open) -> None:
-    assert grown_mib(open_page("spectrum", c="demo:finetuned"), warm=25, reruns=25) < 20
+    # Few draws: what a run leaves behind is asked for, not its numbers.
+    assert grown_mib(open_page("spectrum", c="demo:finetuned", draws="19"), warm=20, reruns=20) < 16
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uws_core.nouns.architectures import Architecture
@@ -86,7 +86,6 @@ raws = st.dictionaries(st.sampled_from([field.name for field in fields(Selection
 
 
 @given(raw=raws)
-@settings(max_examples=100, deadline=None)
 def test_clean_never_raises_and_is_settled_at_once(raw: dict[str, object]) -> None:
     chosen = Selection.clean(SHELF, **raw)
     again = Selection.clean(SHELF, **asdict(chosen))
@@ -97,7 +96,6 @@ def test_clean_never_raises_and_is_settled_at_once(raw: dict[str, object]) -> No
 
 
 @given(params=st.dictionaries(st.sampled_from(KEYS), st.lists(texts, max_size=5)))
-@settings(max_examples=100, deadline=None)
 def test_every_address_reads_back_as_itself(params: dict[str, list[str]]) -> None:
     chosen = Selection.from_params(params, SHELF)
     query = urlencode(chosen.to_params(), doseq=True)
@@ -105,7 +103,6 @@ def test_every_address_reads_back_as_itself(params: dict[str, list[str]]) -> Non
 
 
 @given(raw=raws)
-@settings(max_examples=100, deadline=None)
 def test_whatever_is_chosen_exists(raw: dict[str, object]) -> None:
     chosen = Selection.clean(SHELF, **raw)
     held = SHELF.get(chosen.collection)

@@ -12,6 +12,8 @@ from streamlit.testing.v1 import AppTest
 from tests.ui.conftest import Open, drawn, sliders
 
 PLANTED = {"c": "demo:planted"}
+# All that a slider tells for every position is worked out beforehand: three of ten tasks are enough of it.
+THREE = ["task=prime", "task=parity", "task=inverted"]
 
 
 def reached(app: AppTest, name: str) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def test_a_share_on_the_slider_shows_what_the_page_shows_there(open_page: Open, 
 
 @pytest.mark.parametrize("count", ["these layers", "whole checkpoints"])
 def test_a_k_on_the_slider_shows_what_the_page_shows_there(open_page: Open, count: str) -> None:
-    asked = {"c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "own": "false", "count": count}
+    asked = {"c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "own": "false", "count": count, "m": THREE}
     slider, page = reached(open_page("reconstruction", **asked), "k"), open_page("reconstruction", k="5", **asked)
     at = slider["texts"].index("5")
     assert slider["steps"]["answers"][at] == page.subheader[0].value
@@ -67,7 +69,9 @@ def test_a_k_on_the_slider_shows_what_the_page_shows_there(open_page: Open, coun
 @pytest.mark.parametrize("measure", ["mean", "overlap"])
 def test_a_k_on_the_angles_slider_shows_what_the_page_shows_there(open_page: Open, measure: str) -> None:
     # In the order of the list every k has the same rows.
-    asked = {"c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "measure": measure, "order": "list"}
+    asked = {
+        "c": "demo:finetuned", "layer": "blocks.1.attn.q.weight", "measure": measure, "order": "list", "m": THREE
+    }  # fmt: skip
     slider, page = reached(open_page("angles", k="8", **asked), "angles"), open_page("angles", k="5", **asked)
     at = slider["texts"].index("5")
     assert slider["steps"]["answers"][at] == page.subheader[0].value
