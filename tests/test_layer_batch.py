@@ -154,9 +154,11 @@ def test_a_stop_is_heard_inside_a_layer_of_a_batch(folder: Path, monkeypatch: py
     collection = uws.collect(str(folder))
     shares, of_sources = list[float](), layer_batch.gram_of_sources
 
-    def halfway(models: Collection, key: LayerKey, sources: list[Source], options: ComputeOptions) -> Gram:
+    def halfway(
+        models: Collection, key: LayerKey, sources: list[Source], options: ComputeOptions, *, known: None
+    ) -> Gram:
         options.report(0.5, "half of it")
-        return of_sources(models, key, sources, options)
+        return of_sources(models, key, sources, options, known=known)
 
     monkeypatch.setattr(layer_batch, "gram_of_sources", halfway)
     layer_batch.batch_grams(
@@ -176,10 +178,12 @@ def test_a_stop_is_heard_inside_a_layer_of_a_batch(folder: Path, monkeypatch: py
 def test_scans_side_by_side_read_every_layer_once(folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     collection, computed, read = uws.collect(str(folder)), layer_scan.compute_batch, list[str]()
 
-    def counted(asked: Collection, layers: list[LayerKey], options: ComputeOptions, progress: Progress) -> object:
+    def counted(
+        asked: Collection, layers: list[LayerKey], options: ComputeOptions, progress: Progress, *known: object
+    ) -> object:
         read.extend(layer.name for layer in layers)
         time.sleep(0.2)
-        return computed(asked, layers, options, progress)
+        return computed(asked, layers, options, progress, *known)
 
     monkeypatch.setattr(layer_scan, "compute_batch", counted)
     names = [layer.name for layer in collection.layers]

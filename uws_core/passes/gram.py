@@ -69,17 +69,29 @@ def models_read(collection: Collection, layers: Sequence[LayerKey]) -> tuple[Mod
 
 
 def gram_of_sources(
-    collection: Collection, key: LayerKey, sources: Sequence[Source], options: ComputeOptions, *, rows: Rows = None
+    collection: Collection,
+    key: LayerKey,
+    sources: Sequence[Source],
+    options: ComputeOptions,
+    *,
+    rows: Rows = None,
+    known: low_rank.KnownProducts | None = None,
 ) -> Gram:
-    """The Gram from the opened models of `models_read`, of which the base may have no row in this layer."""
+    """The Gram from the opened models of `models_read`, of which the base may have no row in this layer.
+
+    Of adapters some models' products may be `known`.
+    """
     n = len(collection)
     factored = key.name in sources[0].low_rank
     with_base = collection.base is not None and key.name in collection.base_layers
     kind = product_dtype(options.precision, sources[:n], key)
+    if known is not None and product_dtype(options.precision, [sources[model] for model in known.models], key) != kind:
+        # A new model is stored in double precision: products of the others in single would spoil its floor.
+        known = None
 
     def compute(device: torch.device, chunk: int) -> Moments:
         if factored:
-            return low_rank.sums(sources[:n], key, kind=kind, device=device, options=options)
+            return low_rank.sums(sources[:n], key, kind=kind, device=device, options=options, known=known)
         layer_pass = _LayerPass(
             sources[: n + with_base], n, key, kind, device, chunk, options, rows or (0, key.shape[0])
         )

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from types import MappingProxyType
 
 from uws_core.analysis.cores import one_core_each
 from uws_core.errors import Cancelled, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.gram import gram, gram_of_sources, models_read
+from uws_core.passes.low_rank import KnownProducts
 from uws_core.passes.open_models import full_single_precision, open_models
 from uws_core.passes.options import ComputeOptions
 from uws_core.sources.hub.prefetch import prefetch_layers
 
+NOTHING_KNOWN: Mapping[LayerKey, KnownProducts] = MappingProxyType({})
 
-def batch_grams(collection: Collection, layers: Sequence[LayerKey], options: ComputeOptions) -> list[Gram | UwsError]:
+
+def batch_grams(
+    collection: Collection,
+    layers: Sequence[LayerKey],
+    options: ComputeOptions,
+    known: Mapping[LayerKey, KnownProducts] = NOTHING_KNOWN,
+) -> list[Gram | UwsError]:
     """The Gram of each layer of one of `blocks.layer_batches`, or the error of this layer alone.
+
+    Of layers of adapters some models' products may be `known`.
 
     Returns only after all models were found unchanged after the last read.
 
@@ -25,7 +36,7 @@ def batch_grams(collection: Collection, layers: Sequence[LayerKey], options: Com
         SourceError: a model cannot be opened, or changed meanwhile.
         Cancelled: `options.report` raised it.
     """
-    if len(layers) == 1:
+    if len(layers) == 1 and not known:
         return [gram(collection, layers[0], **options.keywords)]
     total, done, results = sum(key.entries for key in layers), 0, list[Gram | UwsError]()
 
@@ -42,7 +53,7 @@ def batch_grams(collection: Collection, layers: Sequence[LayerKey], options: Com
                 # All layers together may be more than the cache keeps.
                 prefetch_layers(sources, [key], report=options.report)
                 try:
-                    results.append(gram_of_sources(collection, key, sources, within))
+                    results.append(gram_of_sources(collection, key, sources, within, known=known.get(key)))
                 except Cancelled:
                     raise
                 except UwsError as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from uws_core.errors import LayerError
+from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
 from uws_core.passes.block_layout import BlockLayout
@@ -26,10 +27,28 @@ from uws_core.sources.base import Source
 _BLOCK_PRODUCTS = 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class KnownProducts:
+    """Inner products about zero of some `models` (o, o), and those of their blocks (blocks, o, o), in float64."""
+
+    models: tuple[int, ...]
+    gram: Floats
+    rows: Floats
+    columns: Floats
+
+
 def sums(
-    sources: Sequence[Source], layer: LayerKey, *, kind: torch.dtype, device: torch.device, options: ComputeOptions
+    sources: Sequence[Source],
+    layer: LayerKey,
+    *,
+    kind: torch.dtype,
+    device: torch.device,
+    options: ComputeOptions,
+    known: KnownProducts | None = None,
 ) -> Moments:
     """The sums of the pass, with raw inner products in `gram` (about zero) and no moments beyond the second.
+
+    With products that are `known` of some models, only those of the others with all are formed.
 
     Raises:
         LayerError: one model holds this layer as a dense matrix, the others as factors.
@@ -52,8 +71,11 @@ def sums(
         downs.append(part.down.to(kind) if alive else torch.zeros(part.down.shape, dtype=kind))
     up, down = torch.cat(ups, dim=1).to(device), torch.cat(downs).to(device)
     ranks = [part.down.shape[0] for part in parts]
-    products = _inner_products(_Factors(up, down, ranks), layout, layer, options.report)
-    moments.gram, rows, columns = map(to_numpy, products)
+    factors = _Factors(up, down, ranks)
+    if known is None:
+        moments.gram, rows, columns = map(to_numpy, _inner_products(factors, layout, layer, options.report))
+    else:
+        moments.gram, rows, columns = _border(factors, layout, layer, known, options.report)
     moments.set_blocks(rows, columns)
     entries = to_numpy(up.double().sum(0) * down.double().sum(1))
     moments.power1 = np.array([part.sum() for part in np.split(entries, np.cumsum(ranks)[:-1])])
@@ -68,10 +90,33 @@ def sums(
     return moments
 
 
+def _border(
+    factors: _Factors, layout: BlockLayout, layer: LayerKey, known: KnownProducts, report: Report
+) -> tuple[Floats, Floats, Floats]:
+    """The same products as of a whole pass, of which those of some models are known.
+
+    The other models come first, whose products with all from them on are those of whole rows.
+    """
+    new = [model for model in range(len(factors.ranks)) if model not in set(known.models)]
+    order = [*new, *known.models]
+    fresh = _inner_products(factors.chosen(order), layout, layer, report, models=len(new)) if new else None
+    found = []
+    for place, before in enumerate((known.gram, known.rows, known.columns)):
+        total = np.zeros((*before.shape[:-2], len(order), len(order)))
+        if fresh is not None:
+            total[...] = to_numpy(fresh[place])
+        total[..., len(new) :, len(new) :] = before
+        back = np.argsort(order)
+        found.append(total[..., back, :][..., back])
+    return found[0], found[1], found[2]
+
+
 def _inner_products(
-    factors: _Factors, layout: BlockLayout, layer: LayerKey, report: Report
+    factors: _Factors, layout: BlockLayout, layer: LayerKey, report: Report, *, models: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The Gram (n, n) about zero, and those of row and column blocks (blocks, n, n), all float64.
+
+    With `models`, only the products of so many first ones with all; the others stay 0.
 
     Formed in blocks of rank rows, each pair of models once. A block of rows takes its part of `up` only, as
     `G_b,ij = s_i s_j sum((U_ib^T U_jb) * (D_i D_j^T))`, and the Gram is their sum; a block of columns takes its part of
@@ -80,7 +125,7 @@ def _inner_products(
     up, down, n = factors.up, factors.down, len(factors.ranks)
     counts = (layout.rows, layout.columns) if layout.kept else (1, 0)
     rows, columns = (torch.zeros(count, n, n, dtype=torch.float64, device=up.device) for count in counts)
-    for first, last in _model_ranges(factors.ranks):
+    for first, last in _model_ranges(factors.ranks[:models], sum(factors.ranks)):
         start, stop = sum(factors.ranks[:first]), sum(factors.ranks[:last])
         of_down = down[start:stop] @ down[start:].T
         of_up = torch.zeros_like(of_down)
@@ -91,7 +136,8 @@ def _inner_products(
         for block, part in enumerate(torch.split(down, layout.width, dim=1) if layout.kept else ()):
             product = part[start:stop] @ part[start:].T
             _add_symmetric(columns[block], factors.per_model(product.mul_(of_up), first, last), first, last)
-        report(stop / down.shape[0], f"{layer.short}: {stop} of {down.shape[0]} adapter ranks")
+        total = sum(factors.ranks[:models])
+        report(stop / total, f"{layer.short}: {stop} of {total} adapter ranks")
     return rows.sum(0), rows, columns
 
 
@@ -102,6 +148,13 @@ class _Factors:
     up: Tensor
     down: Tensor
     ranks: list[int]
+
+    def chosen(self, models: Sequence[int]) -> _Factors:
+        """The factors of these models in this order."""
+        starts = np.concatenate([[0], np.cumsum(self.ranks)])
+        rows = np.concatenate([np.arange(starts[model], starts[model + 1]) for model in models])
+        index = torch.from_numpy(rows).to(self.up.device)
+        return _Factors(self.up[:, index], self.down[index], [self.ranks[model] for model in models])
 
     def per_model(self, products: Tensor, first: int, last: int) -> Tensor:
         """Sums (last - first, n - first) in float64 of products of ranks of these models with those from `first` on."""
@@ -123,9 +176,9 @@ def _add_symmetric(gram: Tensor, part: Tensor, first: int, last: int) -> None:
     gram[last:, first:last] += part[:, last - first :].T
 
 
-def _model_ranges(ranks: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Ranges of models whose products with all others are about `_BLOCK_PRODUCTS` numbers."""
-    most, first, held = _BLOCK_PRODUCTS // max(sum(ranks), 1), 0, 0
+def _model_ranges(ranks: Sequence[int], every: int) -> Iterator[tuple[int, int]]:
+    """Ranges of models whose products with all of `every` rank are about `_BLOCK_PRODUCTS` numbers."""
+    most, first, held = _BLOCK_PRODUCTS // max(every, 1), 0, 0
     for index, rank in enumerate(ranks):
         held += rank
         if held >= most or index + 1 == len(ranks):
