@@ -47,21 +47,33 @@ def model_map(
     frame: pl.DataFrame,
     *,
     shares: Sequence[float],
-    across: int = 1,
-    up: int = 2,
     colour: str | None = None,
     chosen: str | None = None,
+    path: str | None = None,
     theme: Theme = LIGHT,
 ) -> go.Figure:
-    """Models as points along two components; `frame` is `frames.lineage.points`.
+    """Models as points along the first two components; `frame` is `frames.lineage.points`.
 
     `shares` are the components' shares of the variance. `colour` is a column of the frame: each value gets a colour and
-    a symbol, many numbers get a scale. `chosen` is the model with a ring. A point carries its model as custom data.
+    a symbol, many numbers get a scale. `chosen` is the model with a ring. `path` is a column of numbers in whose order
+    a line joins the models. A point carries its model as custom data.
     """
     figure = style.figure(theme, height=460)
-    x, y = f"component_{across}", f"component_{up}"
+    x, y = "component_1", "component_2"
     # With a single direction the models lie on a line, and at one point where they do not differ.
     frame = frame.with_columns(pl.lit(0.0).alias(name) for name in (x, y) if name not in frame.columns)
+    if path is not None:
+        along = frame.sort(path)
+        line = {"color": theme.quiet, "width": 1.5}
+        figure.add_scatter(
+            x=along[x].to_list(),
+            y=along[y].to_list(),
+            mode="lines",
+            line=line,
+            hoverinfo="skip",
+            showlegend=False,
+            name="path",
+        )
     if colour is None or colour not in frame.columns:
         _points(figure, frame, x, y, name="models", marker={"color": theme.series[0]})
     elif frame[colour].n_unique() > MOST_COLOURS and frame[colour].dtype.is_numeric():
@@ -83,8 +95,8 @@ def model_map(
             showlegend=False,
             name="chosen",
         )
-    figure.update_xaxes(title_text=_axis(across, shares), zeroline=False)
-    figure.update_yaxes(title_text=_axis(up, shares), zeroline=False)
+    figure.update_xaxes(title_text=_axis(1, shares), zeroline=False)
+    figure.update_yaxes(title_text=_axis(2, shares), zeroline=False)
     figure.update_layout(clickmode="event+select", dragmode=False, hovermode="closest")
     return figure
 

@@ -11,7 +11,8 @@ import polars as pl
 import streamlit as st
 
 from uws_core.analysis.model_map import neighbours
-from uws_core.charts import lineage as charts
+from uws_core.analysis.training_run import training_steps
+from uws_core.charts import lineage
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import lineage as frames
@@ -19,17 +20,19 @@ from uws_core.nouns.models import Collection, Value
 from uws_core.ui import figures, page, state, tokens
 from uws_core.ui.lineage import controls
 from uws_core.ui.lineage.data import LineageResult
-from uws_core.ui.merge import link as merge_link
+from uws_core.ui.merge.link import offer
 from uws_core.ui.selection import Selection
 
 FOUND = "group found here"
+# The column of the map's frame in whose order the models of a training run are joined.
+PATH = "training_step"
 ALONE = "alone"
 ONE_GROUP = "All models are in one group"
 # More reasons than this are read in the table.
 _MOST_REASONS = 5
 # More groups than this are not told apart by colour.
 _MOST_COLOURED = 9
-_MOST_VALUES = charts.MOST_COLOURS
+_MOST_VALUES = lineage.MOST_COLOURS
 
 
 def groups(result: LineageResult, selection: Selection, collection: Collection) -> None:
@@ -52,7 +55,7 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
             why="" if result.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
             key="kin.each",
         )
-        merge_link.offer(
+        offer(
             "Merge one of each group",
             tokens.tokens_for(collection, [int(row) for row in family.one_each]),
             why="" if family.sizes.size > 1 else ONE_GROUP,
@@ -102,14 +105,17 @@ def model_map(result: LineageResult, selection: Selection, source: Provenance) -
     if not result.points.shares.size:
         st.caption("No map of models: they do not differ here, so all of them are one point.")
         return
+    steps = training_steps(result.points.labels, result.table)
+    given = columns(result) | ({PATH: list(steps)} if steps else {})
     # In the order of the strip over the cosines, so that a value has one colour in both.
-    frame = frames.points(result.points, columns(result)).sort(pl.col(colour).cast(pl.String), nulls_last=True)
+    frame = frames.points(result.points, given).sort(pl.col(colour).cast(pl.String), nulls_last=True)
+    path = f", joined from step {min(steps):g} to step {max(steps):g} of their training" if steps else ""
     figures.figure(
-        "Map of models, about their mean",
+        f"Map of models, about their mean{path}",
         partial(_model_map, frame, tuple(result.points.shares), colour, chosen),
         frame,
         named(source, "map", without=tuple(result.table)),
-        alt=f"Models as points along their first two components, coloured by {colour}",
+        alt=f"Models as points along their first two components, coloured by {colour}{path}",
         key="map",
         on_select=partial(_choose_point, key),
     )
@@ -129,6 +135,9 @@ def attributes(result: LineageResult, source: Provenance) -> None:
         title = "What each column explains of each component"
         draw = partial(_explained, frame)
         figures.figure(title, draw, frame, named(source, "explained"), alt=f"Heatmap: {title}", key="explained")
+    if result.family.sizes.size == 1:
+        st.caption(f"{ONE_GROUP}: there is no grouping for a column to explain.")
+        return
     overlap = frames.overlaps(result.overlaps).with_columns(pl.col("note").fill_null(""))
     st.markdown("**Which column explains the groups**")
     config = page.configs(overlap, frames.HELP)
@@ -187,8 +196,10 @@ def _colours(values: list[Value]) -> bool:
 
 
 def _model_map(frame: pl.DataFrame, shares: tuple[float, ...], colour: str, chosen: str, theme: Theme) -> go.Figure:
-    return charts.model_map(frame, shares=shares, colour=colour, chosen=chosen, theme=theme)
+    return lineage.model_map(
+        frame, shares=shares, colour=colour, chosen=chosen, path=PATH if PATH in frame.columns else None, theme=theme
+    )
 
 
 def _explained(frame: pl.DataFrame, theme: Theme) -> go.Figure:
-    return charts.explained(frame, theme=theme)
+    return lineage.explained(frame, theme=theme)
