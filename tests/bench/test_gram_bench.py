@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 
 import uws_core as uws
 from tests.bench.measure import apart, medians, table, verdict
+from uws_core.nouns.gram import Gram
+from uws_core.passes.block_layout import BlockLayout
 
 pytestmark = pytest.mark.bench
 
@@ -124,6 +126,25 @@ def test_gram_against_a_copy_and_a_product(collection_folder: Path) -> None:
     table(f"gram, {N} x ({M} x {P}) float32, page cache", ("route", "seconds", "ratio"), rows)
     print("gram / max(copy, faster product):", verdict(found["gram from files"] / yardstick, 2.0))
     assert found["gram from files"] > 0
+
+
+def test_what_block_grams_cost(collection_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same pass with the Grams of 64 row and column blocks, which the profile null flips, and without them."""
+    collection = uws.collect(str(collection_folder))
+
+    def without_blocks() -> Gram:
+        with monkeypatch.context() as patch:
+            patch.setattr(BlockLayout, "of", lambda shape, models: BlockLayout(*shape, *shape, kept=False))
+            return uws.gram(collection, "w.weight")
+
+    routes = {"without block Grams": without_blocks, "with block Grams": lambda: uws.gram(collection, "w.weight")}
+    assert uws.gram(collection, "w.weight").blocks is not None
+    assert without_blocks().blocks is None
+    found = medians(routes, rounds=7)
+    ratio = found["with block Grams"] / found["without block Grams"]
+    table("A pass and its block Grams, 100 models", ("route", "seconds"), list(found.items()))
+    print("with / without block Grams:", verdict(ratio, 1.05))
+    assert ratio < 1.3
 
 
 def test_gram_against_other_tools(collection_folder: Path, tmp_path: Path) -> None:

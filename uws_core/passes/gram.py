@@ -205,15 +205,20 @@ def _block_grams(sums: Moments, usable: Bools) -> BlockGrams | None:
     signs = np.append(np.where(sums.finite, -1.0, 0.0), 1.0)
     weights = np.zeros(signs.size)
     weights[:n][usable] = 1 / usable.sum()
+    stored = np.float32 if sums.kind == torch.float32 else np.float64
     sides: list[Any] = []
     for blocks in (to_numpy(sums.row_blocks), to_numpy(sums.column_blocks)):
-        shift = blocks @ weights.astype(blocks.dtype)
+        toward, ways = weights.astype(blocks.dtype), signs.astype(blocks.dtype)
+        shift = blocks @ toward
         # No BLAS for so few numbers: its small kernels now and then raise "invalid" about what lies beside them.
-        inside = (shift * weights.astype(blocks.dtype)).sum(axis=1)
-        turned = shift[:, :, None] * signs.astype(blocks.dtype)
-        moved = blocks + turned + turned.mT + inside[:, None, None] * np.outer(signs, signs).astype(blocks.dtype)
-        stored = np.float32 if sums.kind == torch.float32 else np.float64
-        sides.append(((moved + moved.mT) / 2)[:, kept][:, :, kept].astype(stored))
+        shift += (shift * toward).sum(axis=1)[:, None] / 2 * ways
+        # Both sums before they are added, so that rounding keeps it symmetric.
+        change = shift[:, :, None] * ways
+        change += ways[:, None] * shift[:, None, :]
+        moved = blocks + blocks.mT
+        moved *= 0.5
+        moved += change
+        sides.append((moved if len(kept) == signs.size else moved[:, kept][:, :, kept]).astype(stored, copy=False))
     rows, columns = sides
     # A vector's entries are the blocks of both sides.
     if len(rows) == 1 and len(columns) > 1:
