@@ -448,7 +448,7 @@ def test_a_rate_that_is_too_large_loses_and_does_not_end_the_comparison():
     (shared,) = row_scores(result, "task")
     assert shared.rate == 0.1
     assert result.complete
-    with pytest.raises(TrainingError, match=r"Every training ended in NaN.*smaller rates"):
+    with pytest.raises(TrainingError, match=r"Every training or its score ended in NaN.*smaller rates"):
         uws.adapt(model, planted_basis(), loss=steep, data=data, rows=("shared",), options=replace(SHORT, rates=(1e4,)))
 
 

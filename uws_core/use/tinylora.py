@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from uws_core.errors import BudgetError, CollectionError, ExportError, LayerError, UnreadableFile
@@ -27,6 +26,7 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
 from uws_core.use.join import Joined, join
+from uws_core.use.peft_folder import write_peft_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -152,7 +152,7 @@ def write_tinylora(
         "bias": "none",
         "inference_mode": False,
     }
-    return _written(target, tensors, settings)
+    return write_peft_folder(target, tensors, settings)
 
 
 def tinylora_to_lora(adapter: str | Path, into: str | Path, *, model: nn.Module | None = None) -> Path:
@@ -186,7 +186,7 @@ def tinylora_to_lora(adapter: str | Path, into: str | Path, *, model: nn.Module 
     settings = {name: config[name] for name in _KEPT if name in config}
     settings |= {"peft_type": "LORA", "r": rank, "lora_alpha": rank, "lora_dropout": 0.0, "bias": "none"}
     settings |= {"use_rslora": False, "target_modules": sorted(names), "inference_mode": True}
-    return _written(Path(into).expanduser(), written, settings)
+    return write_peft_folder(Path(into).expanduser(), written, settings)
 
 
 def join_tinylora(
@@ -324,22 +324,3 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not any(name.endswith(".tinylora_P") for name in tensors):
         raise CollectionError(f"{folder.name} was saved without its matrices; set save_projection=True and save again")
     return config, tensors
-
-
-def _written(folder: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> Path:
-    """A PEFT folder, which appears only when complete."""
-    if folder.exists():
-        raise ExportError(f"{folder} exists; name another folder, or delete it first")
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, part / "adapter_model.safetensors", metadata={"format": "pt"})
-        (part / "adapter_config.json").write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
-        part.rename(folder)
-    except OSError as error:
-        raise ExportError(f"{folder} cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder

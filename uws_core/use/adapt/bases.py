@@ -127,7 +127,9 @@ def from_collection(
     keys = tuple(key for key in keys if is_low_rank(collection, key)) or keys
     result = []
     for number, key in enumerate(keys):
-        result.append(_turned(_fitted(collection, key, members, kept)))
+        fitted = _fitted(collection, key, members, min(kept, *key.shape))
+        u, _, vt = np.linalg.svd(fitted.cores.mean(axis=0), full_matrices=True)
+        result.append(replace(fitted, left=fitted.left @ u, right=fitted.right @ vt.T, cores=u.T @ fitted.cores @ vt.T))
         if report is not None:
             report((number + 1) / len(keys), f"basis of {key.short}")
     base = str(collection.base) if collection.base else None
@@ -166,8 +168,7 @@ def base_svd(basis: Basis, weights: Mapping[str, Floats]) -> Basis:
     return replace(basis, layers=tuple(layers), members=())
 
 
-def _fitted(collection: Collection, key: LayerKey, members: Sequence[int], kept: int) -> LayerBasis:
-    k = min(kept, *key.shape)
+def _fitted(collection: Collection, key: LayerKey, members: Sequence[int], k: int) -> LayerBasis:
     if not is_low_rank(collection, key):
         return _fitted_weights(collection, key, members, k)
     fitted = joint_basis.two_sided(thin_updates(collection, key, members), k)
@@ -201,12 +202,6 @@ def _fitted_weights(collection: Collection, key: LayerKey, members: Sequence[int
         left, right = (np.linalg.eigh(gram)[1][:, ::-1][:, :k] for gram in (outputs, inputs))
         cores = np.stack([left.T @ away(source) @ right for source in sources[1:]])
     return LayerBasis(key, left, right, cores, np.square(cores).sum(axis=(1, 2)) / np.array(norms2))
-
-
-def _turned(basis: LayerBasis) -> LayerBasis:
-    """The same spans with the members' mean core diagonal."""
-    u, _, vt = np.linalg.svd(basis.cores.mean(axis=0), full_matrices=True)
-    return replace(basis, left=basis.left @ u, right=basis.right @ vt.T, cores=u.T @ basis.cores @ vt.T)
 
 
 def _without_members(basis: LayerBasis, left: Floats, right: Floats) -> LayerBasis:

@@ -21,8 +21,9 @@ from uws_core.nouns.models import ModelRef
 from uws_core.sources.opening import open_source
 from uws_core.use.adapt.bases import Basis, base_svd, from_compressed, random_like
 from uws_core.use.adapt.gradient import captured_gradient
+from uws_core.use.adapt.linears import weight_of
 from uws_core.use.adapt.log import TrainingLog, expected_runs
-from uws_core.use.adapt.modules import adapted, in_head, linear_modules, row_modules, trainable_numbers, weight_of
+from uws_core.use.adapt.modules import adapted, in_head, linear_modules, row_modules, trainable_numbers
 from uws_core.use.adapt.options import AdaptData, AdaptOptions, Batch, Loss, Report, names_in
 from uws_core.use.adapt.training import Training, train
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
@@ -65,7 +66,8 @@ def adapt(
             f"{type(model).__name__} and a {type(loss).__name__}"
         )
     opened = opened_basis(basis, held_out=options.held_out)
-    work = _Work(model, opened, loss, AdaptData.of(data), _rows(rows), options, report or _silent)
+    heard = report or (lambda fraction, message: None)
+    work = _Work(model, opened, loss, AdaptData.of(data), _rows(rows), options, heard)
     if options.folder is not None:
         return work.compared(TrainingLog(Path(options.folder).expanduser()))
     with tempfile.TemporaryDirectory(prefix="uws-adapt-") as folder:
@@ -136,7 +138,10 @@ class _Work:
                 own = base if row is Row.BASE else self.basis
                 for rate in rates:
                     self._one(TrainedRun(self.options.task, row, seeds[0], rate, 0, 0.0, 0.0), own, log, runs)
-                    _drop_worse(log, [run for run in runs if run.row is row])
+                    # The parameters of the best rate so far are kept.
+                    best = best_rate([run for run in runs if run.row is row])
+                    for worse in (run for run in runs if run.row is row and run.rate != best):
+                        log.trained(worse).unlink(missing_ok=True)
                 best = best_rate([run for run in runs if run.row is row and run.seed == seeds[0]])
                 for seed in seeds[1:] if best is not None else ():
                     self._one(TrainedRun(self.options.task, row, seed, best or 0.0, 0, 0.0, 0.0), own, log, runs)
@@ -277,15 +282,3 @@ def _parameters(trained: dict[str, nn.Parameter], modules: dict[str, Any]) -> di
         up, down = module.factors()
         result |= {f"up|{name}": up.detach().float().cpu().clone(), f"down|{name}": down.float().detach().cpu().clone()}
     return result
-
-
-def _drop_worse(log: TrainingLog, runs: Sequence[TrainedRun]) -> None:
-    """Deletes the parameters of the rates that are not this row's best."""
-    best = best_rate(runs)
-    for run in runs:
-        if run.rate != best:
-            log.trained(run).unlink(missing_ok=True)
-
-
-def _silent(fraction: float, message: str) -> None:
-    """The report of a caller who wants none."""

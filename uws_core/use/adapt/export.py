@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from uws_core.analysis.adapt import row_scores
-from uws_core.errors import CollectionError, ExportError, TrainingError
+from uws_core.errors import CollectionError, TrainingError
 from uws_core.nouns.adapting import Comparison, Row, TrainedRun
 from uws_core.use.adapt.log import open_log, read_plan, read_trained
+from uws_core.use.peft_folder import write_peft_folder
 from uws_core.use.rebuild import TARGETS
 
 # Rows whose updates have a low rank.
@@ -60,7 +58,7 @@ def export_adapter(
     if read_plan(opened.folders[task]).get("transposed"):
         # transformers' Conv1D; the factors are the same, but a reader learns the shape of the weight.
         config["fan_in_fan_out"] = True
-    return _write(tensors, config, Path(into).expanduser())
+    return write_peft_folder(Path(into).expanduser(), tensors, config)
 
 
 def peft_files(
@@ -126,21 +124,3 @@ def _best_run(comparison: Comparison, task: str, row: Row, seed: int | None) -> 
         named = "" if seed is None else f" at seed {seed}"
         raise TrainingError(f"The log has no finished training of {row} on {task}{named}; its seeds are {seeds}")
     return max(chosen, key=lambda run: run.validation)
-
-
-def _write(tensors: dict[str, Tensor], config: dict[str, Any], folder: Path) -> Path:
-    if folder.exists():
-        raise ExportError(f"{folder} exists; name another folder, or delete it first")
-    part = folder.with_name(f".{folder.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        plain = {name: value.contiguous() for name, value in tensors.items()}
-        save_file(plain, part / "adapter_model.safetensors", metadata={"format": "pt"})
-        (part / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        part.rename(folder)
-    except OSError as error:
-        raise ExportError(f"{folder} cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return folder

@@ -13,13 +13,15 @@ from uws_core.errors import TrainingError
 from uws_core.nouns.adapting import GradientShare
 from uws_core.nouns.arrays import Floats
 from uws_core.use.adapt.bases import Basis, base_svd, from_compressed
-from uws_core.use.adapt.modules import directions, linear_modules, own_modes, weight_of
+from uws_core.use.adapt.linears import weight_of
+from uws_core.use.adapt.modules import directions, linear_modules, own_modes
 from uws_core.use.adapt.options import Batch, Loss
 from uws_core.use.adapt.training import checked_loss
 from uws_core.use.compressed_folder import CompressedFolder
 
 # Random subspaces drawn for the 95 % line; fewer in large layers, where each takes two QR decompositions.
 _DRAWS, _FEW_DRAWS, _LARGE = 200, 20, 2**20
+_UNKNOWN = (float("nan"), float("nan"), float("nan"))
 
 
 def captured_gradient(
@@ -64,7 +66,7 @@ def captured_gradient(
                 base=gradient_share(gradient, *directions(own[name], basis)),
                 chance=k[0] * k[1] / gradient.size,
                 chance_high=float(np.quantile(random, 0.95)),
-                members=_spread(known),
+                members=(float(known.min()), float(np.median(known)), float(known.max())) if known.size else _UNKNOWN,
                 norm2=float(np.square(gradient).sum()),
             )
         )
@@ -97,9 +99,3 @@ def _gradients(model: nn.Module, linears: Mapping[str, nn.Module], loss: Loss, b
         plain = gradient.T if type(linear).__name__ == "Conv1D" else gradient
         result[name] = plain.double().cpu().numpy()
     return result
-
-
-def _spread(shares: Floats) -> tuple[float, float, float]:
-    if not shares.size:
-        return float("nan"), float("nan"), float("nan")
-    return float(shares.min()), float(np.median(shares)), float(shares.max())

@@ -57,7 +57,8 @@ def open_log(folder: str | Path) -> Log:
         UnreadableFile: no results there, an unknown row, or a line that lacks a field; the message names the fields.
     """
     path = Path(folder).expanduser()
-    inside = [path] if has_results(path) else sorted(child for child in _children(path) if has_results(child))
+    children = path.iterdir() if path.is_dir() and os.access(path, os.R_OK) else ()
+    inside = [path] if has_results(path) else sorted(child for child in children if has_results(child))
     if not inside:
         raise UnreadableFile(
             f"{path} holds no training log: expected {RUNS} or {RUNS_TABLE} in it or in folders inside it, one "
@@ -194,13 +195,6 @@ def read_trained(folder: Path, run: TrainedRun) -> dict[str, Tensor]:
             f"The parameters of {run.name} are not in {folder}; the log keeps those of every row at its best rate, but "
             "no whole weights"
         ) from error
-
-
-def _children(path: Path) -> list[Path]:
-    try:
-        return [child for child in path.iterdir() if child.is_dir()]
-    except OSError:
-        return []
 
 
 def has_results(path: Path) -> bool:

@@ -70,7 +70,11 @@ def train(
     # Fused: of a step of the built-in networks a third is the optimiser's own loop otherwise.
     optimiser = torch.optim.AdamW(trained.values(), lr=training.rate, weight_decay=0.0, fused=True)
     step, resumed = _resumed(log, training, trained, optimiser)
-    _in_training(model)
+    model.train()
+    for module in model.modules():
+        # Every row would train running statistics on for the next, and no adapter has them.
+        if isinstance(getattr(module, "running_mean", None), Tensor):
+            module.eval()
     # Sums stay on the device; only at the points of the curve are they read.
     began, total, since = time.monotonic(), torch.zeros((), dtype=torch.float64), 0
     every = max(training.steps // _POINTS, 1)
@@ -102,15 +106,8 @@ def train(
         if log is not None and step:
             _keep(log, training, trained, optimiser, step, resumed)
         raise
-    return Ended(time.monotonic() - began, resumed, diverged=not _finite(trained))
-
-
-def _in_training(model: nn.Module) -> None:
-    """Training mode, save for norms with running statistics: every row would train them on, and no adapter has them."""
-    model.train()
-    for module in model.modules():
-        if isinstance(getattr(module, "running_mean", None), Tensor):
-            module.eval()
+    finite = all(bool(torch.isfinite(parameter).all()) for parameter in trained.values())
+    return Ended(time.monotonic() - began, resumed, diverged=not finite)
 
 
 def checked_loss(value: Tensor) -> Tensor:
@@ -133,10 +130,6 @@ def checked_loss(value: Tensor) -> Tensor:
             "gradients"
         )
     return value
-
-
-def _finite(trained: Mapping[str, nn.Parameter]) -> bool:
-    return all(bool(torch.isfinite(parameter).all()) for parameter in trained.values())
 
 
 def _keep(

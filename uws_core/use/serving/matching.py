@@ -105,8 +105,8 @@ def check_base(model: nn.Module, source: CompressedFolder, layers: Sequence[Serv
         # The members' mean comes with the folder; the model's own weights are not used.
         return
     for layer, rows in _rows_of_base(source, layers):
-        weight = _stored_weight(layer.module)
-        if weight is None or weight.shape[1] != rows.shape[1]:
+        weight: Tensor = layer.module.weight  # type: ignore[assignment]
+        if not weight.is_floating_point() or weight.ndim != 2 or weight.shape[1] != rows.shape[1]:
             continue
         ours = weight[: rows.shape[0]].detach().float().cpu()
         # Half of the digits of the narrower type: bfloat16 rounds by 4e-3.
@@ -218,18 +218,14 @@ def _value(module: nn.Module | None, attribute: str) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def _stored_weight(module: nn.Module) -> Tensor | None:
-    weight: Tensor = module.weight  # type: ignore[assignment]
-    return weight if weight.is_floating_point() and weight.ndim == 2 else None
-
-
 def _rows_of_base(source: CompressedFolder, layers: Sequence[ServedLayer]) -> Iterator[tuple[ServedLayer, Tensor]]:
     """The first rows of each layer of the base as it is stored, where the folder has them or names a base on disk."""
     if source.index["about"] == "base":
+        kind = torch.float32 if source.index["dtype"] == "float32" else torch.bfloat16
         for layer in layers:
             center = source.basis(layer.plan)[2]
             if center is not None:
-                yield layer, torch.from_numpy(center[:4]).to(torch.bfloat16 if _is_short(source) else torch.float32)
+                yield layer, torch.from_numpy(center[:4]).to(kind)
         return
     ref = ModelRef.parse(source.index["base"]) if source.index["base"] else None
     if ref is None or on_hub(ref):
@@ -245,10 +241,6 @@ def _rows_of_base(source: CompressedFolder, layers: Sequence[ServedLayer]) -> It
     except SourceError:
         # The base lies elsewhere now, which says nothing about this model.
         return
-
-
-def _is_short(source: CompressedFolder) -> bool:
-    return bool(source.index["dtype"] != "float32")
 
 
 def _is_hub_name(name: str) -> bool:
