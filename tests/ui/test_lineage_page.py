@@ -49,8 +49,8 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
     ("collection", "params", "says"),
     [
         ("demo:finetuned", {}, "One lineage: in `0.attn.k`, the weights of these 40 models belong together"),
-        ("demo:finetuned", {"likeness": "about base"}, "the changes from the base of these models are worth"),
-        ("demo:finetuned", {"likeness": "about mean", "layer": "sum"}, "the differences from the mean of these models"),
+        ("demo:finetuned", {"likeness": "about base"}, "the changes from the base count as 3.4 lineages of equal size"),
+        ("demo:finetuned", {"likeness": "about mean", "layer": "sum"}, "the differences from the mean count as"),
         ("demo:finetuned", {"layer": "each"}, "in these layers together"),
         ("demo:scratch", {}, "are apart"),
         ("demo:untrained", {}, "Check first: "),

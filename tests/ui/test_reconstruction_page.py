@@ -39,9 +39,9 @@ def number(app: AppTest, label: str) -> float:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({}, "With each task held out, 8 shared directions find"),
-        ({"hold": "model"}, "With each model held out"),
-        ({"group": "seed"}, "With each seed held out"),
+        ({}, "8 shared directions rebuild 4.1 % of an unseen task's model"),
+        ({"hold": "model"}, "of an unseen model beyond"),
+        ({"group": "seed"}, "of an unseen seed's model"),
         ({"axis": "in"}, "8 shared input directions"),
         ({"axis": "out"}, "8 shared output directions"),
         ({"relative": "zero"}, "of an unseen task's model beyond the mean"),
@@ -49,7 +49,7 @@ def number(app: AppTest, label: str) -> float:
         ({"own": "false"}, "noise of the same profile"),
         ({"k": "3"}, "3 shared directions"),
         (SEVERAL, "in these layers"),
-        ({"c": "demo:planted"}, "With each model held out"),
+        ({"c": "demo:planted"}, "of an unseen model beyond"),
     ],
 )
 def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | list[str]], says: str) -> None:
@@ -77,7 +77,7 @@ def test_a_planted_subspace_rebuilds_unseen_models(open_page: Open) -> None:
 
 
 def test_one_group_among_the_chosen_falls_back_to_single_models(open_page: Open) -> None:
-    assert "With each model held out" in answer(shown(open_page, m=["task=prime", "task=prime"]))
+    assert "of an unseen model beyond" in answer(shown(open_page, m=["task=prime", "task=prime"]))
 
 
 def test_whole_checkpoints_count_what_is_not_shared(open_page: Open) -> None:
@@ -90,7 +90,7 @@ def test_too_few_models_are_said_and_got_out_of(open_page: Open) -> None:
     app = shown(open_page, m=["task=prime", "seed=0"])
     assert "needs at least two models; 1 are chosen" in told(app).replace("\\", "")
     app.button(key="way.Choose all models").click().run()
-    assert "With each task held out" in answer(app)
+    assert "of an unseen task's model" in answer(app)
 
 
 def test_networks_are_rebuilt_and_scored_on_demand(open_page: Open) -> None:
@@ -121,7 +121,7 @@ def test_a_model_from_outside_is_projected(open_page: Open, tmp_path: Path) -> N
     app = shown(open_page)
     app.text_input(key="newcomer.folder").set_value(str(folder)).run()
     said = told(app)
-    assert "directions of the collection find" in said
+    assert "directions of the collection rebuild" in said
     assert "`new model`" in said
 
 
@@ -134,7 +134,7 @@ def test_a_model_that_does_not_fit_is_refused_in_words(open_page: Open, models: 
     (models / "m0.safetensors").rename(foreign / "model.safetensors")
     app.text_input(key="newcomer.folder").set_value(str(foreign)).run()
     assert "has none of the 1 chosen layers in the same shape" in told(app).replace("\\", "")
-    assert "With each task held out" in answer(app)
+    assert "of an unseen task's model" in answer(app)
 
 
 def test_folds_follow_an_edited_table(open_page: Open, models: Path, restart: Callable[[], None]) -> None:
@@ -145,7 +145,7 @@ def test_folds_follow_an_edited_table(open_page: Open, models: Path, restart: Ca
             table.write_text("model,colour\n" + "".join(f"m{i},{'red' if i < halves else 'blue'}\n" for i in range(8)))
             restart()
             app = open_page("reconstruction", c=catalogue().add(str(models)), axis=axis, k="1")
-            assert "With each colour held out" in answer(app)
+            assert "of an unseen colour's model" in answer(app)
             frame = next(each.value for each in app.dataframe if "trained_on" in each.value)
             seen.append(dict(zip(frame["model"], frame["trained_on"], strict=True)))
         assert set(seen[0].values()) == {4}
@@ -170,7 +170,7 @@ def test_more_directions_than_the_others_have_are_clipped_and_said(
     open_page: Open, chosen: dict[str, list[str]], k: str, most: int
 ) -> None:
     app = shown(open_page, k=k, **chosen)
-    assert f"With each task held out, {most} shared directions find" in answer(app)
+    assert f": {most} shared directions rebuild" in answer(app)
     said = told(app).replace("\\", "")
     assert f"{k} directions were asked for, the models that are not held out have at most {most}" in said
     assert app.query_params["k"] == k
