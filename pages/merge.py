@@ -8,7 +8,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from uws_core.analysis.merge_scores import best_scales
-from uws_core.answers import merge as answers
+from uws_core.answers import merge
+from uws_core.answers.wording import counted
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection
 from uws_core.ui import grams, job_panel, page, state, tasks
@@ -35,8 +36,8 @@ def main() -> None:
     layers = tuple(name for name in selection.layers_in(collection) if not collection.by_name[name].factor)
     if len(selection.members_in(collection)) < 2 or not layers:
         page.problem(
-            f"A merge needs at least two models and a layer; {len(selection.members_in(collection))} models and "
-            f"{len(layers)} layers are chosen.",
+            "A merge needs at least two models and a layer; chosen: "
+            f"{counted(len(selection.members_in(collection)), 'model')}, {counted(len(layers), 'layer')}.",
             way_out="Choose all models and layers",
             set_selection={"members": (), "layers": ()},
         )
@@ -95,14 +96,14 @@ def _show(
     standing = preview.chosen(query.method)
     if standing is None:
         reason = next((one.reason for one in preview.left_out if one.what == query.method), "")
-        page.problem(reason or f"{answers.NAMES[query.method]} is not measured yet; the mean is shown meanwhile.")
+        page.problem(reason or f"{merge.NAMES[query.method]} is not measured yet; the mean is shown meanwhile.")
         query = replace(query, method="mean")
         standing = preview.chosen("mean")
         if standing is None:
             return
     length = float(standing.norm_to_mean[0, 0])
     siblings = preview.siblings / length if preview.siblings is not None and length > 0 else None
-    caption = answers.answer(standing, best=best, compatibility=judged, siblings=siblings, by=query.column)
+    caption = merge.answer(standing, best=best, compatibility=judged, siblings=siblings, by=query.column)
     with answer:
         page.answer(caption)
         page.numbers(view.numbers(query, standing, preview))

@@ -32,6 +32,7 @@ LEAST_EXCESS = 0.01
 # Models named in a sentence; the table has all.
 _NAMED = 3
 _ONE_BASE = "Take models that were fine-tuned from one base, or bring their neurons into one order first"
+_FEWER = "Merge fewer of them, or leave these layers to the base: take them out of Layers in the sidebar"
 _SIGN_VOTE = "Take a rule with a sign vote, or leave these layers out in the sidebar"
 _VOCABULARY = ("embed", "wte", "lm_head", "shared.weight", "tok_")
 
@@ -236,7 +237,7 @@ def _of_layers(layers: Sequence[LayerConflict]) -> list[MergeWarning]:
         text = (
             f"In {_where(top, opposed)}, two updates are opposed beyond chance: their cosine is {top.least_cosine:.2f}."
         )
-        found.append(MergeWarning("opposed", text, ""))
+        found.append(MergeWarning("opposed", text, _FEWER))
     signs = [layer for layer in layers if layer.opposed_signs]
     if signs:
         top = max(signs, key=lambda layer: layer.excess)
@@ -256,10 +257,10 @@ def _of_ranks(grams: Sequence[Gram], ranks: Mapping[str, Sequence[int]]) -> list
     if not full:
         return []
     first = full[0]
-    more = f" and {len(full) - 1} more layers" if len(full) > 1 else ""
+    more = f", and past the layer in {len(full) - 1} more" if len(full) > 1 else ""
     text = (
-        f"The adapters' ranks add up to {sum(ranks[first.name])} in {first.short}{more}, which has {min(first.shape)}: "
-        "joint bases span the whole layer there, and a merged adapter of a chosen rank loses a part."
+        f"The adapters' ranks add up to {sum(ranks[first.name])} in {first.short}, whose rank is at most "
+        f"{min(first.shape)}{more}: a merged adapter of a lower rank loses a part."
     )
     return [MergeWarning("ranks", text, "Choose a rank under Options and read what is lost")]
 
@@ -270,14 +271,15 @@ def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
     found = []
     words = Counter("vocabulary" if any(mark in item.what for mark in _VOCABULARY) else "shape" for item in several)
     for item in several[:1] if words else ():
-        text = f"{item.what} has another shape in some models and is not merged: {item.reason}."
+        text = f"{item.what} has another shape in some models and is not merged: {item.reason}. A merged network has "
+        text += "the base's, a merged adapter none."
         if words["vocabulary"]:
             text += " The vocabularies differ: bring the tokenizers to one first."
         found.append(
             MergeWarning(
                 "vocabulary" if words["vocabulary"] else "shapes",
                 text,
-                "Every model keeps its own, or choose models of one shape",
+                "Put a model's own in its place, or choose models of one shape",
             )
         )
     return found

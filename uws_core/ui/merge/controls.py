@@ -99,7 +99,7 @@ def method(query: MergeQuery, known: tuple[str, ...], *, based: bool) -> MergeQu
         key="by",
         bind="query-params",
         format_func=lambda name: NAMES[name],
-        width=190,
+        width=180,
         help="How the models become one. Every figure has all methods; this one is drawn in colour and written.",
     )
     chosen = str(picked or known[0])
@@ -113,7 +113,7 @@ def method(query: MergeQuery, known: tuple[str, ...], *, based: bool) -> MergeQu
         step=0.05,
         key="lam",
         bind="query-params",
-        width=220,
+        width=170,
         help=f"merge = base + lambda (merge at 1 - base). {METHODS[MergeMethod(chosen)].says.capitalize()}.",
     )
     return replace(query, method=chosen, scale=float(scale))
