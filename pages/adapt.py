@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from uws_core.analysis.adapt import judged
-from uws_core.answers import adapt as answers
+from uws_core.answers import adapt
 from uws_core.errors import UwsError
 from uws_core.nouns.adapting import Row
 from uws_core.nouns.models import Collection
@@ -58,11 +58,11 @@ def _here(
         page.problem(str(error))
         return
     trained = log is not None and bool(log.comparison.runs)
-    line = answers.answer(judged(log.comparison, query.task)) if trained and log else answers.before(shares, query.task)
+    line = adapt.answer(judged(log.comparison, query.task)) if trained and log else adapt.before(shares, query.task)
     with answer:
         page.answer(line)
         if trained:
-            st.caption(answers.before(shares, query.task))
+            st.caption(adapt.before(shares, query.task))
     origin = figures.viewed(
         figures.origin(
             f"adapt {collection.name} {query.task}",
@@ -114,7 +114,7 @@ def _elsewhere(
         return
     with row:
         task = controls.logged_task(log.comparison.tasks)
-    line = answers.answer(judged(log.comparison, task))
+    line = adapt.answer(judged(log.comparison, task))
     with answer:
         page.answer(line)
     if not log.comparison.runs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from uws_core.charts import compress as charts
+from uws_core.charts.compress import curve, layers, models, rivals
 from uws_core.frames.compress import HELP
 from uws_core.ui import figures, job_panel, page, state, tasks
 from uws_core.ui.catalogue import catalogue
@@ -65,7 +65,7 @@ def main() -> None:
     )
     figures.figure(
         "Error against bytes",
-        lambda theme: charts.curve(result.curve, chosen=result.bytes, original=result.original_bytes, theme=theme),
+        lambda theme: curve(result.curve, chosen=result.bytes, original=result.original_bytes, theme=theme),
         result.curve,
         source,
         alt=f"The worst model's error against the bytes of the folder, a line for each way. {result.sizes}",
@@ -75,7 +75,7 @@ def main() -> None:
     with left:
         figures.figure(
             "The same bytes, spent otherwise",
-            lambda theme: charts.rivals(result.rivals, theme=theme),
+            lambda theme: rivals(result.rivals, theme=theme),
             result.rivals,
             source,
             alt=f"Bars of the worst model's error for each way to spend the bytes. {result.answer}",
@@ -84,7 +84,7 @@ def main() -> None:
     with right:
         figures.figure(
             "Error of every model",
-            lambda theme: charts.models(result.models, theme=theme),
+            lambda theme: models(result.models, theme=theme),
             result.models,
             source,
             alt="Lines of each model's error in the shared basis and with its own SVD",
@@ -93,7 +93,7 @@ def main() -> None:
     names = result.layers["layer"].to_list()
     figures.figure(
         "Error of every layer and model",
-        lambda theme: charts.layers(np.array(result.layer_errors), names, result.labels, theme=theme),
+        lambda theme: layers(np.array(result.layer_errors), names, result.labels, theme=theme),
         result.layers,
         source,
         alt="Heatmap of errors, layers by models",

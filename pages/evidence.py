@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from uws_core.answers import evidence as answers
+from uws_core.answers import evidence
 from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
-from uws_core.frames import evidence as frames
+from uws_core.frames.evidence import HELP, by_layer, claims, pooled
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import EvidenceQuery
 from uws_core.ui import grams, job_panel, page, state
@@ -43,12 +43,12 @@ def main() -> None:
 
     place = view.place(query, collection)
     if single is not None:
-        caption = answers.answer(single, location=place)
-        verdicts, table = [item.verdict for item in single.findings], frames.claims(single)
+        caption = evidence.answer(single, location=place)
+        verdicts, table = [item.verdict for item in single.findings], claims(single)
     elif every is not None:
         n, by = every.layers[0][1].n, every.layers[0][1].grouped_by
-        caption = answers.answer_layers(every.pooled, models=n, layers=len(every.layers), grouped_by=by)
-        verdicts, table = [item.verdict for item in every.pooled], frames.pooled(every.pooled)
+        caption = evidence.answer_layers(every.pooled, models=n, layers=len(every.layers), grouped_by=by)
+        verdicts, table = [item.verdict for item in every.pooled], pooled(every.pooled)
     with answer:
         page.answer(caption)
     with numbers:
@@ -71,10 +71,10 @@ def main() -> None:
     if every is not None:
         view.network(every, claim, source, chosen=selection.layer, draws=query.draws)
         view.glance(every, source)
-        page.table(frames.by_layer(every.layers), frames.HELP, label="Claims in layers")
+        page.table(by_layer(every.layers), HELP, label="Claims in layers")
 
     page.left_out((*collection.left_out, *data.left_out(query)))
-    page.table(table, frames.HELP, label="Claims")
+    page.table(table, HELP, label="Claims")
     page.definitions(view.DEFINITIONS)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from uws_core.answers import lineage as answers
+from uws_core.answers import lineage
 from uws_core.answers.factors import gauge_notes
 from uws_core.errors import UwsError
-from uws_core.frames import lineage as frames
+from uws_core.frames.lineage import HELP, cosines, models
 from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.lineage import controls, data, independence, relatives, view
 
@@ -45,7 +45,7 @@ def main() -> None:
         return
 
     place = view.place(query, collection)
-    caption = answers.answer(result.family, location=place)
+    caption = lineage.answer(result.family, location=place)
     with answer:
         page.answer(caption)
     with numbers:
@@ -74,8 +74,8 @@ def main() -> None:
     for note in gauge_notes(collection.by_name[name] for name in query.layers):
         st.caption(note)
     page.left_out((*collection.left_out, *result.left_out))
-    page.table(frames.models(result.family, result.stats), frames.HELP, label="Models")
-    page.table(frames.cosines(result.family), frames.HELP, label="Pairs")
+    page.table(models(result.family, result.stats), HELP, label="Models")
+    page.table(cosines(result.family), HELP, label="Pairs")
     page.definitions(view.DEFINITIONS)
 
 

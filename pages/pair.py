@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from uws_core.analysis.pairs import only_differing
-from uws_core.answers import pairs as answers
-from uws_core.frames import pairs as frames
+from uws_core.answers import pairs
+from uws_core.frames.pairs import HELP, layers
 from uws_core.ui import grams, job_panel, page, state
 from uws_core.ui.pair import controls, data, view
 
@@ -26,20 +26,20 @@ def main() -> None:
     # The Grams tell most; ranks and changed entries follow once both models have been read.
     entries = job_panel.task_panel(data.task(query, collection))
     items = data.layers(query, collection, entries=entries)
-    caption = answers.answer(items, left=names[0], right=names[1])
+    caption = pairs.answer(items, left=names[0], right=names[1])
     with answer:
         page.answer(caption)
     with numbers:
         page.numbers(view.numbers(items))
     source = view.source(caption, names, selection, collection, query)
     shown = only_differing(items) if controls.only_differing() else items
-    frame = frames.layers(shown)
+    frame = layers(shown)
     if shown:
         view.figure(frame, source)
     else:
         st.caption("No layer differs.")
     page.left_out(collection.left_out)
-    page.table(frame, frames.HELP, label="Layers", percent=("changed",))
+    page.table(frame, HELP, label="Layers", percent=("changed",))
     page.definitions(view.DEFINITIONS)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import streamlit as st
 
-from uws_core.answers import reconstruction as answers
+from uws_core.answers import reconstruction
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames.reconstruction import HELP
@@ -67,7 +67,7 @@ def _curves(collection: Collection) -> Shown | None:
 
     k, clipped = rebuilt.clipped(selection.k)
     place, stored = view.place(query, collection), view.stored(query, collection, k)
-    caption = answers.answer(rebuilt.together, k=k, location=place, by=query.group, chance=rebuilt.chance)
+    caption = reconstruction.answer(rebuilt.together, k=k, location=place, by=query.group, chance=rebuilt.chance)
     with answer:
         page.answer(caption)
     with numbers:

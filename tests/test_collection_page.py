@@ -104,12 +104,12 @@ def test_layers_show_what_is_known_and_leave_the_rest_blank() -> None:
 
 
 def test_every_column_explains_itself() -> None:
-    shown = [frames.models(collection({})), frames.layers(collection({}), {}), frames.left_out(())]
+    shown = [frames.models(collection({})), frames.layers(collection({}), {}), frames.left_out_frame(())]
     assert {name for frame in shown for name in frame.columns} <= set(frames.HELP)
 
 
 def test_everything_left_out_is_a_row() -> None:
-    frame = frames.left_out(collection({}, left_out=3).left_out)
+    frame = frames.left_out_frame(collection({}, left_out=3).left_out)
     assert frame.equals(pl.DataFrame({"what": ["x0", "x1", "x2"], "reason": ["it is a vector"] * 3}))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeGuard
+from typing import TypedDict, TypeGuard, Unpack
 
 from uws_core.analysis.architectures import described, matching
 from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
@@ -24,8 +24,7 @@ from uws_core.sources.opening import Opened, Report, equal_buffers, open_all, re
 from uws_core.sources.spelling import spelled_alike
 from uws_core.store.attached import attach
 from uws_core.store.results import default_path
-from uws_core.store.results_file import SUFFIX as RESULTS_SUFFIX
-from uws_core.store.results_file import read_results_file
+from uws_core.store.results_file import RESULTS_SUFFIX, read_results_file
 from uws_core.store.saved_collections import SUFFIX, read_saved
 from uws_core.zoo.demo import DATA, PREFIX, demo, prepare
 
@@ -33,45 +32,62 @@ _Base = tuple[ModelRef | None, frozenset[str], tuple[LeftOut, ...]]
 Where = Place | HubQuery | Sequence[Place]
 
 
-def collect(  # noqa: PLR0913 - the public door: each is an option of its own
+class ReadingKeywords(TypedDict, total=False):
+    """How `collect` opens and compares files; see there."""
+
+    common_rows: bool
+    pickled: bool
+    roots: Sequence[str | Path] | None
+    report: Report | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """The same with their defaults."""
+
+    common_rows: bool = False
+    pickled: bool = False
+    roots: Sequence[str | Path] | None = None
+    report: Report | None = None
+
+
+def collect(
     where: Where,
     *,
     base: Place | None = None,
     name: str | None = None,
     dialect: str | None = None,
     architecture: str | None = None,
-    common_rows: bool = False,
-    pickled: bool = False,
-    roots: Sequence[str | Path] | None = None,
-    report: Report | None = None,
+    **keywords: Unpack[ReadingKeywords],
 ) -> Collection:
     """The models at `where` and the layers they share; only headers and small samples are read.
 
     `where` is a folder (a safetensors file a model, or a model folder each, with attributes in `models.csv`),
-    `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a results file (`*.uws.zip`, also one on the Hub
-    as `"owner/name/file.uws.zip@revision"`; the other options do not apply), a query to the Hub, or a list of files,
-    folders and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are in natural
-    order.
-    `base` is the model they all started from. Where models of several architectures lie together, `architecture` is
-    the id or the title of one that `architectures` lists; without it, the commonest is taken. With `dialect` (peft,
-    kohya, diffusers, comfyui), only adapters whose names are in it are taken. Several adapters in one file are a model
-    each. With `common_rows`, layers that differ in their number of rows alone, such as vocabularies, are compared in
-    the first rows that all have, and named so (`embed.weight[:32000]`). With `pickled`, torch's own files in a folder
-    are read through its weights-only loader.
-    With `roots`, no file outside these folders is read, also not through a link. Two entries of a list with the same
-    content stay two models; the same place twice is one. `report` receives the opened share and may raise to stop.
+    `"demo:finetuned"` and its like, a saved collection (`*.uws.toml`), a results file (`*.uws.zip`, also one on the
+    Hub as `"owner/name/file.uws.zip@revision"`; the other options do not apply), a query to the Hub, or a list of
+    files, folders and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are
+    in natural order. `base` is the model they all started from. Where models of several architectures lie together,
+    `architecture` is the id or the title of one that `architectures` lists; without it, the commonest is taken.
+    With `dialect` (peft, kohya, diffusers, comfyui), only adapters whose names are in it are taken. Several
+    adapters in one file are a model each. With `common_rows`, layers that differ in their number of rows alone,
+    such as vocabularies, are compared in the first rows that all have, and named so (`embed.weight[:32000]`). With
+    `pickled`, torch's own files in a folder are read through its weights-only loader. Further keywords are
+    `common_rows`, `pickled`, `roots` and `report`: with `roots`, no file outside these folders is read, also not
+    through a link. Two entries of a list with the same content stay two models; the same place twice is one.
+    `report` receives the opened share and may raise to stop.
 
     Raises:
         CollectionError: fewer than two models, or no layer that all of them have.
         OutsideRoot: `where` or `base` lies outside `roots`.
         SourceError: the folder or the base cannot be read.
     """
-    allowed = _allowed(roots)
+    reading = _Reading(**keywords)
+    allowed = _allowed(reading.roots)
     if is_results(where):
-        made = opened_results(results_path(where, roots=roots))
+        made = opened_results(results_path(where, roots=reading.roots))
         return made if name is None else replace(made, name=name)
-    listing = _listing(where, allowed, pickled=pickled)
-    opened = open_all(listing.models, allowed, dialect, report)
+    listing = _listing(where, allowed, pickled=reading.pickled)
+    opened = open_all(listing.models, allowed, dialect, reading.report)
     readable = {label: one for label, one in opened.items() if not one.problem}
     unreadable = tuple(LeftOut(label, one.problem) for label, one in opened.items() if one.problem)
     if architecture is None:
@@ -79,7 +95,7 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     else:
         alike, others = _of_architecture(architecture, readable, name or listing.name)
     spelled, renamed = spelled_alike({label: opened[label].layers for label in alike})
-    agreement = agree(spelled, common_rows=common_rows or listing.common_rows)
+    agreement = agree(spelled, common_rows=reading.common_rows or listing.common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers, unclear = _same_sides(layers, {label: opened[label] for label in labels})
@@ -90,17 +106,7 @@ def collect(  # noqa: PLR0913 - the public door: each is an option of its own
     left_out = listing.left_out + unreadable + others + renamed + strangers + mixed + unclear + buffers
     if architecture is None and (len(labels) < 2 or not layers) and (known := _architectures(readable)):
         # The commonest layout stands alone, and other models here can be compared.
-        return collect(
-            where,
-            base=base,
-            name=name,
-            dialect=dialect,
-            architecture=known[0].id,
-            common_rows=common_rows,
-            pickled=pickled,
-            roots=roots,
-            report=report,
-        )
+        return collect(where, base=base, name=name, dialect=dialect, architecture=known[0].id, **keywords)
     _check_enough(name or listing.name, labels, layers, left_out)
     refs = tuple(opened[label].ref for label in labels)
     table, unknown = _table(listing, labels, opened)

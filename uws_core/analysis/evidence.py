@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -24,30 +26,50 @@ from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.lineage import Lineage
 
 
-def evidence(  # noqa: PLR0913 - the public call: keywords a caller names one by one
+class DrawKeywords(TypedDict, total=False):
+    """Thresholds and draws of `evidence`, and the counts that its storage ratios need; see there."""
+
+    share: float
+    draws: int
+    seed: int
+    whole: int | None
+    stored: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """The same with their defaults."""
+
+    share: float = 0.9
+    draws: int = 99
+    seed: int = 0
+    whole: int | None = None
+    stored: int | None = None
+
+
+def evidence(
     gram: Gram,
     *,
     groups: Sequence[Hashable] | None = None,
     grouped_by: str = "",
     members: Members = None,
     kept: int | None = None,
-    share: float = 0.9,
-    draws: int = 99,
-    seed: int = 0,
-    whole: int | None = None,
-    stored: int | None = None,
     layers: Sequence[Gram] = (),
     report: Report | None = None,
+    **keywords: Unpack[DrawKeywords],
 ) -> Evidence:
     """Every claim of the table for one layer (or a sum of layers) of the chosen models.
 
-    `groups` holds one label for each model of the Gram (None: not known, a group of its own); without it the groups of
-    the lineage about the base (raw where there is none) are taken, where there are any. With it, the claims about what
-    is left without relatives are asked of the lineage's groups too, where these are others. `kept` is the k of all
-    subspaces, by default a quarter of the directions there can be. `whole` is the number of weights of a whole
-    checkpoint, for the second storage ratio, and `stored` how many numbers the models store for these layers, where
-    they are factors (None: all weights). Where `gram` is a sum, `layers` are its summands, see `lineage`. `report` is
-    called between any two draws and may raise to stop. Price: `draws` times about ten decompositions of s models.
+    `groups` holds one label for each model of the Gram (None: not known, a group of its own); without it the groups
+    of the lineage about the base (raw where there is none) are taken, where there are any. With it, the claims
+    about what is left without relatives are asked of the lineage's groups too, where these are others. `kept` is
+    the k of all subspaces, by default a quarter of the directions there can be.
+
+    Further keywords: `share` of the variance (0.9), `draws` (99), `seed` (0), `whole` and `stored`. `whole` is the
+    number of weights of a whole checkpoint, for the second storage ratio, and `stored` how many numbers the models
+    store for these layers, where they are factors (None: all weights). Where `gram` is a sum, `layers` are its
+    summands, see `lineage`. `report` is called between any two draws and may raise to stop. Price: `draws` times
+    about ten decompositions of s models.
 
     Raises:
         NotEnoughModels: fewer than two usable models, or another number of labels than models.
@@ -56,15 +78,16 @@ def evidence(  # noqa: PLR0913 - the public call: keywords a caller names one by
     """
     if gram.axis is not Axis.MODELS:
         raise LayerError(f"{gram.layer.name}: evidence is about models; found a Gram on the {gram.axis} axis")
-    if draws < 19:
-        raise ValueError(f"A test at 5 % needs at least 19 draws; found {draws}")
+    drawing = _Drawing(**keywords)
+    if drawing.draws < 19:
+        raise ValueError(f"A test at 5 % needs at least 19 draws; found {drawing.draws}")
     family = lineage(gram, members=members, about="base" if gram.base is not None else "zero", layers=layers)
     rows = family.members
     labels, said = _grouping(gram, rows, groups, grouped_by, family)
     lineage_groups = None if groups is None else _others(family.groups, labels)
-    ask = _asked(gram, rows, labels, lineage_groups, kept=kept, share=share, draws=draws, seed=seed, report=report)
+    ask = _asked(gram, rows, (labels, lineage_groups), drawing, kept=kept, report=report)
     with one_core_each():
-        findings, known = _findings(ask, family, Sizes(whole, stored))
+        findings, known = _findings(ask, family, Sizes(drawing.whole, drawing.stored))
     return Evidence(
         layer=gram.layer.name,
         findings=findings,
@@ -72,27 +95,26 @@ def evidence(  # noqa: PLR0913 - the public call: keywords a caller names one by
         groups=0 if labels is None else int(labels.max()) + 1,
         grouped_by=said if labels is not None else "",
         kept=ask.kept,
-        share=share,
-        draws=draws,
-        seed=seed,
+        share=drawing.share,
+        draws=drawing.draws,
+        seed=drawing.seed,
         determined=known,
     )
 
 
-def _asked(  # noqa: PLR0913 - the same keywords, made one frozen question
+def _asked(
     gram: Gram,
     rows: Indices,
-    labels: Indices | None,
-    lineage_groups: Indices | None,
+    groups: tuple[Indices | None, Indices | None],
+    drawing: _Drawing,
     *,
     kept: int | None,
-    share: float,
-    draws: int,
-    seed: int,
     report: Report | None,
 ) -> Ask:
+    """The question as one object; `groups` are the column's or lineage's, and the lineage's own beside a column's."""
+    labels, lineage_groups = groups
     ceiling = max(min(rows.size - 1, gram.d), 1)
-    cuts = np.random.default_rng([seed, 0])
+    cuts = np.random.default_rng([drawing.seed, 0])
     return Ask(
         gram=gram,
         rows=rows,
@@ -101,11 +123,11 @@ def _asked(  # noqa: PLR0913 - the same keywords, made one frozen question
         kin=lineage_groups,
         cuts=cut(rows.size, rng=cuts, groups=labels, lineage_groups=lineage_groups),
         kept=min(max(1, round(ceiling / 4)) if kept is None else max(kept, 1), ceiling),
-        share=share,
-        draws=draws,
-        seed=seed,
+        share=drawing.share,
+        draws=drawing.draws,
+        seed=drawing.seed,
         report=report if report is not None else (lambda fraction, message: None),
-        blocks=wider_view(gram, rows, seed=seed),
+        blocks=wider_view(gram, rows, seed=drawing.seed),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
+from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown, with_effect
 from uws_core.analysis.measures import Measured, about_mean, mean_only_share, top
 from uws_core.analysis.noise import Indices, batches, centred
 from uws_core.analysis.shared_findings import FEWEST, Ask, Drawn, few
@@ -137,7 +137,8 @@ def space(ask: Ask, comparison: Drawn, sizes: Sizes) -> Finding:
         stored = ask.s * ask.gram.d / float(seen) + ask.s * (whole - ask.gram.d)
         reason += f"; whole checkpoints {ask.s * whole / stored:.2f} times"
     gained = excess(float(seen), chance, 2 * chance) if seen > 1 else 0.0
-    finding = judged("space", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=test, effect=gained)
+    finding = judged("space", ask.layer, float(seen), samples, seed=ask.seed, reason=reason, test=test)
+    finding = with_effect(finding, gained)
     return finding if seen > 1 else denied(finding, f"sharing saves nothing: {reason}")
 
 

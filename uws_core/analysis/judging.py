@@ -13,7 +13,7 @@ from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import LEVEL, WEAK, Finding, Verdict
 
 
-def judged(  # noqa: PLR0913 - one row of the claims table
+def judged(
     claim: str,
     layer: str,
     value: float,
@@ -22,17 +22,16 @@ def judged(  # noqa: PLR0913 - one row of the claims table
     seed: int,
     reason: str,
     test: ScalarNull | None = None,
-    effect: float | None = None,
 ) -> Finding:
     """The finding on a claim: it holds when chance rarely gives such a number and the excess is not small.
 
-    `test` brings z and p where they are of another number than the one shown; `effect` where the excess is measured
-    otherwise than by `(value - middle) / (best - middle)`.
+    `test` brings z and p where they are of another number than the one shown. The excess is `(value - middle) /
+    (best - middle)`; see `with_effect` where it is measured otherwise.
     """
     about = CLAIMS[claim]
     shown = scalar_of(value, samples, name=about.statistic, seed=seed, fewer=about.fewer)
     tested = test if test is not None else shown
-    gained = effect if effect is not None else excess(value, shown.middle, about.best)
+    gained = excess(value, shown.middle, about.best)
     return Finding(
         claim=claim,
         layer=layer,
@@ -49,6 +48,11 @@ def judged(  # noqa: PLR0913 - one row of the claims table
         seed=seed,
         samples=samples,
     )
+
+
+def with_effect(finding: Finding, effect: float) -> Finding:
+    """The finding with its excess over chance measured in another way, and the verdict that follows."""
+    return replace(finding, verdict=verdict_of(finding.p, effect), effect=effect)
 
 
 def denied(finding: Finding, reason: str) -> Finding:

@@ -9,7 +9,7 @@ import numpy as np
 
 from uws_core.analysis import caveats
 from uws_core.analysis.cores import on_every_core
-from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown
+from uws_core.analysis.judging import count, denied, excess, judged, percent, unknown, with_effect
 from uws_core.analysis.measures import Cuts, Measured, measure_each, top
 from uws_core.analysis.noise import Indices, as_strong, batches, centred, strong, wishart
 from uws_core.analysis.nulls import share_band
@@ -158,7 +158,7 @@ def components(ask: Ask, comparison: Drawn) -> Finding:
         draws=shared.draws,
         seed=ask.seed,
     )
-    return judged(
+    finding = judged(
         "components",
         ask.layer,
         float(shared.count),
@@ -166,8 +166,8 @@ def components(ask: Ask, comparison: Drawn) -> Finding:
         seed=ask.seed,
         reason=reason,
         test=test,
-        effect=excess(carried, chance, 1.0) if shared.count else 0.0,
     )
+    return with_effect(finding, excess(carried, chance, 1.0) if shared.count else 0.0)
 
 
 def halves(ask: Ask, comparison: Drawn) -> Finding:
@@ -198,7 +198,8 @@ def saturates(ask: Ask, comparison: Drawn) -> Finding:
     effect = excess(comparison.seen.growth, float(np.median(samples)), 0.0)
     # Half of the way to no growth at all: below that, new models bring more new directions than known ones.
     settled = effect if effect >= 0.5 else min(effect, 0.0)
-    return judged("saturates", ask.layer, comparison.seen.growth, samples, seed=ask.seed, reason=reason, effect=settled)
+    finding = judged("saturates", ask.layer, comparison.seen.growth, samples, seed=ask.seed, reason=reason)
+    return with_effect(finding, settled)
 
 
 def determined(ask: Ask, comparison: Drawn) -> tuple[Finding, Determined | None]:
@@ -216,9 +217,8 @@ def determined(ask: Ask, comparison: Drawn) -> tuple[Finding, Determined | None]
         reason = f"not determined: {smallest}, where 1/2 says something"
     samples = np.array([one.k for one in noise], dtype=np.float64)
     effect = 1.0 if known.k else 0.0
-    finding = judged(
-        "determined", ask.layer, float(known.k), samples, seed=ask.seed, reason=reason, test=test, effect=effect
-    )
+    finding = judged("determined", ask.layer, float(known.k), samples, seed=ask.seed, reason=reason, test=test)
+    finding = with_effect(finding, effect)
     return (finding if known.k else denied(finding, reason)), known
 
 

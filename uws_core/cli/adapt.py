@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from uws_core.analysis.adapt import judged
-from uws_core.answers import adapt as answers
+from uws_core.answers.adapt import answer, before
 from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.progress import Bar, duration
 from uws_core.cli.results import DONE
 from uws_core.collection import collect
 from uws_core.errors import CollectionError
-from uws_core.frames import adapt as frames
+from uws_core.frames.adapt import differences, gradient, rows, runs
 from uws_core.nouns.adapting import DEFAULT_ROWS, RATES, SEEDS, Comparison, Row
 from uws_core.nouns.models import Collection
 from uws_core.use.adapt import builtin
@@ -146,8 +146,8 @@ def _dry_run(collection: Collection, tasks: tuple[str, ...], options: Namespace)
     print_table(pl.DataFrame({"row": list(counts), "trainables": list(counts.values())}), ("row", "trainables"))
     for task, shares in gradients.items():
         print()
-        print(answers.before(shares, task))
-        table = frames.gradient(shares)
+        print(before(shares, task))
+        table = gradient(shares)
         print_table(table, table.columns)
     return DONE
 
@@ -157,26 +157,26 @@ def _print(log: Log, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "answer": answers.answer(whole),
+                "answer": answer(whole),
                 "metric": comparison.metric,
                 "complete": comparison.complete,
-                "rows": frames.rows(whole).to_dicts(),
+                "rows": rows(whole).to_dicts(),
                 "differences": {
-                    task or "all": frames.differences(judged(comparison, task)).fill_nan(None).to_dicts()
+                    task or "all": differences(judged(comparison, task)).fill_nan(None).to_dicts()
                     for task in ("", *comparison.tasks)
                 },
-                "runs": frames.runs(comparison).fill_nan(None).to_dicts(),
+                "runs": runs(comparison).fill_nan(None).to_dicts(),
             }
         )
         return
-    print(answers.answer(whole))
-    tables = [frames.rows(whole), frames.differences(whole)]
+    print(answer(whole))
+    tables = [rows(whole), differences(whole)]
     for table in tables:
         print()
         print_table(table, table.columns)
     for task in comparison.tasks if len(comparison.tasks) > 1 else ():
         print()
-        print(answers.answer(judged(comparison, task)))
+        print(answer(judged(comparison, task)))
     if not comparison.complete:
         print_note(f"{len(comparison.runs)} of {comparison.expected} trainings are finished")
 

@@ -11,7 +11,7 @@ from uws_core.cli.output import print_json, print_note, print_table
 from uws_core.cli.progress import Bar
 from uws_core.cli.results import DONE
 from uws_core.errors import BudgetError, CollectionError
-from uws_core.frames import compress as frames
+from uws_core.frames.compress import layers, models, rivals
 from uws_core.nouns.storage import Method
 from uws_core.use.compress import ITEM_BYTES, compress
 from uws_core.use.join import join
@@ -99,15 +99,15 @@ def run_compress(options: Namespace) -> int:
                 "bytes_per_member": draft.bytes_per_member,
                 "worst_error": draft.worst,
                 "pays": draft.pays,
-                "rivals": frames.rivals(draft).to_dicts(),
-                "models": frames.models(draft).to_dicts(),
-                "layers": frames.layers(draft).to_dicts(),
+                "rivals": rivals(draft).to_dicts(),
+                "models": models(draft).to_dicts(),
+                "layers": layers(draft).to_dicts(),
             }
         )
         return DONE
     print(answer(draft))
     print(price(draft))
-    for table in (frames.rivals(draft), frames.layers(draft)):
+    for table in (rivals(draft), layers(draft)):
         print()
         print_table(table, table.columns)
     if written:

@@ -16,26 +16,35 @@ from pathlib import Path
 import plotly.graph_objects as go
 import polars as pl
 
-from uws_core import export as exporting
 from uws_core import run
-from uws_core.charts import overview as overview_charts
-from uws_core.charts import spectrum as spectrum_charts
+from uws_core.charts.overview import overview
+from uws_core.charts.spectrum import scree
 from uws_core.charts.style import Theme
 from uws_core.cli import arguments
 from uws_core.cli.compute import add_compute_options
 from uws_core.cli.output import print_json, print_note
 from uws_core.cli.results import add_axis, exit_code, grams, layer_spectrum
 from uws_core.errors import ExportError, UwsError
-from uws_core.export import Draw, Provenance
-from uws_core.frames import spectrum as frames
+from uws_core.export import (
+    FORMS,
+    Draw,
+    Provenance,
+    bundle_bytes,
+    csv_bytes,
+    html_bytes,
+    parquet_bytes,
+    print_bytes,
+    print_obstacle,
+)
+from uws_core.frames import spectrum
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.spectrum import LayerSpectrum
 from uws_core.reporting.results_file import USUAL_LIMIT, write_results
-from uws_core.store.results_file import SUFFIX as RESULTS_SUFFIX
+from uws_core.store.results_file import RESULTS_SUFFIX
 
-_SUFFIXES = ("csv", "parquet", "html", "zip", *exporting.FORMS)
+_SUFFIXES = ("csv", "parquet", "html", "zip", *FORMS)
 
 
 def add_export(parser: ArgumentParser) -> None:
@@ -83,7 +92,7 @@ def export(options: Namespace) -> int:
         raise ExportError(f"{path.name}: the suffix says the form, one of {', '.join(_SUFFIXES)}; found {form!r}")
     if options.sum and options.axis != Axis.MODELS:
         raise ExportError("--sum adds layers on the models axis only; leave one of --sum and --axis out")
-    obstacle = exporting.print_obstacle() if form in exporting.FORMS else ""
+    obstacle = print_obstacle() if form in FORMS else ""
     if obstacle:
         raise ExportError(obstacle)
     collection = arguments.open_collection(options)
@@ -172,34 +181,34 @@ def _noted(every: Iterator[Gram], names: list[str]) -> Iterator[Gram]:
 
 
 def _scree(one: LayerSpectrum) -> tuple[pl.DataFrame, Draw]:
-    frame = frames.scree(one.spectrum, one.band)
+    frame = spectrum.scree(one.spectrum, one.band)
 
     def draw(theme: Theme) -> go.Figure:
         seen = one.spectrum
         floor = seen.floor / seen.total if seen.total > 0 and isfinite(seen.floor) else 0.0
         edge = one.band.edge if one.band is not None else float("nan")
-        return spectrum_charts.scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, theme=theme)
+        return scree(frame, floor=floor, ceiling=seen.ceiling, edge=edge, theme=theme)
 
     return frame, draw
 
 
 def _overview(items: list[LayerSpectrum], share: float) -> tuple[pl.DataFrame, Draw]:
-    frame = frames.overview(items, share=share)
+    frame = spectrum.overview(items, share=share)
 
     def draw(theme: Theme) -> go.Figure:
-        return overview_charts.overview(frame, theme=theme)
+        return overview(frame, theme=theme)
 
     return frame, draw
 
 
 def _content(form: str, frame: pl.DataFrame, draw: Draw, origin: Provenance) -> bytes:
     makers: dict[str, Callable[[], bytes]] = {
-        "csv": partial(exporting.csv_bytes, frame, origin),
-        "parquet": partial(exporting.parquet_bytes, frame, origin),
-        "html": partial(exporting.html_bytes, draw, origin),
-        "zip": partial(exporting.bundle_bytes, draw, frame, origin),
+        "csv": partial(csv_bytes, frame, origin),
+        "parquet": partial(parquet_bytes, frame, origin),
+        "html": partial(html_bytes, draw, origin),
+        "zip": partial(bundle_bytes, draw, frame, origin),
     }
-    return makers[form]() if form in makers else exporting.print_bytes(draw, form=form)
+    return makers[form]() if form in makers else print_bytes(draw, form=form)
 
 
 def _origin(
@@ -228,5 +237,5 @@ def _origin(
             "sum": str(options.sum),
         },
         left_out=collection.left_out + lost,
-        columns=frames.HELP,
+        columns=spectrum.HELP,
     )

@@ -15,7 +15,7 @@ from uws_core.cli.progress import Bar
 from uws_core.cli.results import DONE
 from uws_core.collection import collect
 from uws_core.errors import CollectionError
-from uws_core.frames import merging as frames
+from uws_core.frames.merging import layers, models
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.merging import RULES, Convention, Merge, MergeMethod, MergeRecipe
 from uws_core.nouns.models import Collection
@@ -145,7 +145,7 @@ def _chosen(options: Namespace) -> tuple[Collection, MergeRecipe, str]:
 def _print(merge: Merge) -> None:
     print(answer(merge))
     print(members(merge))
-    for table in (frames.models(merge), frames.layers(merge)):
+    for table in (models(merge), layers(merge)):
         print()
         print_table(table, table.columns)
     for note in merge.notes:
@@ -162,8 +162,8 @@ def _row(merge: Merge, plan: MergePlan, folder: Path | None) -> dict[str, object
         "off_mean": whole.off_mean,
         "rank": whole.rank,
         "lost": whole.lost,
-        "models": frames.models(merge).to_dicts(),
-        "layers": frames.layers(merge).to_dicts(),
+        "models": models(merge).to_dicts(),
+        "layers": layers(merge).to_dicts(),
         "notes": list(merge.notes),
     }
 

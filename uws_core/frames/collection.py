@@ -78,7 +78,7 @@ def layers(
     return pl.DataFrame(rows, schema=_LAYERS)
 
 
-def left_out(items: Sequence[LeftOut]) -> pl.DataFrame:
+def left_out_frame(items: Sequence[LeftOut]) -> pl.DataFrame:
     """One row for every model, tensor or file that is not compared, with the reason."""
     rows = [{"what": item.what, "reason": item.reason} for item in items]
     return pl.DataFrame(rows, schema={"what": pl.String, "reason": pl.String})

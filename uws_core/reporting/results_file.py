@@ -14,7 +14,7 @@ import polars as pl
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import StoreError, UwsError
 from uws_core.export import versions
-from uws_core.frames import spectrum as frames
+from uws_core.frames.spectrum import scree
 from uws_core.nouns.cost import bytes_text
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
@@ -87,7 +87,7 @@ def write_results(
     tables = []
     for layer in layers:
         with suppress(UwsError):
-            table = frames.scree(spectrum(_gram(store, collection, layer)))
+            table = scree(spectrum(_gram(store, collection, layer)))
             columns = ("component", "variance", "share", "cumulative")
             tables.append(table.select(pl.lit(layer.name).alias("layer"), *columns))
     size_on_disk = write_results_file(

@@ -33,7 +33,7 @@ def tables(data: ReportData) -> dict[str, pl.DataFrame]:
         "near_copies": lineage.duplicates(data.lineage),
         "outliers": lineage.outliers(data.lineage),
         "spectrum": spectrum.scree(data.spectrum.spectrum, data.spectrum.band),
-        "left_out": collection.left_out(data.left_out),
+        "left_out": collection.left_out_frame(data.left_out),
     }
     if data.whole.determined is not None:
         result["determined"] = evidence.determined(data.whole.determined)

@@ -14,10 +14,9 @@ from uws_core.nouns.models import LeftOut
 from uws_core.sources.files.hub_cache import cached_repo, dangling, other_kind, snapshots
 from uws_core.sources.files.parts import families, family_reason
 from uws_core.sources.files.shards import INDEX, STATE, SUFFIX, USUAL, foreign_reason, is_numbered, shard_groups
-from uws_core.sources.formats.pickled import INDEX as PICKLED_INDEX
-from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
-from uws_core.sources.formats.subspace_files import INDEX as INDEX_OF_COMPRESSED
-from uws_core.sources.model_table import NAME as TABLE
+from uws_core.sources.formats.pickled import PICKLED_INDEX, PICKLED_SUFFIXES
+from uws_core.sources.formats.subspace_files import INDEX_OF_COMPRESSED
+from uws_core.sources.model_table import MODEL_TABLE
 
 # `runs/task/seed/checkpoint-500` is as deep as trainers go.
 DEEPEST: Final = 4
@@ -164,7 +163,7 @@ class _Walk:
     def foreign(self, folder: Path, files: list[str], *, at_root: bool) -> Iterator[FoundModel | LeftOut]:
         """Weights in formats that are not read, or are by request; what trainers save to go on training is none."""
         weights = [name for name in files if foreign_reason(name) and not STATE.match(name)]
-        own = [name for name in weights if self.pickled and name.endswith(PICKLED)]
+        own = [name for name in weights if self.pickled and name.endswith(PICKLED_SUFFIXES)]
         index = [name for name in files if self.pickled and name.endswith(PICKLED_INDEX)]
         whole = index or (own if len(own) == 1 and (not at_root or _has_card(files)) else [])
         if whole:
@@ -181,7 +180,7 @@ class _Walk:
 
     def others(self, folder: Path, files: list[str]) -> Iterator[LeftOut]:
         """One note on the files that hold no weights by their names; cards and tables belong to the models."""
-        used = {*CARDS, TABLE}
+        used = {*CARDS, MODEL_TABLE}
         names = [name for name in files if not _is_weights(name) and name not in used and not name.endswith(_TOLD)]
         if names:
             yield self.nothing(folder, names)

@@ -12,7 +12,7 @@ from uws_core.nouns.hub import HubListing, HubQuery, hub_ref, str_ref
 from uws_core.nouns.models import LeftOut, ModelRef
 from uws_core.sources.discovery import CARDS, models_in
 from uws_core.sources.files.hub_cache import snapshot_name, snapshot_of
-from uws_core.sources.model_table import NAME, ModelTable, read_table
+from uws_core.sources.model_table import MODEL_TABLE, ModelTable, read_table
 
 Place = str | Path | ModelRef
 Roots = tuple[Path, ...] | None
@@ -43,10 +43,10 @@ def in_folder(folder: Path, roots: Roots = None, *, pickled: bool = False) -> Li
     found, left_out = models_in(folder, pickled=pickled)
     models = {one.label: ModelRef.of_part(str(one.path), "", file=one.file, pickled=one.pickled) for one in found}
     try:
-        inside(folder / NAME, roots)
+        inside(folder / MODEL_TABLE, roots)
         table = read_table(folder)
     except OutsideRoot as error:
-        table = ModelTable(left_out=(LeftOut(NAME, f"not used: {error}"),))
+        table = ModelTable(left_out=(LeftOut(MODEL_TABLE, f"not used: {error}"),))
     if not table.columns and any(one.commit for one in found):
         # A folder of the Hub client's cache tells the commit of each snapshot.
         table = replace(table, columns=("commit",), rows={one.label: (one.commit or None,) for one in found})

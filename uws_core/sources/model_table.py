@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 from uws_core.nouns.models import LeftOut, Value
 
-NAME: Final = "models.csv"
+MODEL_TABLE: Final = "models.csv"
 KEY: Final = "model"
 # A million models with a dozen attributes.
 LONGEST: Final = 100_000_000
@@ -34,7 +34,7 @@ class ModelTable:
 
 def read_table(folder: Path) -> ModelTable:
     """The attributes in `folder/models.csv`; empty when there is none. A damaged file becomes a note, not an error."""
-    path = folder / NAME
+    path = folder / MODEL_TABLE
     if not path.is_file():
         return ModelTable()
     try:
@@ -80,7 +80,7 @@ def matched(
     columns = {name: tuple((row or empty)[i] for row in rows) for i, name in enumerate(table.columns)}
     used = {name for own in spelled for name in own} | {normalize("NFC", name) for name in known}
     unknown = [key for key in table.rows if normalize("NFC", key) not in used]
-    notes = (LeftOut(f"{NAME}: {key}", "no model of that name is in the folder") for key in unknown)
+    notes = (LeftOut(f"{MODEL_TABLE}: {key}", "no model of that name is in the folder") for key in unknown)
     return columns, (*table.left_out, *notes)
 
 
@@ -92,10 +92,10 @@ def _rows(body: list[list[str]], width: int) -> tuple[list[str], list[list[str]]
     for line in body:
         key, rest = line[0], line[1:]
         if key in known:
-            left_out.append(LeftOut(f"{NAME}: {key}", "a second row for this model; the first is used"))
+            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", "a second row for this model; the first is used"))
             continue
         if any(rest[width:]):
-            left_out.append(LeftOut(f"{NAME}: {key}", f"cells beyond the {width} named columns are not used"))
+            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", f"cells beyond the {width} named columns are not used"))
         known.add(key)
         keys.append(key)
         cells.append((rest + [""] * width)[:width])
@@ -115,4 +115,4 @@ def _typed(cells: list[str]) -> list[Value]:
 
 
 def _unused(reason: str) -> ModelTable:
-    return ModelTable(left_out=(LeftOut(NAME, f"not used: {reason}"),))
+    return ModelTable(left_out=(LeftOut(MODEL_TABLE, f"not used: {reason}"),))

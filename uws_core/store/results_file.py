@@ -23,7 +23,7 @@ from uws_core.errors import ExportError, UnreadableFile
 from uws_core.nouns.models import WITHOUT_WEIGHTS, Collection, LayerKey, LeftOut, ModelRef, Value
 from uws_core.store.codec import MATH_VERSION
 
-SUFFIX: Final = ".uws.zip"
+RESULTS_SUFFIX: Final = ".uws.zip"
 FORMAT: Final = 1
 _KIND: Final = "uws results"
 _MANIFEST: Final = "manifest.json"

@@ -61,18 +61,18 @@ def storage() -> dict[str, str]:
 
 def hub() -> dict[str, str]:
     """Which Hub is read, as whom, and what of it is kept; the token itself is never shown."""
-    from uws_core.sources.hub import hub as source
+    from uws_core.sources.hub.hub import KEEP_VARIABLE, client, range_cache
 
     facts = {
-        "Address": source.client().endpoint,
-        "Token": "set in HF_TOKEN; whoever opens this app reads with it" if source.client().token_or_no else "none",
+        "Address": client().endpoint,
+        "Token": "set in HF_TOKEN; whoever opens this app reads with it" if client().token_or_no else "none",
     }
     try:
-        slices = source.range_cache()
+        slices = range_cache()
     except UwsError as error:
         return facts | {"Kept bytes": str(error)}
     if slices is None:
-        return facts | {"Kept bytes": f"none, as {source.KEEP_VARIABLE} says"}
+        return facts | {"Kept bytes": f"none, as {KEEP_VARIABLE} says"}
     kept = f"{bytes_text(slices.bytes_kept())} of at most {bytes_text(slices.limit)} in {slices.folder}"
     return facts | {"Kept bytes": kept}
 

@@ -72,7 +72,12 @@ class Catalogue:
         """The collection, or why it cannot be had."""
         base, _, architecture = collection.partition(ARCHITECTURE)
         if base.startswith(PREFIX):
-            _attach_shipped(base)
+            # Lets the store find the results that are shipped with a built-in collection, so that it is shown without
+            # torch.
+            known = DEMOS.get(base.removeprefix(PREFIX))
+            results = None if known is None or known.results is None else _shipped(known.results)
+            if results is not None:
+                attach(results, own_contents=True)
             return _collected(base, "", USUAL, architecture)
         place = self.place(base)
         if place is None:
@@ -172,17 +177,6 @@ def folder_id(folder: Path, choices: Choices = USUAL) -> str:
     told = f"{folder}\0{choices}" if choices else str(folder)
     name = re.sub(r"[^a-zA-Z0-9._-]+", "-", folder.name).strip("-.")[:40] or "models"
     return f"{FOLDER}{name}-{sha256(told.encode(errors='surrogateescape')).hexdigest()[:8]}"
-
-
-def _attach_shipped(name: str) -> None:
-    """Lets the store find the results that are shipped with a built-in collection, so that it is shown without torch.
-
-    A file by other definitions of the numbers is left alone: the weights are here too.
-    """
-    known = DEMOS.get(name.removeprefix(PREFIX))
-    results = None if known is None or known.results is None else _shipped(known.results)
-    if results is not None:
-        attach(results, own_contents=True)
 
 
 @cache

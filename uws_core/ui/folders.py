@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from uws_core.errors import OutsideRoot, SourceError
-from uws_core.sources.model_table import NAME as TABLE
+from uws_core.sources.model_table import MODEL_TABLE
 
 # As deep as models are looked for below a folder.
 _DEPTH = 4
@@ -46,7 +46,7 @@ def allowed(text: str) -> Path:
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
         raise SourceError(f"A folder was expected at {folder}; there is {found}. Check the spelling")
-    table = folder / TABLE
+    table = folder / MODEL_TABLE
     if table.is_symlink() and not _inside(_target(table), places):
         raise OutsideRoot(
             f"{table} is a link that leads outside the folders this app may read ({_listed(places)}). "

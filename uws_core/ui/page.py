@@ -11,7 +11,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.errors import StoreError
-from uws_core.frames.collection import left_out as left_out_frame
+from uws_core.frames.collection import left_out_frame
 from uws_core.nouns.left_out import counts
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.store.results import default_store

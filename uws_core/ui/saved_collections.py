@@ -20,8 +20,7 @@ from typing import Final
 from uws_core.errors import ExportError, UnreadableFile, UwsError
 from uws_core.nouns.models import Collection
 from uws_core.store.results import default_path
-from uws_core.store.results_file import SUFFIX as RESULTS
-from uws_core.store.results_file import read_results_file
+from uws_core.store.results_file import RESULTS_SUFFIX, read_results_file
 from uws_core.store.saved_collections import SUFFIX, parse_saved, read_saved, save
 from uws_core.ui.uploads import Plan
 
@@ -57,7 +56,7 @@ def uploads() -> Path:
 def listed() -> tuple[Kept, ...]:
     """The saved collections, newest first."""
     try:
-        suffixes = (SUFFIX, RESULTS)
+        suffixes = (SUFFIX, RESULTS_SUFFIX)
         paths = [path for path in folder().iterdir() if path.name.endswith(suffixes) and _STEM.fullmatch(_stem(path))]
         found = [
             Kept(SAVED + _stem(path), _title(path, path.stat().st_mtime_ns), path, path.stat().st_mtime)
@@ -121,8 +120,8 @@ def keep_results(title: str, data: bytes) -> str:
         UnreadableFile: it is none, or of another version; the message says what to do.
         ExportError: it cannot be written.
     """
-    name = id_for(title.removesuffix(RESULTS), sha256(data).hexdigest())
-    path = _made(folder()) / f"{name.removeprefix(SAVED)}{RESULTS}"
+    name = id_for(title.removesuffix(RESULTS_SUFFIX), sha256(data).hexdigest())
+    path = _made(folder()) / f"{name.removeprefix(SAVED)}{RESULTS_SUFFIX}"
     unfinished = path.with_name(f".{path.name}")
     try:
         unfinished.write_bytes(data)
@@ -217,7 +216,7 @@ def has_edits(collection: Collection) -> bool:
 
 def is_results(path: Path) -> bool:
     """Whether a kept collection has results and no weights."""
-    return path.name.endswith(RESULTS)
+    return path.name.endswith(RESULTS_SUFFIX)
 
 
 def _edits(collection: Collection) -> Path:
@@ -246,7 +245,7 @@ def _made(path: Path) -> Path:
 
 
 def _stem(path: Path) -> str:
-    return path.name.removesuffix(SUFFIX).removesuffix(RESULTS)
+    return path.name.removesuffix(SUFFIX).removesuffix(RESULTS_SUFFIX)
 
 
 @lru_cache(maxsize=1024)

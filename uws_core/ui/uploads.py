@@ -16,7 +16,7 @@ from uws_core.nouns.models import LeftOut
 from uws_core.sources.files.header import PREFIX, header_length, parse_header
 from uws_core.sources.files.tensors import ADAPTER, CONFIG, takes_config
 from uws_core.sources.formats.adapter_config import NOTES
-from uws_core.sources.formats.pickled import SUFFIXES as PICKLED
+from uws_core.sources.formats.pickled import PICKLED_SUFFIXES
 
 WEIGHTS: Final = ".safetensors"
 # The configuration of a whole model; nothing of it is needed to compare weights.
@@ -39,7 +39,15 @@ def planned(files: Sequence[tuple[str, bytes]], *, pickled: bool = False) -> Pla
     Raises:
         UwsError: several configurations and nothing says whose they are, no weights, or pickled ones unasked for.
     """
-    weights = {name: data for name, data in _told_apart(files) if not name.endswith(".json")}
+    # The files with names that are all different: a second `a.safetensors` is `a-2.safetensors`.
+    taken: dict[str, bytes] = {}
+    for name, data in files:
+        stem, dot, suffix = name.rpartition(".")
+        one, number = name, 2
+        while one in taken:
+            one, number = f"{stem or suffix}-{number}{dot}{suffix if stem else ''}", number + 1
+        taken[one] = data
+    weights = {name: data for name, data in taken.items() if not name.endswith(".json")}
     configs = [(name, data) for name, data in files if name.endswith(".json")]
     _check(list(weights), pickled=pickled)
     own = {name: _named_after(name, configs) for name in weights}
@@ -61,22 +69,10 @@ def planned(files: Sequence[tuple[str, bytes]], *, pickled: bool = False) -> Pla
     return Plan(tuple(planned), _notes(configs, own, takers if shared is not None else []))
 
 
-def _told_apart(files: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-    """The files with names that are all different: a second `a.safetensors` is `a-2.safetensors`."""
-    taken: dict[str, bytes] = {}
-    for name, data in files:
-        stem, dot, suffix = name.rpartition(".")
-        one, number = name, 2
-        while one in taken:
-            one, number = f"{stem or suffix}-{number}{dot}{suffix if stem else ''}", number + 1
-        taken[one] = data
-    return list(taken.items())
-
-
 def _check(weights: list[str], *, pickled: bool) -> None:
     if not weights:
         raise UwsError("no weights among the uploaded files; add the safetensors files that the configuration is of")
-    foreign = [name for name in weights if name.endswith(PICKLED)]
+    foreign = [name for name in weights if name.endswith(PICKLED_SUFFIXES)]
     if foreign and not pickled:
         raise UwsError(
             f"{foreign[0]} is a pickled file, which can run what its author wrote into it; save it as safetensors, or "
@@ -98,7 +94,7 @@ def _plain(name: str) -> str:
 
 def _takes(name: str, data: bytes) -> bool:
     """Whether weights are an adapter's that look for a configuration: told by their header, or for pickles by name."""
-    if name.endswith(PICKLED):
+    if name.endswith(PICKLED_SUFFIXES):
         return _plain(name).startswith(ADAPTER)
     try:
         length = header_length(data[:PREFIX], file_size=len(data))
@@ -128,7 +124,7 @@ def _notes(
 
 def _kept_name(name: str, safe: str) -> str:
     """The name inside the model's folder: pickled adapters are known by theirs."""
-    is_adapter = name.endswith(PICKLED) and _plain(name).startswith(ADAPTER)
+    is_adapter = name.endswith(PICKLED_SUFFIXES) and _plain(name).startswith(ADAPTER)
     return f"{ADAPTER}.{safe.rpartition('.')[2]}" if is_adapter else safe
 
 
@@ -145,4 +141,4 @@ def _safe_names(names: Sequence[str]) -> list[str]:
 
 
 def _suffix(name: str) -> str:
-    return next((suffix for suffix in PICKLED if name.endswith(suffix)), WEIGHTS)
+    return next((suffix for suffix in PICKLED_SUFFIXES if name.endswith(suffix)), WEIGHTS)

@@ -17,7 +17,7 @@ import torch
 
 from uws_core.errors import ExportError
 from uws_core.nouns.storage import LayerPlan, Method
-from uws_core.sources.formats.subspace_files import BASIS, INDEX, MEMBERS, VERSION
+from uws_core.sources.formats.subspace_files import BASIS, INDEX_OF_COMPRESSED, MEMBERS, VERSION
 from uws_core.use.beside import write_beside
 from uws_core.use.fitting import layer_parts
 from uws_core.use.tensor_file import Layout, TensorFile, holds
@@ -58,7 +58,7 @@ def write_folder(draft: CompressionDraft, folder: Path, *, report: Report) -> Pa
                     {"name": draft.labels[number], "error": float(draft.errors[number]), "basis": 1} | beside
                 )
             text = json.dumps(_index(draft, members), indent=1, sort_keys=True) + "\n"
-            _replace(part / INDEX, text)
+            _replace(part / INDEX_OF_COMPRESSED, text)
             for name in (_PLAN, _DONE, _LOCK):
                 (part / name).unlink(missing_ok=True)
             part.rename(folder)

@@ -16,13 +16,21 @@ from torch import Tensor
 
 from uws_core.analysis import basis_extension
 from uws_core.analysis.basis_extension import Extension
+from uws_core.analysis.joint_basis import thin_core
 from uws_core.errors import CollectionError, ExportError, LayerError
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import LowRank, ModelRef
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.base import Source
 from uws_core.sources.files.blob import torch_dtypes
-from uws_core.sources.formats.subspace_files import BASIS, FILES, INDEX, MEMBERS, UNTOUCHED, untouched_name
+from uws_core.sources.formats.subspace_files import (
+    BASIS,
+    FILES,
+    INDEX_OF_COMPRESSED,
+    MEMBERS,
+    UNTOUCHED,
+    untouched_name,
+)
 from uws_core.sources.opening import resolved
 from uws_core.use.beside import write_beside
 from uws_core.use.compressed_folder import CompressedFolder, open_compressed
@@ -94,23 +102,26 @@ def join(folder: str | Path, model: str | Path, *, name: str | None = None, exte
         norm2, projected2 = matrix.norm2, found.error2
         if extend and projected2 > worst[layer] ** 2 * norm2:
             found = _extended(matrix, plan, left, right, found.core, allowed2=worst[layer] ** 2 * norm2)
-        stack = opened.cores(layer)
-        core = torch.from_numpy(np.ascontiguousarray(found.core)).to(stack.dtype)
-        shape = [max(sizes) for sizes in zip(stack.shape[1:], core.shape, strict=True)]
-        stacks[layer] = torch.cat([_widened(stack, [len(stack), *shape]), _widened(core, shape)[None]])
+        stack = opened.files.stored_cores(layer)
+        stacks[layer], rank = _with_core(stack, found.core, plan, left.shape[1], matrix)
+        if found.added or rank != plan.core_rank:
+            # What one member takes: the new core, or the factors of one.
+            each = stacks[layer][0].numel()
+            wider[layer] = replace(plan, k=plan.k + found.added, member_numbers=each, core_rank=rank)
         if found.added:
             kinds = zip(("left", "right"), ((left, found.left), (right, found.right)), strict=True)
             wide = {f"{layer}/{side}": np.column_stack(parts) for side, parts in kinds}
             bases |= {key: torch.from_numpy(values).to(stack.dtype) for key, values in wide.items()}
             shared = plan.shared_numbers + found.left.size + found.right.size
-            wider[layer] = replace(plan, k=plan.k + found.added, shared_numbers=shared, member_numbers=found.core.size)
+            wider[layer] = replace(wider[layer], shared_numbers=shared)
         # A random basis keeps the share of the layer's entries that its own numbers are.
         sums += [norm2, projected2, found.error2, norm2 * (1 - _random_share(plan))]
     projected, error, chance = (float(np.sqrt(value / sums[0])) if sums[0] > 0 else 0.0 for value in sums[1:])
-    version = int(opened.index["basis"]) + bool(wider)
+    version = int(opened.index["basis"]) + bool(bases)
     entry = {"name": label, "error": error, "basis": version}
     _rewrite(opened, stacks, list(range(len(opened.members))), (ref, entry), (bases, wider))
-    extended = {layer: wide.k - opened.files.plans[layer].k for layer, wide in wider.items()}
+    extended = {plan.layer.name: wider[plan.layer.name].k - plan.k for plan in opened.plans if plan.layer.name in wider}
+    extended = {layer: added for layer, added in extended.items() if added}
     worst_member = max(float(member["error"]) for member in opened.index["members"])
     return Joined(label, error, chance, worst_member, opened.path, projected, version, extended)
 
@@ -127,7 +138,7 @@ def leave(folder: str | Path, member: str) -> None:
     rows = [index for index, name in enumerate(opened.members) if name != member]
     if not rows:
         raise CollectionError(f"{member} is the last member of {opened.path.name}; delete the folder instead")
-    stacks = {plan.layer.name: opened.cores(plan.layer.name)[rows] for plan in opened.plans}
+    stacks = {plan.layer.name: opened.files.stored_cores(plan.layer.name)[rows] for plan in opened.plans}
     _rewrite(opened, stacks, rows, None)
 
 
@@ -199,6 +210,22 @@ def _extended(
     return Extension(turned.right, right[:, :0], turned.core.T, turned.error2)
 
 
+def _with_core(stack: Tensor, core: Floats, plan: LayerPlan, k: int, matrix: _Matrix) -> tuple[Tensor, int]:
+    """The stored cores with one more, zeros where the others have no directions, and the rank of thin ones.
+
+    `k` are the directions of the outputs so far.
+    """
+    if not plan.core_rank:
+        new = torch.from_numpy(np.ascontiguousarray(core)).to(stack.dtype)
+        shape = [max(sizes) for sizes in zip(stack.shape[1:], core.shape, strict=True)]
+        return torch.cat([_widened(stack, [len(stack), *shape]), _widened(new, shape)[None]]), 0
+    # A newcomer of higher rank widens the factors of all.
+    rank = max(plan.core_rank, min(matrix.up.shape[1], *core.shape))
+    parts = zip((stack[:, :k], stack[:, k:]), core.shape, strict=True)
+    old = torch.cat([_widened(part, [len(stack), size, rank]) for part, size in parts], dim=1)
+    return torch.cat([old, torch.from_numpy(thin_core(core, rank)).to(stack.dtype)[None]]), rank
+
+
 def _widened(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Cores with zeros for the directions that came after them."""
     if list(values.shape) == list(shape):
@@ -227,7 +254,7 @@ def _rewrite(
 ) -> None:
     """The folder with these rows of its members, and one more, written beside it and exchanged.
 
-    `wider` are the bases that were extended, by stored name, and the plans of their layers.
+    `wider` are the bases that were extended, by stored name, and the plans of layers whose sizes changed.
 
     Readers see the old folder or the new one.
     """
@@ -236,9 +263,9 @@ def _rewrite(
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     members = [opened.index["members"][row] for row in rows]
     bases, plans = wider
-    version = opened.index["basis"] + bool(plans)
+    version = opened.index["basis"] + bool(bases)
     metadata = {"basis": str(version)}
-    written = (MEMBERS, INDEX, UNTOUCHED, *([BASIS] if plans else []))
+    written = (MEMBERS, INDEX_OF_COMPRESSED, UNTOUCHED, *([BASIS] if bases else []))
     try:
         shutil.rmtree(part, ignore_errors=True)
         shutil.copytree(folder, part, copy_function=os.link, ignore=shutil.ignore_patterns(*written))
@@ -257,7 +284,7 @@ def _rewrite(
         with TensorFile(part / MEMBERS, layout, metadata=metadata) as file:
             for name, stack in stacks.items():
                 file.write(name, stack)
-        if plans:
+        if bases:
             _write_bases(opened, bases, part / BASIS, metadata)
         layers = [
             layer | _sizes(plans[layer["name"]]) if layer["name"] in plans else layer
@@ -265,7 +292,7 @@ def _rewrite(
         ]
         changed = {"members": members, "layers": layers, "basis": version, "revision": opened.index["revision"] + 1}
         index = dict(opened.index) | changed
-        (part / INDEX).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        (part / INDEX_OF_COMPRESSED).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         folder.rename(old)
         part.rename(folder)
     except OSError as error:
@@ -296,4 +323,5 @@ def _write_bases(opened: CompressedFolder, bases: Mapping[str, Tensor], path: Pa
 
 
 def _sizes(plan: LayerPlan) -> dict[str, int]:
-    return {"k": plan.k, "shared_numbers": plan.shared_numbers, "member_numbers": plan.member_numbers}
+    sizes = {"k": plan.k, "shared_numbers": plan.shared_numbers, "member_numbers": plan.member_numbers}
+    return sizes | ({"core_rank": plan.core_rank} if plan.core_rank else {})

@@ -24,8 +24,8 @@ from uws_core.sources.files.tensors import ADAPTER, CONFIG, LONGEST_CONFIG, SAMP
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt")
-INDEX: Final = ".bin.index.json"
+PICKLED_SUFFIXES: Final = (".bin", ".pt", ".pth", ".ckpt")
+PICKLED_INDEX: Final = ".bin.index.json"
 # Under which name trainers keep the weights among other things.
 _INSIDE: Final = ("state_dict", "model_state_dict", "model", "module", "params", "params_ema")
 
@@ -98,13 +98,12 @@ def tensors_at(path: Path, file: str = "") -> Tensors:
     folder, name = (path, file) if path.is_dir() else (path.parent, path.name)
     try:
         files, rest = {name: FileBlob(folder / name)}, list[str]()
-        if name.endswith(INDEX):
+        if name.endswith(PICKLED_INDEX):
             there = {entry.name for entry in folder.iterdir()}
             index = (folder / name).read_bytes()
             files = {one: FileBlob(folder / one) for one in placed(index, names=there, suffix=".bin")}
-            rest = [
-                one for one in sorted(there) if one.endswith(SUFFIXES) and not STATE.match(one) and one not in files
-            ]
+            weights = [one for one in sorted(there) if one.endswith(PICKLED_SUFFIXES) and not STATE.match(one)]
+            rest = [one for one in weights if one not in files]
     except OSError as error:
         raise UnreadableFile(f"{name}: {error.strerror or error}") from error
     root = folder.resolve()

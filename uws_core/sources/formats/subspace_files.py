@@ -41,8 +41,10 @@ from uws_core.sources.files.shards import safe_name
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION: Final = 1
-INDEX, BASIS, MEMBERS, UNTOUCHED, FILES = (
+# Version 2 stores cores of low rank as factors; version 1 has whole cores only.
+VERSION: Final = 2
+_READ: Final = (1, 2)
+INDEX_OF_COMPRESSED, BASIS, MEMBERS, UNTOUCHED, FILES = (
     "subspace.json", "basis.safetensors", "members.safetensors", "untouched", "files"
 )  # fmt: skip
 # An index of 1,000 members of 200 layers takes 20 MB.
@@ -57,7 +59,7 @@ _lock: Final = threading.Lock()
 
 def is_compressed(files: Mapping[str, Blob]) -> bool:
     """Whether the files are those of a compressed folder."""
-    return INDEX in files and BASIS in files and MEMBERS in files
+    return INDEX_OF_COMPRESSED in files and BASIS in files and MEMBERS in files
 
 
 class FolderFiles(Mapping[str, Blob]):
@@ -85,7 +87,7 @@ def folder_files(folder: Path) -> SubspaceFiles:
     Raises:
         UnreadableFile: see `SubspaceFiles`.
     """
-    stamp = FileBlob(folder / INDEX).stamp()
+    stamp = FileBlob(folder / INDEX_OF_COMPRESSED).stamp()
     with _lock:
         known = _opened.get(str(folder))
     if known is not None and known[0] == stamp and is_settled([stamp]):
@@ -100,7 +102,7 @@ def folder_files(folder: Path) -> SubspaceFiles:
 
 def folder_stamps(folder: Path, *, started_ns: int) -> tuple[FileStamp, ...]:
     """The stamps of the files that all members share; none if one is too young to prove that nothing changed."""
-    stamps = tuple(FileBlob(folder / name).stamp() for name in (INDEX, BASIS, MEMBERS))
+    stamps = tuple(FileBlob(folder / name).stamp() for name in (INDEX_OF_COMPRESSED, BASIS, MEMBERS))
     entries = tuple((path, size, os.stat(path).st_ino, mtime, ctime) for path, size, mtime, ctime in stamps)  # noqa: PTH116
     newest = max(max(stamp[3:]) for stamp in entries)
     return entries if started_ns - newest > SETTLED_NS else ()
@@ -116,7 +118,7 @@ class SubspaceFiles:
     def __init__(self, files: Mapping[str, Blob], name: str) -> None:
         self.files, self.name = files, name
         try:
-            index = files[INDEX]
+            index = files[INDEX_OF_COMPRESSED]
             self.index: Mapping[str, Any] = json.loads(bytes(index.read(0, min(index.size, _LONGEST_INDEX))))
             headers = {file: read_header(files[file]) for file in (BASIS, MEMBERS)}
             self._spans = {file: header.spans for file, header in headers.items()}
@@ -124,7 +126,7 @@ class SubspaceFiles:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, UnreadableFile) as error:
             raise UnreadableFile(
                 f"{name} is no compressed collection, or is damaged ({type(error).__name__}: {error}); expected a "
-                f"folder that `uws compress` wrote, with {INDEX}, {BASIS} and {MEMBERS}"
+                f"folder that `uws compress` wrote, with {INDEX_OF_COMPRESSED}, {BASIS} and {MEMBERS}"
             ) from error
         self._bases: OrderedDict[str, tuple[Tensor, Tensor, Tensor | None]] = OrderedDict()
         self._lock = threading.Lock()
@@ -144,6 +146,7 @@ class SubspaceFiles:
                 layer["k"],
                 layer["shared_numbers"],
                 layer["member_numbers"],
+                layer.get("core_rank", 0),
             )
             for layer in self.index["layers"]
         )
@@ -169,7 +172,30 @@ class SubspaceFiles:
         return left, right, center
 
     def core(self, number: int, layer: str, rows: tuple[int, int] | None = None) -> Tensor:
-        """One member's core of a layer as stored, or rows of it; nothing else is read."""
+        """One member's core of a layer, or rows of a whole one; nothing else is read."""
+        if self.plans[layer].core_rank:
+            return self._whole(layer, self._slice(number, layer))
+        return self._slice(number, layer, rows)
+
+    def cores(self, layer: str) -> Tensor:
+        """Every member's core of a layer (n, ...)."""
+        stored = self.stored_cores(layer)
+        return self._whole(layer, stored) if self.plans[layer].core_rank else stored
+
+    def stored_cores(self, layer: str) -> Tensor:
+        """The same as stored: thin cores (n, k + k', r) as their factors, one below the other."""
+        return self._tensor(MEMBERS, layer)
+
+    def left_directions(self, layer: str) -> int:
+        """How many directions of the outputs are stored."""
+        return int(self._spans[BASIS][f"{layer}/left"].shape[1])
+
+    def _whole(self, layer: str, factors: Tensor) -> Tensor:
+        """Cores (..., k, k') in single precision from their factors (..., k + k', r)."""
+        k = self.left_directions(layer)
+        return factors[..., :k, :].float() @ factors[..., k:, :].float().mT
+
+    def _slice(self, number: int, layer: str, rows: tuple[int, int] | None = None) -> Tensor:
         span = self._spans[MEMBERS][layer]
         shape = span.shape[1:]
         if not span.nbytes:
@@ -177,10 +203,6 @@ class SubspaceFiles:
         start, stop = rows or (0, shape[0])
         reader = RowReader(self.files[MEMBERS], span, LayerKey(layer, (span.shape[0] * shape[0], prod(shape[1:]))))
         return reader.read(number * shape[0] + start, number * shape[0] + stop).reshape(stop - start, *shape[1:])
-
-    def cores(self, layer: str) -> Tensor:
-        """Every member's core of a layer (n, ...), as stored."""
-        return self._tensor(MEMBERS, layer)
 
     def extents(self, number: int, layer: str) -> list[Extent]:
         """Where a member's layer lies: its own slice, then the basis of all."""
@@ -236,8 +258,8 @@ class SubspaceFiles:
         Raises:
             ValueError: another version, or tensors that are missing or of another shape.
         """
-        if self.index["version"] != VERSION:
-            raise ValueError(f"version {self.index['version']}, this program reads version {VERSION}")
+        if self.index["version"] not in _READ:
+            raise ValueError(f"version {self.index['version']}, this program reads versions up to {VERSION}")
         if self.index["kind"] not in ("adapters", "weights"):
             raise ValueError(f"the kind {self.index['kind']!r} is not known")
         newest = max(int(member["basis"]) for member in self.index["members"])

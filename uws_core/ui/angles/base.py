@@ -13,10 +13,10 @@ import streamlit as st
 
 from uws_core.analysis.base_angles import base_angles, base_levels
 from uws_core.answers import base_angles as answers
-from uws_core.charts import angles as charts
+from uws_core.charts.angles import to_base
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
-from uws_core.frames import angles as frames
+from uws_core.frames import angles
 from uws_core.frames.angles import HELP
 from uws_core.nouns.angles import BASE, Angles, ChanceLevel
 from uws_core.nouns.models import Collection, LeftOut
@@ -52,7 +52,7 @@ class BaseResult:
 
     def frame(self, attributes: Mapping[str, Sequence[object]] | None = None) -> pl.DataFrame:
         """Every number of the figure, a row a model."""
-        return frames.to_base(self.labels, self.every, self.levels, attributes)
+        return angles.to_base(self.labels, self.every, self.levels, attributes)
 
     def answer(self, query: AnglesQuery, location: str) -> str:
         """The sentence that answers the page's question."""
@@ -121,7 +121,7 @@ def figure(result: BaseResult, query: AnglesQuery, collection: Collection, sourc
         key=_FIGURE,
         on_select=_choose,
     )
-    st.caption(view.floor_text(max(one.floor for one in result.every), worst=True))
+    view.tell_floor(max(one.floor for one in result.every))
     st.caption("Click a dot to look at its model.")
 
 
@@ -172,4 +172,4 @@ def _row(names: tuple[str, ...]) -> None:
 
 
 def _dots(frame: pl.DataFrame, measure: str, title: str, theme: Theme) -> go.Figure:
-    return charts.to_base(frame, measure=measure, title=title, theme=theme)
+    return to_base(frame, measure=measure, title=title, theme=theme)

@@ -29,7 +29,17 @@ def angles(selection: Selection, collection: Collection) -> AnglesQuery:
         view = _view(collection)
         layer = "" if view == "layers" else _layer(selection, collection, view)
         axis = _axis(selection, view)
-        k = _directions(selection)
+        k = int(
+            st.number_input(
+                "k",
+                min_value=1,
+                max_value=MOST,
+                step=1,
+                key=state.held("angles.k", min(selection.k, MOST)),
+                width=110,
+                help="How many leading directions of each are compared. What has fewer brings those it has.",
+            )
+        )
         _measure()
         about = _options(selection, collection)
     state.change(k=k, about=about)
@@ -153,20 +163,6 @@ def _axis(selection: Selection, view: str) -> str:
     if picked != shown:
         state.change(axis=picked)
     return str(picked or shown)
-
-
-def _directions(selection: Selection) -> int:
-    return int(
-        st.number_input(
-            "k",
-            min_value=1,
-            max_value=MOST,
-            step=1,
-            key=state.held("angles.k", min(selection.k, MOST)),
-            width=110,
-            help="How many leading directions of each are compared. What has fewer brings those it has.",
-        )
-    )
 
 
 def _measure() -> None:

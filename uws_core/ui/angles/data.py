@@ -75,7 +75,25 @@ def result_of(query: AnglesQuery) -> AnglesResult:
     """
     collection = reads.collection_of(query)
     if query.view == "halves":
-        return _halves(query, collection)
+        if query.axis == Axis.MODELS:
+            gram, groups = _gram(query), collection.table[query.group] if query.group else None
+            splits = half_angles(
+                gram,
+                kept=query.k,
+                repeats=SPLITS,
+                seed=query.seed,
+                members=query.members,
+                groups=groups,
+                about=query.about,
+            )
+            left_out = _left_out([gram])
+        else:
+            sides = reads.sides(query, collection)
+            left_out = _left_out(sides)
+            splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
+        k, other = splits[0].cosines.shape
+        level = level_of(k, other, splits[0].dimension)
+        return AnglesResult(None, None, level, None, splits, chance_band(splits[0]), left_out)
     table, band, left_out = _table(query, collection)
     order = by_likeness(table.mean_degrees)
     unshuffled = _unshuffled(query) if query.view == "groups" and band is None else ""
@@ -134,28 +152,6 @@ def _unshuffled(query: AnglesQuery) -> str:
         why = f"on the {query.axis} axis each shuffle would read every weight again"
         instead = "choose the models axis to see them, or halves for how alike random sets of these models are here"
     return f"Shuffled labels are not drawn: {why}. Chance here is random directions; {instead}"
-
-
-def _halves(query: AnglesQuery, collection: Collection) -> AnglesResult:
-    if query.axis == Axis.MODELS:
-        gram, groups = _gram(query), collection.table[query.group] if query.group else None
-        splits = half_angles(
-            gram,
-            kept=query.k,
-            repeats=SPLITS,
-            seed=query.seed,
-            members=query.members,
-            groups=groups,
-            about=query.about,
-        )
-        left_out = _left_out([gram])
-    else:
-        sides = reads.sides(query, collection)
-        left_out = _left_out(sides)
-        splits = tuple(side_angles(*two, kept=query.k) for two in zip(sides[::2], sides[1::2], strict=True))
-    k, other = splits[0].cosines.shape
-    level = level_of(k, other, splits[0].dimension)
-    return AnglesResult(None, None, level, None, splits, chance_band(splits[0]), left_out)
 
 
 def _pair(query: AnglesQuery, collection: Collection, left: int, right: int) -> Angles:

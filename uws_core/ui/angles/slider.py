@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import streamlit as st
 
-from uws_core.charts import angle_tables as charts
+from uws_core.charts.angle_tables import CELLS, MOST_CELLS, restyled
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
@@ -38,7 +38,7 @@ class EveryK:
 def directions(result: AnglesResult, query: AnglesQuery, collection: Collection) -> None:
     """A slider over k: heatmap, numbers and answer follow in the browser where all of them are quickly computed."""
     table = result.table
-    if table is None or table.g > charts.MOST_CELLS:
+    if table is None or table.g > MOST_CELLS:
         return
     most = min(KEPT, table.dimension)
     known = _known(query, table.g, most)
@@ -52,14 +52,14 @@ def directions(result: AnglesResult, query: AnglesQuery, collection: Collection)
         if not known:
             return live.Steps()
         every = every_k(replace(query, k=1), values, view.place(query, collection))
-        matrix = charts.restyled(
+        matrix = restyled(
             every.pairs[measure.name],
             order.leaves,
             measure=measure,
             chances=every.chances[measure.name],
             theme=figures.theme(),
         )
-        return live.Steps(every.answers, every.numbers, {view.FIGURE: live.Move(traces={charts.CELLS: matrix})})
+        return live.Steps(every.answers, every.numbers, {view.FIGURE: live.Move(traces={CELLS: matrix})})
 
     live.slider(
         "angles",

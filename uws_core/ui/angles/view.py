@@ -11,9 +11,8 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.charts import angle_tables as table_charts
 from uws_core.charts import angles as charts
-from uws_core.charts.angle_tables import Measure
+from uws_core.charts.angle_tables import LARGEST, MEAN, MOST_CELLS, MOST_TARGETS, OVERLAP, Measure, clicked, heatmap
 from uws_core.charts.style import Theme
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
@@ -46,10 +45,12 @@ DEFINITIONS: Mapping[str, str] = {
     "side axes; of models' own directions 9e-16 (s_1 / s_k)^2, at least 1e-5 degrees. (Davis and Kahan 1970)",
 }
 FIGURE = "angles"
+# A smaller angle cannot be told from 0 in a figure of 90 degrees.
+SEEN = 0.1
 MEASURES: Mapping[str, Measure] = {
-    "mean": table_charts.MEAN,
-    "largest": table_charts.LARGEST,
-    "overlap": table_charts.OVERLAP,
+    "mean": MEAN,
+    "largest": LARGEST,
+    "overlap": OVERLAP,
 }
 # Beyond it a browser shows a table slowly; the export has every row.
 MOST_ROWS = 2_000
@@ -111,10 +112,10 @@ def pairs_figure(
         key=FIGURE,
         on_select=partial(_choose, table.labels, tuple(order.leaves.tolist())),
     )
-    st.caption(floor_text(table.floor, worst=True))
-    if table.g > table_charts.MOST_CELLS:
+    tell_floor(table.floor)
+    if table.g > MOST_CELLS:
         st.caption(f"{table.g} rows are pooled on screen; the export has every pair.")
-    elif table.g <= table_charts.MOST_TARGETS:
+    elif table.g <= MOST_TARGETS:
         st.caption("Click a cell to look at its pair.")
 
 
@@ -140,13 +141,13 @@ def halves_figure(result: AnglesResult, source: Provenance) -> None:
         alt=f"Principal angles between random halves. {source.caption}",
         key="halves",
     )
-    st.caption(floor_text(max(one.floor for one in result.splits), worst=True))
+    tell_floor(max(one.floor for one in result.splits))
 
 
-def floor_text(radians: float, *, worst: bool = False) -> str:
-    """Below which angle nothing can be told here; `worst` says that it is that of the least certain pair."""
-    which = "; this is the floor of the least certain pair" if worst else ""
-    return f"Angles below {np.degrees(radians):.2g}° are rounding and read 0{which}."
+def tell_floor(radians: float) -> None:
+    """Below which angle nothing can be told, for the least certain pair; no word where no figure shows it."""
+    if np.degrees(radians) >= SEEN:
+        st.caption(f"Angles below {np.degrees(radians):.2g}° are rounding and read 0.")
 
 
 def nearest(table: AngleTable) -> tuple[int, int]:
@@ -178,7 +179,8 @@ def _in_full(angles: Angles, band: NullBand, names: tuple[str, str], source: Pro
     summary = f"{names[0]} and {names[1]}: mean angle {angles.mean_degrees:.3g}°, overlap {angles.overlap:.2g}, "
     summary += f"chance {angles.chance:.2g}."
     pair_source = replace(source, name=f"angles {names[0]} {names[1]}", caption=summary)
-    st.caption(f"{summary} {floor_text(angles.floor)}")
+    st.caption(summary)
+    tell_floor(angles.floor)
     figures.figure(
         "Angles of the pair",
         partial(_pair, frame, float(np.degrees(angles.floor))),
@@ -260,7 +262,7 @@ def _choose(labels: Sequence[str], leaves: Sequence[int]) -> None:
     """The clicked cell's pair is looked at; a selection that went away with its figure changes nothing."""
     picked = st.session_state.get(f"figure.{FIGURE}") or {}
     points = picked.get("selection", {}).get("points", [])
-    rows = table_charts.clicked(points[0], np.array(leaves)) if points else None
+    rows = clicked(points[0], np.array(leaves)) if points else None
     if rows is not None:
         controls.look_at(*(labels[row] for row in rows))
 
@@ -281,7 +283,7 @@ def _heatmap(
     groups: Sequence[str] | None,
     theme: Theme,
 ) -> go.Figure:
-    return table_charts.heatmap(table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, theme=theme)
+    return heatmap(table, order, measure=measure, chance=chance, chosen=chosen, groups=groups, theme=theme)
 
 
 def _halves(frame: pl.DataFrame, theme: Theme) -> go.Figure:

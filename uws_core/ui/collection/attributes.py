@@ -44,7 +44,13 @@ def editor(collection: Collection) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             # No callback: its arguments would be those of the run before, without the cell that was just left.
             if st.button("Keep", key="attributes.keep", type="primary"):
-                _keep(collection, table)
+                try:
+                    saved_collections.keep_edits(replace(collection, table=from_texts(table)))
+                except UwsError as error:
+                    st.session_state[_PROBLEM] = str(error)
+                else:
+                    _again()
+                st.rerun()
             if saved_collections.has_edits(collection):
                 st.button("Back to the models' own", key="attributes.undo", on_click=_undo, args=(collection,))
             changed = cells_changed(before, table)
@@ -87,16 +93,6 @@ def from_texts(frame: pl.DataFrame) -> dict[str, tuple[Value, ...]]:
         )
     rows = [found.rows[str(i)] for i in range(frame.height)]
     return {name: tuple(row[i] for row in rows) for i, name in enumerate(found.columns)}
-
-
-def _keep(collection: Collection, frame: pl.DataFrame) -> None:
-    try:
-        saved_collections.keep_edits(replace(collection, table=from_texts(frame)))
-    except UwsError as error:
-        st.session_state[_PROBLEM] = str(error)
-    else:
-        _again()
-    st.rerun()
 
 
 def _undo(collection: Collection) -> None:

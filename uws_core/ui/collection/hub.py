@@ -9,8 +9,7 @@ import streamlit as st
 
 from uws_core.frames import hub as frames
 from uws_core.jobs import JobStatus
-from uws_core.nouns.hub import PRESETS, HubListing, HubModel
-from uws_core.nouns.models import LeftOut
+from uws_core.nouns.hub import PRESETS, HubListing
 from uws_core.sources.listing import not_listed
 from uws_core.ui import job_panel, page, state
 from uws_core.ui.collection import controls, opening
@@ -34,20 +33,7 @@ def show() -> None:
     _underway()
     if stopped := st.session_state.get(_STOPPED):
         page.problem(str(stopped))
-    _question()
-    asked = str(st.session_state.get(_ASKED, ""))
-    if not asked:
-        st.caption("Nothing is asked of the Hub before you search, and no weight is read before you scan a layer.")
-        return
-    found = opening.listing(asked)
-    if found.listing is None:
-        page.problem(found.problem)
-    else:
-        _found(asked, found.listing)
-
-
-def _question() -> None:
-    """The box for a query or a list, filled from a preset or a file."""
+    # The box for a query or a list, filled from a preset or a file.
     st.selectbox(
         "Start from",
         list(PRESETS),
@@ -67,6 +53,15 @@ def _question() -> None:
         st.button("Search", key="hub.search", on_click=_search, type="primary")
         with st.popover("From a text file", icon=":material/upload_file:"):
             st.file_uploader("A list of models", type=["txt", "csv", "md"], key=_LIST, on_change=_take_list)
+    asked = str(st.session_state.get(_ASKED, ""))
+    if not asked:
+        st.caption("Nothing is asked of the Hub before you search, and no weight is read before you scan a layer.")
+        return
+    found = opening.listing(asked)
+    if found.listing is None:
+        page.problem(found.problem)
+    else:
+        _found(asked, found.listing)
 
 
 def _found(query: str, listing: HubListing) -> None:
@@ -89,18 +84,16 @@ def _found(query: str, listing: HubListing) -> None:
         alt="Models that the query found on the Hub",
     )
     picked = [listing.models[row] for row in event.selection.rows] or list(listing.models)
-    _open(query, picked, not_listed(listing))
-
-
-def _open(query: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> None:
-    """The name, the base, and the button that opens the picked models."""
+    # The name, the base, and the button that opens the picked models.
+    missing = not_listed(listing)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         name = st.text_input(
             "Name of the collection", value=query.splitlines()[0][:80], width=280, key=f"hub.name.{query}"
         )
+        named = Counter(one.base for one in picked if one.base)
         base = st.text_input(
             "Base model",
-            placeholder=_common_base(picked) or "none",
+            placeholder=(named.most_common(1)[0][0] if named else "") or "none",
             width=280,
             key="hub.base",
             help="The model they all started from, `owner/name`; leave it empty to compare without one. Of it, too, "
@@ -120,12 +113,6 @@ def _open(query: str, picked: list[HubModel], missing: tuple[LeftOut, ...]) -> N
             st.session_state.pop(_STOPPED, None)
             st.session_state[_UNDERWAY] = opening.start(chosen).key
             st.rerun()
-
-
-def _common_base(models: list[HubModel]) -> str:
-    """The base that most cards name."""
-    named = Counter(one.base for one in models if one.base)
-    return named.most_common(1)[0][0] if named else ""
 
 
 def _underway() -> None:

@@ -58,23 +58,16 @@ def panel(selection: Selection, collection: Collection) -> None:
             help="Every key of its files is listed: used, ignored, unknown, or unmatched without its other half.",
         )
         try:
-            loader_report = _read(models[label])
+            # What became of every key of a model's files.
+            model = models[label]
+            # Models that are compared were checked when the collection was opened, and the built-in ones lie elsewhere.
+            roots = (*folders.roots(), saved_collections.folder().resolve())
+            loader_report = _cached_report(model, None if model.compared else tuple(map(str, roots)))
         except UwsError as error:
             page.problem(str(error))
             return
         st.caption(page.plain(_summary(loader_report)))
         _tables(label, loader_report, selection, collection)
-
-
-def _read(model: Located) -> LoaderReport:
-    """What became of every key of a model's files.
-
-    Raises:
-        UwsError: it cannot be read; the message says why.
-    """
-    # Models that are compared were checked when the collection was opened, and the built-in ones lie elsewhere.
-    roots = (*folders.roots(), saved_collections.folder().resolve())
-    return _cached_report(model, None if model.compared else tuple(map(str, roots)))
 
 
 # An adapter's alphas are a small read each, over a network a slow one.

@@ -13,7 +13,7 @@ import streamlit as st
 from uws_core.collection import fingerprint
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection, ModelRef
-from uws_core.store.results_file import SUFFIX as RESULTS
+from uws_core.store.results_file import RESULTS_SUFFIX
 from uws_core.store.saved_collections import SUFFIX, common_folder, is_local, saved_text
 from uws_core.ui import page, saved_collections, state
 from uws_core.ui.collection import controls, hub, opening, view
@@ -37,7 +37,23 @@ def show(selection: Selection) -> None:
         page.problem(wrong)
     built_in, folder, on_hub, upload, saved = st.tabs(_TABS)
     with built_in:
-        _built_in()
+        demos = list(DEMOS.values())
+        frame = pl.DataFrame(
+            {"collection": [one.title for one in demos], "what it shows": [one.about for one in demos]}
+        )
+        event = st.dataframe(
+            frame,
+            key="built.in",
+            on_select="rerun",
+            selection_mode="single-row",
+            hide_index=True,
+            height=page.height(frame.height, most=250),
+            column_config={"collection": st.column_config.TextColumn(width="medium")},
+            alt="Built-in collections",
+        )
+        rows = event.selection.rows
+        chosen = {"collection": PREFIX + demos[rows[0]].name} if rows else {}
+        st.button("Open", key="built.in.open", on_click=state.set_selection, kwargs=chosen, disabled=not rows)
     with folder:
         view.path_box(selection)
     with on_hub:
@@ -61,7 +77,11 @@ def save_box(selection: Selection, collection: Collection) -> None:
         _where(part.refs)
         # No callback: its arguments would be those of the run before, without the name that was just typed.
         if st.button("Save", key="save.keep"):
-            _keep(part, query)
+            try:
+                state.set_selection(collection=saved_collections.keep(part, query=query))
+            except UwsError as error:
+                st.session_state[_PROBLEM] = str(error)
+            st.rerun()
         st.download_button(
             f"Download {SUFFIX}",
             saved_text(part, beside=folder, query=query),
@@ -85,28 +105,10 @@ def subset(collection: Collection, members: tuple[int, ...], name: str) -> Colle
     )
 
 
-def _built_in() -> None:
-    demos = list(DEMOS.values())
-    frame = pl.DataFrame({"collection": [one.title for one in demos], "what it shows": [one.about for one in demos]})
-    event = st.dataframe(
-        frame,
-        key="built.in",
-        on_select="rerun",
-        selection_mode="single-row",
-        hide_index=True,
-        height=page.height(frame.height, most=250),
-        column_config={"collection": st.column_config.TextColumn(width="medium")},
-        alt="Built-in collections",
-    )
-    rows = event.selection.rows
-    chosen = {"collection": PREFIX + demos[rows[0]].name} if rows else {}
-    st.button("Open", key="built.in.open", on_click=state.set_selection, kwargs=chosen, disabled=not rows)
-
-
 def _upload() -> None:
     files = st.file_uploader(
         f"Safetensors files, a model each, adapters with adapter_config.json, one collection file ({SUFFIX}), or one "
-        f"results file ({RESULTS})",
+        f"results file ({RESULTS_SUFFIX})",
         type=["safetensors", "json", "toml", "zip", "bin", "pt", "pth", "ckpt"],
         accept_multiple_files=True,
         key=_UPLOAD,
@@ -138,17 +140,14 @@ def _saved(selection: Selection) -> None:
     )
     if chosen not in kept:
         return
-    _opened_or_gone(chosen, kept[chosen])
-
-
-def _opened_or_gone(chosen: str, one: saved_collections.Kept) -> None:
-    """The ways to open a kept collection, to take its file elsewhere, and to remove it."""
+    # The ways to open a kept collection, to take its file elsewhere, and to remove it.
+    one = kept[chosen]
     content, refs = opening.handed_on(one.path)
     _where(refs)
     with st.container(horizontal=True):
         st.button("Open", key="saved.open", on_click=state.set_selection, kwargs={"collection": chosen}, type="primary")
         st.download_button(
-            f"Download {RESULTS if saved_collections.is_results(one.path) else SUFFIX}",
+            f"Download {RESULTS_SUFFIX if saved_collections.is_results(one.path) else SUFFIX}",
             content,
             file_name=one.path.name,
             mime="application/zip" if saved_collections.is_results(one.path) else "application/toml",
@@ -171,14 +170,6 @@ def _where(refs: Sequence[ModelRef]) -> None:
         st.caption(
             "The models lie on this machine in no common folder: on another one, they have to lie at these paths."
         )
-
-
-def _keep(part: Collection, query: str) -> None:
-    try:
-        state.set_selection(collection=saved_collections.keep(part, query=query))
-    except UwsError as error:
-        st.session_state[_PROBLEM] = str(error)
-    st.rerun()
 
 
 def _remove(name: str) -> None:

@@ -14,7 +14,7 @@ from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import Choices
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.store.results_file import SUFFIX as RESULTS
+from uws_core.store.results_file import RESULTS_SUFFIX
 from uws_core.ui import folders, page, saved_collections, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
 from uws_core.ui.collection import controls, data, opening
@@ -34,7 +34,7 @@ def path_box(selection: Selection) -> None:
             placeholder="path/to/checkpoints",
             width=420,
             help=f"A folder with one safetensors file a model, or one folder a model; attributes in `models.csv`. Or a "
-            f"results file (`{RESULTS}`), here or on the Hub as owner/name/file{RESULTS}. "
+            f"results file (`{RESULTS_SUFFIX}`), here or on the Hub as owner/name/file{RESULTS_SUFFIX}. "
             f"Folders below {roots} can be opened; name others in UWS_ROOTS when you start the app.",
         )
         if st.button("Open", key="collection.open"):
@@ -101,10 +101,12 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
     """The layers with place, shape, scree and rank; picked rows become the chosen layers. The table is returned."""
     frame = data.layers(collection, query)
     config = page.configs(frame, frames.HELP)
-    config["bytes"] = st.column_config.NumberColumn(help=frames.HELP["bytes"], format="bytes")
+    # Streamlit's own format writes kB; the other sizes on the page are in KiB.
+    config["bytes"] = st.column_config.NumberColumn("KiB", help=frames.HELP["bytes"], format="%.1f")
+    config["rank"] = st.column_config.NumberColumn(f"rank at {100 * query.share:g} %", help=frames.HELP["rank"])
     config["scree"] = st.column_config.BarChartColumn(help=frames.HELP["scree"], y_min=0.0)
     event = st.dataframe(
-        frame,
+        frame.with_columns(pl.col("bytes") / 1024),
         key=f"collection.layers.{selection.collection}",
         on_select="rerun",
         selection_mode="multi-row",

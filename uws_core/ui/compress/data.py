@@ -15,7 +15,7 @@ from uws_core.frames import compress as frames
 from uws_core.jobs import JobState, Report
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import Collection
-from uws_core.sources.formats.subspace_files import INDEX
+from uws_core.sources.formats.subspace_files import INDEX_OF_COMPRESSED
 from uws_core.store.results import default_store
 from uws_core.ui import folders, tasks
 from uws_core.ui.compress.controls import CompressQuery
@@ -111,7 +111,7 @@ def rebuild_key(source: Path, member: str, target: str, text: str) -> str:
 
 def compressed_folder(path: Path | None) -> CompressedFolder | None:
     """The compressed collection in a folder, or None where there is none."""
-    if path is None or not (path / INDEX).is_file():
+    if path is None or not (path / INDEX_OF_COMPRESSED).is_file():
         return None
     return open_compressed(path)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from uws_core.charts import compress as charts
+from uws_core.charts import compress
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames.compress import HELP
@@ -39,7 +39,7 @@ def scores(query: CompressQuery, collection: Collection, source: Provenance) -> 
         return
     figures.figure(
         "Score against bytes",
-        lambda theme: charts.scores(frame, theme=theme),
+        lambda theme: compress.scores(frame, theme=theme),
         frame,
         source,
         alt="The median of the models' scores relative to their own, against the bytes of the folder",

@@ -13,12 +13,11 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.answers import evidence as answers
+from uws_core.answers.evidence import among, number, score, why
 from uws_core.charts import evidence as charts
-from uws_core.charts import evidence_layers as layer_charts
-from uws_core.charts import overview as overview_charts
 from uws_core.charts.chance_range import chance_range_url
-from uws_core.charts.overview import Measure
+from uws_core.charts.evidence_layers import layers
+from uws_core.charts.overview import Measure, overview
 from uws_core.charts.style import Theme
 from uws_core.errors import NotEnoughModels
 from uws_core.export import Provenance
@@ -64,16 +63,16 @@ def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
     shown = frame.with_columns(
         pl.Series("verdict", [f"{charts.MARKS[Verdict(one)]} {one}" for one in frame["verdict"]]),
         *(
-            pl.Series(name, [answers.number(*cell) for cell in frame.select(name, "claim").iter_rows()])
+            pl.Series(name, [number(*cell) for cell in frame.select(name, "claim").iter_rows()])
             for name in ("value", "chance")
         ),
-        pl.Series("z", [answers.score(z) for z in frame["z"]]),
+        pl.Series("z", [score(z) for z in frame["z"]]),
     )
     if "p" in frame.columns:
         tests = [("" if p is None else f"{p:.2g}") for p in frame["p"]]
         shown = shown.with_columns(pl.Series("p", tests), pl.col("effect") * 100)
     if findings:
-        shown = shown.with_columns(pl.Series("strip", [chance_range_url(one, answers.among(one)) for one in findings]))
+        shown = shown.with_columns(pl.Series("strip", [chance_range_url(one, among(one)) for one in findings]))
     passed = "discoveries" in frame.columns
     if passed:
         said = [f"{d} of {t}" if t else "" for d, t in frame.select("discoveries", "tested").iter_rows()]
@@ -95,7 +94,7 @@ def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
 
 def claim(finding: Finding, evidence: Evidence, query: EvidenceQuery, source: Provenance) -> None:
     """One claim in full: why the verdict, the number among draws of chance, and what belongs to it alone."""
-    st.markdown(f"**{charts.MARKS[finding.verdict]} {page.plain(answers.why(finding))}**")
+    st.markdown(f"**{charts.MARKS[finding.verdict]} {page.plain(why(finding))}**")
     definition(finding.claim)
     if finding.samples.size:
         figures.figure(
@@ -103,7 +102,7 @@ def claim(finding: Finding, evidence: Evidence, query: EvidenceQuery, source: Pr
             partial(_draws, finding),
             frames.draws(finding),
             source,
-            alt=f"Histogram of what chance gives, with the models as a line. {answers.why(finding)}",
+            alt=f"Histogram of what chance gives, with the models as a line. {why(finding)}",
             key="draws",
         )
     if finding.claim == "determined" and evidence.determined is not None:
@@ -268,8 +267,8 @@ def _verdicts(frame: pl.DataFrame, theme: Theme) -> go.Figure:
 
 
 def _overview(frame: pl.DataFrame, chosen: str, theme: Theme) -> go.Figure:
-    return overview_charts.overview(frame, measure=_Z, chosen=chosen, theme=theme)
+    return overview(frame, measure=_Z, chosen=chosen, theme=theme)
 
 
 def _layers(frame: pl.DataFrame, key: str, theme: Theme) -> go.Figure:
-    return layer_charts.layers(frame, key, theme=theme)
+    return layers(frame, key, theme=theme)

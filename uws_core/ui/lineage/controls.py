@@ -21,7 +21,20 @@ def lineage(selection: Selection, collection: Collection) -> Query:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         after = state.change(layer=layer(selection, collection))
         kind = likeness(selection, collection)
-        _threshold()
+        st.number_input(
+            "Threshold, cosine",
+            min_value=-1.0,
+            max_value=1.0,
+            value=None,
+            step=0.05,
+            format="%.2f",
+            placeholder="automatic",
+            key="threshold",
+            bind="query-params",
+            width=150,
+            help="Two models above it are relatives, and chains of relatives a group. Empty: the middle of the widest "
+            "range of thresholds that give the same groups.",
+        )
         st.toggle(
             "Fit colours",
             key="fit",
@@ -127,21 +140,4 @@ def colour(columns: Mapping[str, str], selection: Selection) -> str:
         format_func=lambda name: columns[name],
         width=190,
         help="What colours the points: the groups found here, or a column of the models table.",
-    )
-
-
-def _threshold() -> None:
-    st.number_input(
-        "Threshold, cosine",
-        min_value=-1.0,
-        max_value=1.0,
-        value=None,
-        step=0.05,
-        format="%.2f",
-        placeholder="automatic",
-        key="threshold",
-        bind="query-params",
-        width=150,
-        help="Two models above it are relatives, and chains of relatives a group. Empty: the middle of the widest "
-        "range of thresholds that give the same groups.",
     )

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.answers import lineage as answers
-from uws_core.charts import lineage as charts
+from uws_core.answers.lineage import ORDER
+from uws_core.charts import lineage
 from uws_core.charts import norms as norm_charts
 from uws_core.charts.angle_tables import MOST_TARGETS, clicked
 from uws_core.charts.style import Theme
@@ -22,7 +22,7 @@ from uws_core.nouns.lineage import KINDS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import figures
-from uws_core.ui.angles import controls as angles
+from uws_core.ui.angles.controls import look_at, looked_at
 from uws_core.ui.lineage import controls, relatives
 from uws_core.ui.lineage.data import LineageResult
 from uws_core.ui.page import Number
@@ -45,7 +45,7 @@ DEFINITIONS: Mapping[str, str] = {
     "Map": "Coordinates along the leading components about the mean of the models. (Gower 1966)",
     "Share explained": "Share of a component's variance that lies between the values of a column (ANOVA ratio); for "
     "a quantity the squared correlation. By chance (g - 1) / (n - 1) for g values. (Fisher 1925)",
-    "Neuron order": answers.ORDER,
+    "Neuron order": ORDER,
     "Near copies": "Pairs nearer than 5 % of the usual distance to the nearest model, or equal in the first five "
     "digits; distance is |W_i - W_j| / mean norm.",
     **{f"To look at: {kind}": f"{meaning}." for kind, meaning in KINDS.items()},
@@ -74,7 +74,7 @@ def likeness(result: LineageResult, selection: Selection, source: Provenance) ->
     )
     named = f", strip: {shown}" if strip is not None else ""
     labels, leaves = result.family.labels, result.family.order.leaves
-    chosen = angles.looked_at(labels)
+    chosen = looked_at(labels)
     figures.figure(
         f"Cosine of every pair{named}",
         partial(
@@ -150,17 +150,17 @@ def _look_at(labels: Sequence[str], leaves: Sequence[int]) -> None:
     points = picked.get("selection", {}).get("points", [])
     rows = clicked(points[0], np.array(leaves)) if points else None
     if rows is not None:
-        angles.look_at(*(labels[row] for row in rows))
+        look_at(*(labels[row] for row in rows))
 
 
 def _cosine_heatmap(
     result: LineageResult, strip: list[str] | None, fit: bool, chosen: tuple[int, int] | None, theme: Theme
 ) -> go.Figure:
-    return charts.cosine_heatmap(result.family, groups=strip, fit=fit, chosen=chosen, theme=theme)
+    return lineage.cosine_heatmap(result.family, groups=strip, fit=fit, chosen=chosen, theme=theme)
 
 
 def _stability(frame: pl.DataFrame, threshold: float, chance: float, theme: Theme) -> go.Figure:
-    return charts.stability(frame, threshold=threshold, chance=chance, theme=theme)
+    return lineage.stability(frame, threshold=threshold, chance=chance, theme=theme)
 
 
 def _norms(frame: pl.DataFrame, axis_name: str, theme: Theme) -> go.Figure:

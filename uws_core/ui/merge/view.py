@@ -12,7 +12,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.answers.merge import NAMES
-from uws_core.charts import merge as charts
+from uws_core.charts import merge
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
 from uws_core.frames import merge as frames
@@ -211,16 +211,16 @@ def _percent(value: float) -> str:
 
 
 def _sweep(frame: pl.DataFrame, column: str, chosen: str, scale: float, theme: Theme) -> go.Figure:
-    return charts.sweep(frame, column=column, chosen=chosen, mean=NAMES[MergeMethod.MEAN], scale=scale, theme=theme)
+    return merge.sweep(frame, column=column, chosen=chosen, mean=NAMES[MergeMethod.MEAN], scale=scale, theme=theme)
 
 
 def _kept(frame: pl.DataFrame, theme: Theme) -> go.Figure:
-    return charts.kept(frame, theme=theme)
+    return merge.kept(frame, theme=theme)
 
 
 def _cosines(compatibility: Compatibility, theme: Theme) -> go.Figure:
-    return charts.cosines(compatibility.cosines, compatibility.labels, theme=theme)
+    return merge.cosines(compatibility.cosines, compatibility.labels, theme=theme)
 
 
 def _layers(frame: pl.DataFrame, theme: Theme) -> go.Figure:
-    return charts.layers(frame, theme=theme)
+    return merge.layers(frame, theme=theme)

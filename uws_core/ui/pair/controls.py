@@ -6,7 +6,7 @@ import streamlit as st
 
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import PairQuery
-from uws_core.ui.angles import controls as angles
+from uws_core.ui.angles import controls
 from uws_core.ui.selection import Selection
 
 
@@ -14,7 +14,7 @@ def pair(selection: Selection, collection: Collection) -> PairQuery:
     """The page's query, from its row of controls: two of the chosen models, whose names stand in the address."""
     members = selection.members_in(collection)
     names = [collection.labels[row] for row in members]
-    left, right = angles.pair(names, (0, 1))
+    left, right = controls.pair(names, (0, 1))
     # A pair that nobody chose yet stands in the address as well.
     if st.query_params.get_all("pair") != [names[left], names[right]]:
         st.query_params["pair"] = [names[left], names[right]]

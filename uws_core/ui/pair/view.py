@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.charts import pairs as charts
+from uws_core.charts.pairs import layers
 from uws_core.charts.style import Theme, percent
 from uws_core.export import Provenance
 from uws_core.frames.pairs import HELP
@@ -94,4 +94,4 @@ def _choose() -> None:
 
 
 def _layers(frame: pl.DataFrame, theme: Theme) -> go.Figure:
-    return charts.layers(frame, theme=theme)
+    return layers(frame, theme=theme)

@@ -183,9 +183,9 @@ def other_numbers(query: RebuildQuery) -> int:
     Raises:
         LayerError: the models are updates only, so that nobody knows.
     """
-    from uws_core.passes.rebuild import other_numbers as counted
+    from uws_core.passes import rebuild
 
-    return counted(_collection(query), query.members)
+    return rebuild.other_numbers(_collection(query), query.members)
 
 
 def kept_on(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:

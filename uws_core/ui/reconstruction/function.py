@@ -151,7 +151,13 @@ def panel(query: RebuildQuery, collection: Collection, source: Provenance) -> No
         return
     if not done:
         st.caption(f"{frame['model'].n_unique()} of {len(query.members)} networks are scored so far.")
-    _problems(frame)
+    failed = frame.filter(pl.col("problem").is_not_null())
+    if failed.height:
+        first = failed.row(0, named=True)
+        st.caption(
+            f":material/info: {failed['model'].n_unique()} networks could not be scored, the first of them "
+            f"{page.plain(str(first['model']))}: {page.plain(str(first['problem']))}"
+        )
     _figures(frame, untrained(collection, query.members), _source(source, query, collection, frame))
     page.table(frame, HELP, label="Scores", percent=("weight_error", "kept_score"))
 
@@ -186,16 +192,6 @@ def _source(source: Provenance, query: RebuildQuery, collection: Collection, fra
         layers=query.layers,
         left_out=(*collection.left_out, *left_out(query)),
     )
-
-
-def _problems(frame: pl.DataFrame) -> None:
-    failed = frame.filter(pl.col("problem").is_not_null())
-    if failed.height:
-        first = failed.row(0, named=True)
-        st.caption(
-            f":material/info: {failed['model'].n_unique()} networks could not be scored, the first of them "
-            f"{page.plain(str(first['model']))}: {page.plain(str(first['problem']))}"
-        )
 
 
 def _scores(frame: pl.DataFrame, against: str, untrained: float | None, theme: Theme) -> go.Figure:

@@ -6,8 +6,8 @@ from functools import partial
 
 import polars as pl
 
-from uws_core.answers import reconstruction as answers
-from uws_core.charts import reconstruction as charts
+from uws_core.answers import reconstruction
+from uws_core.charts.reconstruction import CHOSEN, chosen
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import RebuildQuery
 from uws_core.ui import live, state
@@ -37,16 +37,16 @@ def steps(
 ) -> live.Steps:
     """What every k shows."""
     place, whole = view.place(query, collection), controls.whole()
-    answer = partial(answers.answer, rebuilt.together, location=place, by=query.group, chance=rebuilt.chance)
+    answer = partial(reconstruction.answer, rebuilt.together, location=place, by=query.group, chance=rebuilt.chance)
     texts = [answer(k=k) for k in values]
     numbers = [view.numbers(rebuilt, view.stored(query, collection, k), k) for k in values]
-    rings = [charts.chosen(sizes, k, whole=whole) for k in values]
+    rings = [chosen(sizes, k, whole=whole) for k in values]
     figures = {
-        "errors": live.Move(shapes={charts.CHOSEN: {"x0": values, "x1": values}}),
-        "sizes": live.Move(traces={charts.CHOSEN: {key: [ring[key] for ring in rings] for key in ("x", "y", "text")}}),
+        "errors": live.Move(shapes={CHOSEN: {"x0": values, "x1": values}}),
+        "sizes": live.Move(traces={CHOSEN: {key: [ring[key] for ring in rings] for key in ("x", "y", "text")}}),
     }
     if len(rebuilt.layers) == 1:
         columns = [int(each) for each in rebuilt.together[0].kept]
         at = [max(i for i, each in enumerate(columns) if each <= k) for k in values]
-        figures["models"] = live.Move(shapes={charts.CHOSEN: {"x0": at, "x1": at}})
+        figures["models"] = live.Move(shapes={CHOSEN: {"x0": at, "x1": at}})
     return live.Steps(texts, numbers, figures)

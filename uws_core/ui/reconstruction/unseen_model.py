@@ -13,10 +13,10 @@ import streamlit as st
 
 from uws_core import run
 from uws_core.analysis.heldout import pooled, project
-from uws_core.answers import reconstruction as answers
+from uws_core.answers.reconstruction import answer_unseen_model
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.export import Provenance
-from uws_core.frames import reconstruction as frames
+from uws_core.frames import reconstruction
 from uws_core.frames.reconstruction import HELP
 from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
@@ -229,10 +229,10 @@ def _show(
     if k > most:
         st.caption(f":material/info: {k} directions were asked for, the {n} models give {most}; that many are shown.")
     k = min(k, most)
-    caption = answers.answer_unseen_model(found.together, k=k, location=view.place(query, collection))
+    caption = answer_unseen_model(found.together, k=k, location=view.place(query, collection))
     st.markdown(caption)
     view.unseen_model_curve(found.together, query, _source(source, found, ref, caption), k=k)
-    by_layer = frames.by_layer({collection.by_name[name].short: [one] for name, one in found.layers.items()}, k)
+    by_layer = reconstruction.by_layer({collection.by_name[name].short: [one] for name, one in found.layers.items()}, k)
     st.dataframe(
         by_layer.drop("model", "group", "nothing", "note"),
         hide_index=True,

@@ -145,7 +145,15 @@ def sizes_frame(query: RebuildQuery, collection: Collection) -> tuple[pl.DataFra
         except LayerError as error:
             st.caption(f"{error}.")
             whole = False
-    axes = _axes(query, collection)
+    # The query's axis, and the others as far as they are known; a button for those that are not.
+    ready: list[str] = [query.axis]
+    for axis in Axis:
+        if axis.value == query.axis:
+            continue
+        task = data.task(data.on_axis(query, axis.value), collection)
+        if task is None or job_panel.task_panel(task, tasks.status(task, begin=False)):
+            ready.append(axis.value)
+    axes: list[str] = [axis.value for axis in Axis if axis.value in ready]
     return frames.sizes(data.sizes(query, axes, other=other)), axes, whole
 
 
@@ -187,18 +195,6 @@ def unseen_model_curve(one: HeldOut, query: RebuildQuery, source: Provenance, *,
         alt=f"Squared error of a model that is not in the collection. {source.caption}",
         key="newcomer",
     )
-
-
-def _axes(query: RebuildQuery, collection: Collection) -> list[str]:
-    """The query's axis, and the others as far as they are known; a button for those that are not."""
-    ready = [query.axis]
-    for axis in Axis:
-        if axis.value == query.axis:
-            continue
-        task = data.task(data.on_axis(query, axis.value), collection)
-        if task is None or job_panel.task_panel(task, tasks.status(task, begin=False)):
-            ready.append(axis.value)
-    return [axis.value for axis in Axis if axis.value in ready]
 
 
 def _axis_name(query: RebuildQuery) -> str:

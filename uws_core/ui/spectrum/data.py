@@ -12,7 +12,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.spectrum import pooled, spectrum
-from uws_core.answers import shared_directions as counting
+from uws_core.answers import shared_directions
 from uws_core.answers import spectrum as answers
 from uws_core.errors import UwsError
 from uws_core.frames import spectrum as frames
@@ -66,7 +66,9 @@ class SpectrumResult:
     def notes(self) -> tuple[str, ...]:
         """What must be known of the noise: what stands in for it, what it does not cover, and why there is none."""
         if len(self.items) == 1 and self.band is not None:
-            return tuple(f"{note[:1].upper()}{note[1:]}." for note in counting.notes(self.band.shared, null=self.null))
+            return tuple(
+                f"{note[:1].upper()}{note[1:]}." for note in shared_directions.notes(self.band.shared, null=self.null)
+            )
         missing = [out for item in self.items for out in item.spectrum.left_out if out.what.startswith("noise in ")]
         if not missing:
             return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from uws_core.charts import spectrum as charts
+from uws_core.charts.spectrum import read_outs
 from uws_core.charts.style import percent
 from uws_core.nouns.query import Query
 from uws_core.ui import live, state
@@ -40,6 +40,6 @@ def steps(result: SpectrumResult, query: Query, shares: tuple[float, ...]) -> li
     else:
         ranks = [result.rank(one) for one in shares]
         noise = [None if result.band is None else result.band.rank(one).middle for one in shares]
-        lines, texts = charts.read_outs(shares, ranks, noise)
+        lines, texts = read_outs(shares, ranks, noise)
         move = live.Move(shapes=lines, annotations={"rank": {"text": texts}})
     return live.Steps(answers, numbers, {"cumulative": move})

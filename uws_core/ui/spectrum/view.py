@@ -13,10 +13,11 @@ import streamlit as st
 
 from uws_core.answers.shared_directions import p_text
 from uws_core.charts import overview as overview_charts
-from uws_core.charts import spectrum as charts
+from uws_core.charts.spectrum import cumulative, scree, several
 from uws_core.charts.style import Theme, percent
 from uws_core.export import Provenance
 from uws_core.frames.spectrum import HELP
+from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
 from uws_core.ui import figures, state
@@ -125,6 +126,18 @@ def curves(result: SpectrumResult, query: Query, source: Provenance) -> None:
             alt=f"Cumulative share of the variance by number of directions. {source.caption}",
             key="cumulative",
         )
+    if query.axis == Axis.MODELS and _below_the_band(result.frame):
+        st.caption(
+            "Filled marks are the shared directions. Each is found by itself, in units of the models' own noise, so a "
+            "weak one may lie below the band, which is for the whole spectrum."
+        )
+
+
+def _below_the_band(frame: pl.DataFrame) -> bool:
+    """Whether a direction that counts as shared carries less than the noise of its place."""
+    if not {"above_band", "high"} <= set(frame.columns):
+        return False
+    return bool(frame.filter(pl.col("above_band") & (pl.col("share") <= pl.col("high"))).height)
 
 
 def overview_measure() -> str:
@@ -135,11 +148,13 @@ def overview_measure() -> str:
     return measure or "rank"
 
 
-def overview(frame: pl.DataFrame, source: Provenance, *, measure: str, chosen: str) -> None:
+def overview(frame: pl.DataFrame, source: Provenance, *, measure: str, chosen: str, share: float) -> None:
     """The network as depth by module; clicking a cell chooses its layer."""
+    shown = MEASURES[measure]
+    shown = replace(shown, title=f"rank at {100 * share:g} %") if measure == "rank" else shown
     figures.figure(
-        f"All layers, models axis: {MEASURES[measure].title}",
-        partial(_overview, frame, measure, chosen),
+        f"All layers, models axis: {shown.title}",
+        partial(_overview, frame, shown, chosen),
         frame,
         source,
         alt=f"Heatmap of {measure} by block and module",
@@ -182,9 +197,9 @@ def in_double(result: SpectrumResult) -> None:
 
 def _scree(result: SpectrumResult, log: bool, axis_name: str, theme: Theme) -> go.Figure:
     if result.lines:
-        return charts.several(result.lines, modules=_modules(result), log=log, axis_name=axis_name, theme=theme)
+        return several(result.lines, modules=_modules(result), log=log, axis_name=axis_name, theme=theme)
     edge = result.band.edge if result.band is not None else float("nan")
-    return charts.scree(
+    return scree(
         result.frame, floor=result.floor, ceiling=result.ceiling, edge=edge, log=log, axis_name=axis_name, theme=theme
     )
 
@@ -192,11 +207,9 @@ def _scree(result: SpectrumResult, log: bool, axis_name: str, theme: Theme) -> g
 def _cumulative(result: SpectrumResult, share: float, axis_name: str, theme: Theme) -> go.Figure:
     if result.lines:
         modules = _modules(result)
-        return charts.several(
-            result.lines, modules=modules, running=True, share=share, axis_name=axis_name, theme=theme
-        )
+        return several(result.lines, modules=modules, running=True, share=share, axis_name=axis_name, theme=theme)
     noise_rank = None if result.band is None else result.band.rank(share).middle
-    return charts.cumulative(
+    return cumulative(
         result.frame,
         share=share,
         rank=result.rank(share),
@@ -207,8 +220,8 @@ def _cumulative(result: SpectrumResult, share: float, axis_name: str, theme: The
     )
 
 
-def _overview(frame: pl.DataFrame, measure: str, chosen: str, theme: Theme) -> go.Figure:
-    return overview_charts.overview(frame, measure=MEASURES[measure], chosen=chosen, theme=theme)
+def _overview(frame: pl.DataFrame, measure: overview_charts.Measure, chosen: str, theme: Theme) -> go.Figure:
+    return overview_charts.overview(frame, measure=measure, chosen=chosen, theme=theme)
 
 
 def _choose_cell() -> None:
