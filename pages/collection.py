@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from uws_core.answers import collection as answers
+from uws_core.answers.collection import answer, design
 from uws_core.ui import job_panel, page, state
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.collection import attributes, download, flags, loader, places, view
@@ -16,7 +16,7 @@ def main() -> None:
     selection = state.require("collection")
 
     page.head("Collection", "Which models, which layers, and what was left out?")
-    answer = st.container()
+    top = st.container()
     places.show(selection)
     entry = catalogue().open(selection.collection)
     collection = entry.collection
@@ -25,9 +25,9 @@ def main() -> None:
         return
 
     members, layers = selection.members_in(collection), selection.layers_in(collection)
-    with answer:
-        page.answer(answers.answer(collection, members=members, layers=layers))
-        st.caption(" ".join((catalogue().about(selection.collection), answers.design(collection))))
+    with top:
+        page.answer(answer(collection, members=members, layers=layers))
+        st.caption(" ".join((catalogue().about(selection.collection), design(collection))))
         flags.check(selection.collection, collection)
         loader.notices(collection)
 

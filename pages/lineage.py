@@ -58,7 +58,7 @@ def main() -> None:
         view.likeness(result, selection, source)
     with right:
         relatives.groups(result, selection, collection)
-        view.stability(result, source)
+        view.stability_figure(result, source)
     left, right = st.columns(2, gap="medium")
     with left:
         relatives.model_map(result, selection, source)

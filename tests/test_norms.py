@@ -8,7 +8,7 @@ import pytest
 from tests.planted import gram_of, spiked
 from uws_core.analysis.lineage import lineage
 from uws_core.charts import style
-from uws_core.charts.norms import norms as draw_norms
+from uws_core.charts.norms import norm_strips as draw_norms
 from uws_core.frames import lineage as frames
 
 ROWS = spiked(12, 400, strengths=(40.0, 25.0), seed=1)

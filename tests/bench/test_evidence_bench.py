@@ -121,7 +121,7 @@ def kinship(gram: Gram, columns: Mapping[str, Sequence[Value]]) -> None:
     lineage_charts.stability(lineage_frames.stability(family), threshold=family.threshold, chance=family.chance)
     lineage_charts.model_map(lineage_frames.points(points, columns), shares=points.shares.tolist(), colour="task")
     lineage_charts.explained(lineage_frames.explained(told))
-    norm_charts.norms(models)
+    norm_charts.norm_strips(models)
     for frame in (lineage_frames.groups, lineage_frames.cosines, lineage_frames.duplicates, lineage_frames.outliers):
         frame(family)
     lineage_frames.overlaps(agree)

@@ -13,7 +13,7 @@ from uws_core.charts.style import LIGHT, Theme
 _WIDE = 20.0
 
 
-def norms(frame: pl.DataFrame, *, axis_name: str = "norm", theme: Theme = LIGHT) -> go.Figure:
+def norm_strips(frame: pl.DataFrame, *, axis_name: str = "norm", theme: Theme = LIGHT) -> go.Figure:
     """The models' norms, ascending, over the band from their 10 % to their 90 % quantile; outliers are crosses.
 
     `frame` is `frames.lineage.models`; the columns `model`, `norm` and `suspicion` are used.

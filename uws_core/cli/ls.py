@@ -11,7 +11,7 @@ from uws_core.cli.output import plain, print_json, print_table
 from uws_core.cli.results import DONE
 from uws_core.cli.scan import fields_of
 from uws_core.errors import UwsError
-from uws_core.frames import loader as frames
+from uws_core.frames.loader import keys, scales
 from uws_core.nouns.left_out import OTHERS
 from uws_core.nouns.loader import LoaderReport
 from uws_core.nouns.models import Collection, LayerKey
@@ -63,12 +63,10 @@ def ls(options: Namespace) -> int:
     for item in collection.left_out:
         print(f"  {plain(item.what)}: {plain(item.reason)}")
     if options.report:
-        keys, scales = frames.keys(reports), frames.scales(reports)
-        print(f"\nkeys ({keys.height}):")
-        print_table(keys, keys.columns)
-        if scales.height:
-            print(f"\nscales ({scales.height}):")
-            print_table(scales, scales.columns)
+        for name, table in (("keys", keys(reports)), ("scales", scales(reports))):
+            if table.height or name == "keys":
+                print(f"\n{name} ({table.height}):")
+                print_table(table, table.columns)
         notes = [f"{label}: {note}" for label, report in reports.items() for note in report.notes]
         for line in [*notes, *(f"{label}: not read: {why}" for label, why in problems.items())]:
             print(plain(line))

@@ -15,7 +15,7 @@ from uws_core.charts.chance_range import chance_range_svg
 from uws_core.charts.evidence import MARKS, NAMES, curve, determined, draws, verdicts
 from uws_core.charts.evidence_layers import layers
 from uws_core.charts.lineage import cosine_heatmap
-from uws_core.charts.norms import norms
+from uws_core.charts.norms import norm_strips
 from uws_core.charts.spectrum import cumulative, scree
 from uws_core.export import Provenance
 from uws_core.nouns.claims import CLAIMS
@@ -48,7 +48,7 @@ def page(data: ReportData, source: Provenance) -> str:
     many = len(data.layers) > 1
     figure = verdicts(by_layer) if many else None
     place = _ALL_LAYERS if many else data.keys[0].short
-    lineage_drawings = [drawing(norms(frames["lineage"]), "norms", "Distance of every model from the centre.")]
+    lineage_drawings = [drawing(norm_strips(frames["lineage"]), "norms", "Distance of every model from the centre.")]
     if data.lineage.s <= MOST_ROWS:
         # A larger matrix is unreadable on paper.
         heatmap = cosine_heatmap(data.lineage)

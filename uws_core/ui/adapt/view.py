@@ -8,8 +8,8 @@ from functools import partial
 import streamlit as st
 
 from uws_core.analysis.adapt import judged
-from uws_core.answers import adapt as answers
-from uws_core.charts import adapt as charts
+from uws_core.answers.adapt import answer
+from uws_core.charts import adapt
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
 from uws_core.frames import adapt as frames
@@ -84,7 +84,7 @@ def results(log: Log, task: str, source: Provenance) -> None:
         shown = frames.averaged(rows)
         figures.figure(
             "Score against trained numbers",
-            lambda theme: charts.scores(shown, metric=metric, theme=theme),
+            lambda theme: adapt.scores(shown, metric=metric, theme=theme),
             shown,
             source,
             alt=f"Mean test score of each row against its trained numbers. {source.caption}",
@@ -93,7 +93,7 @@ def results(log: Log, task: str, source: Provenance) -> None:
     with right:
         figures.figure(
             "Paired differences, 95 %",
-            lambda theme: charts.differences(differences, metric=metric, theme=theme),
+            lambda theme: adapt.differences(differences, metric=metric, theme=theme),
             differences,
             source,
             alt="Mean difference of the shared basis to each rival, with its 95 % interval",
@@ -113,7 +113,7 @@ def curves(whole: Judged, log: Log, source: Provenance) -> None:
         return
     figures.figure(
         "Training curves",
-        lambda theme: charts.curves(frame, theme=theme),
+        lambda theme: adapt.curves(frame, theme=theme),
         frame,
         source,
         alt="Training loss against the step, a line for each row at its best rate, seeds averaged",
@@ -126,7 +126,7 @@ def gradient(shares: Sequence[GradientShare], source: Provenance) -> None:
     frame = frames.gradient(shares)
     figures.figure(
         "Captured gradient of every layer",
-        lambda theme: charts.gradient(frame, theme=theme),
+        lambda theme: adapt.gradient(frame, theme=theme),
         frame,
         source,
         alt="Share of one batch's gradient in the shared basis, in the base's own directions and in random subspaces",
@@ -180,11 +180,11 @@ def _live(query: AdaptQuery, key: str) -> None:
         log = None
     if log is not None and log.comparison.tasks:
         whole = judged(log.comparison, query.task)
-        st.caption(f"{len(log.comparison.runs)} of {query.trainings} trainings. {answers.answer(whole)}")
+        st.caption(f"{len(log.comparison.runs)} of {query.trainings} trainings. {answer(whole)}")
         frame = frames.curves(whole, log.curves)
         if not frame.is_empty():
             figure_component.draw(
-                charts.curves(frame, theme=figures.theme()),
+                adapt.curves(frame, theme=figures.theme()),
                 key="figure.adapt live",
                 alt="Training loss against the step, a line for each row and one for the training under way",
                 filename=f"curves-{query.task}",

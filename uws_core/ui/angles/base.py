@@ -12,7 +12,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.analysis.base_angles import base_angles, base_levels
-from uws_core.answers import base_angles as answers
+from uws_core.answers.base_angles import answer
 from uws_core.charts.angles import to_base
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
@@ -56,7 +56,7 @@ class BaseResult:
 
     def answer(self, query: AnglesQuery, location: str) -> str:
         """The sentence that answers the page's question."""
-        return answers.answer(self.every, self.levels, location=location, side=query.axis, about=query.about)
+        return answer(self.every, self.levels, location=location, side=query.axis, about=query.about)
 
 
 @st.cache_data(max_entries=48, max_size="128mb", show_spinner=False)

@@ -13,9 +13,9 @@ from uws_core.analysis.angle_tables import chance_level, model_angles, side_tabl
 from uws_core.analysis.angles import chance_band, level_of, pair_angles, shared_angles, side_angles
 from uws_core.analysis.group_angles import group_angles, half_angles, relabelled
 from uws_core.analysis.order import by_likeness
-from uws_core.answers import angles as answers
+from uws_core.answers.angles import answer, answer_halves
 from uws_core.errors import LayerError
-from uws_core.frames import angles as frames
+from uws_core.frames.angles import halves, pairs
 from uws_core.nouns.angles import BASE, Angles, AngleTable, ChanceLevel, Order, TableBand
 from uws_core.nouns.chance import NullBand
 from uws_core.nouns.gram import Axis, Gram
@@ -52,18 +52,14 @@ class AnglesResult:
     def frame(self) -> pl.DataFrame:
         """Every number of the figure."""
         if self.table is not None:
-            return frames.pairs(self.table, self.band)
-        return frames.halves(self.splits, self.split_band)
+            return pairs(self.table, self.band)
+        return halves(self.splits, self.split_band)
 
     def answer(self, query: AnglesQuery, location: str) -> str:
         """The sentence that answers the page's question."""
         if self.table is None:
-            return answers.answer_halves(
-                self.splits, location=location, side=query.axis, level=self.level, by=query.group
-            )
-        return answers.answer(
-            self.table, level=self.level, band=self.band, location=location, side=query.axis, by=query.group
-        )
+            return answer_halves(self.splits, location=location, side=query.axis, level=self.level, by=query.group)
+        return answer(self.table, level=self.level, band=self.band, location=location, side=query.axis, by=query.group)
 
 
 @st.cache_data(max_entries=48, max_size="256mb", show_spinner=False)

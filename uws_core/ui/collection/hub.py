@@ -7,7 +7,7 @@ from typing import Final
 
 import streamlit as st
 
-from uws_core.frames import hub as frames
+from uws_core.frames import hub
 from uws_core.jobs import JobStatus
 from uws_core.nouns.hub import PRESETS, HubListing
 from uws_core.sources.listing import not_listed
@@ -72,7 +72,7 @@ def _found(query: str, listing: HubListing) -> None:
         page.left_out(listing.left_out, key="hub left out")
     if not count:
         return
-    frame = frames.models(listing.models)
+    frame = hub.models(listing.models)
     event = st.dataframe(
         frame,
         key="hub.models",
@@ -80,7 +80,7 @@ def _found(query: str, listing: HubListing) -> None:
         selection_mode="multi-row",
         hide_index=True,
         height=page.height(frame.height, most=260),
-        column_config=page.configs(frame, frames.HELP),
+        column_config=page.configs(frame, hub.HELP),
         alt="Models that the query found on the Hub",
     )
     picked = [listing.models[row] for row in event.selection.rows] or list(listing.models)

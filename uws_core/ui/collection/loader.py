@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from uws_core.errors import UwsError
-from uws_core.frames import loader as frames
+from uws_core.frames.loader import HELP, keys, scales
 from uws_core.nouns.loader import USUAL, Fate, LoaderReport, Located
 from uws_core.nouns.models import Collection
 from uws_core.reporting import loader
@@ -84,7 +84,7 @@ def _summary(report: LoaderReport) -> str:
 
 def _tables(label: str, report: LoaderReport, selection: Selection, collection: Collection) -> None:
     """The keys, the scales where there are any, and each as a file."""
-    tables = {"keys": frames.keys({label: report}), "scales": frames.scales({label: report})}
+    tables = {"keys": keys({label: report}), "scales": scales({label: report})}
     for name, frame in tables.items():
         if frame.is_empty():
             continue
@@ -94,7 +94,7 @@ def _tables(label: str, report: LoaderReport, selection: Selection, collection: 
             shown,
             hide_index=True,
             height=page.height(shown.height),
-            column_config=page.configs(shown, frames.HELP),
+            column_config=page.configs(shown, HELP),
             alt=f"{name.capitalize()} of {label}, and what became of them",
         )
         source = figures.origin(
@@ -105,4 +105,4 @@ def _tables(label: str, report: LoaderReport, selection: Selection, collection: 
             collection=collection,
             layers=(),
         )
-        figures.table_buttons(frame, replace(source, columns=frames.HELP), key=f"loader.{name}")
+        figures.table_buttons(frame, replace(source, columns=HELP), key=f"loader.{name}")

@@ -13,11 +13,11 @@ import streamlit as st
 
 from uws_core.answers.lineage import ORDER
 from uws_core.charts import lineage
-from uws_core.charts import norms as norm_charts
 from uws_core.charts.angle_tables import MOST_TARGETS, clicked
+from uws_core.charts.norms import norm_strips
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
-from uws_core.frames import lineage as frames
+from uws_core.frames.lineage import HELP, cosines, models, stability
 from uws_core.nouns.lineage import KINDS
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
@@ -57,7 +57,7 @@ def numbers(result: LineageResult) -> list[Number]:
     family = result.family
     return [
         Number("Groups", str(family.sizes.size), DEFINITIONS["Group"], f"of {family.s} models"),
-        Number("Threshold", f"{family.threshold:.2f}", frames.HELP["threshold"], f"chance: {family.chance:.2f}"),
+        Number("Threshold", f"{family.threshold:.2f}", HELP["threshold"], f"chance: {family.chance:.2f}"),
         Number("Equal lineages", f"{family.effective_groups:.1f}", DEFINITIONS["Equal lineages"]),
         Number("Effective models", f"{family.effective_models:.1f}", DEFINITIONS["Effective models"]),
         Number("Near copies", str(len(family.duplicates)), DEFINITIONS["Near copies"], "pairs"),
@@ -84,7 +84,7 @@ def likeness(result: LineageResult, selection: Selection, source: Provenance) ->
             controls.fit(),
             chosen,
         ),
-        frames.cosines(result.family),
+        cosines(result.family),
         relatives.named(source, "cosines"),
         alt=f"Heatmap of cosines with a tree, like beside like. {source.caption}",
         key=LIKENESS,
@@ -96,9 +96,9 @@ def likeness(result: LineageResult, selection: Selection, source: Provenance) ->
         st.caption("Click a cell to compare its two models layer by layer.")
 
 
-def stability(result: LineageResult, source: Provenance) -> None:
+def stability_figure(result: LineageResult, source: Provenance) -> None:
     """How the groups change with the threshold."""
-    frame = frames.stability(result.family)
+    frame = stability(result.family)
     draw = partial(_stability, frame, result.family.threshold, result.family.chance)
     alt = f"Number of groups against the threshold. {source.caption}"
     figures.figure(
@@ -108,7 +108,7 @@ def stability(result: LineageResult, source: Provenance) -> None:
 
 def norms(result: LineageResult, query: Query, source: Provenance) -> None:
     """How far each model is from the centre."""
-    frame = frames.models(result.family, result.stats)
+    frame = models(result.family, result.stats)
     words = {"zero": "norm", "base": "distance from the base", "mean": "distance from the mean"}
     low, high = np.quantile(result.family.norms, [0.1, 0.9])
     figures.figure(
@@ -134,7 +134,7 @@ def source(
         layers=query.layers,
         left_out=result.left_out,
     )
-    return replace(figures.viewed(source, dict(controls.views())), columns=frames.HELP)
+    return replace(figures.viewed(source, dict(controls.views())), columns=HELP)
 
 
 def place(query: Query, collection: Collection) -> str:
@@ -164,4 +164,4 @@ def _stability(frame: pl.DataFrame, threshold: float, chance: float, theme: Them
 
 
 def _norms(frame: pl.DataFrame, axis_name: str, theme: Theme) -> go.Figure:
-    return norm_charts.norms(frame, axis_name=axis_name, theme=theme)
+    return norm_strips(frame, axis_name=axis_name, theme=theme)

@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.charts import function as charts
+from uws_core.charts.function import scores
 from uws_core.charts.style import Theme
 from uws_core.errors import StoreError
 from uws_core.export import Provenance
-from uws_core.frames import reconstruction as frames
+from uws_core.frames import reconstruction
 from uws_core.frames.reconstruction import HELP
 from uws_core.jobs import Report
 from uws_core.nouns.gram import Axis
@@ -146,7 +146,7 @@ def panel(query: RebuildQuery, collection: Collection, source: Provenance) -> No
     )
     scoring = task(query, collection)
     done = job_panel.task_panel(scoring, tasks.peek(scoring))
-    frame = frames.scores(points(query))
+    frame = reconstruction.scores(points(query))
     if frame.is_empty():
         return
     if not done:
@@ -195,4 +195,4 @@ def _source(source: Provenance, query: RebuildQuery, collection: Collection, fra
 
 
 def _scores(frame: pl.DataFrame, against: str, untrained: float | None, theme: Theme) -> go.Figure:
-    return charts.scores(frame, against=against, untrained=untrained, theme=theme)
+    return scores(frame, against=against, untrained=untrained, theme=theme)

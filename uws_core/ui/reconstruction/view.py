@@ -13,7 +13,7 @@ import streamlit as st
 
 from uws_core.analysis.accounting import storage
 from uws_core.answers.reconstruction import sizes_text
-from uws_core.charts import reconstruction as charts
+from uws_core.charts import reconstruction
 from uws_core.charts.style import Theme, percent
 from uws_core.errors import LayerError
 from uws_core.export import Provenance
@@ -206,12 +206,12 @@ def _axis_name(query: RebuildQuery) -> str:
 def _errors(
     curve: pl.DataFrame, models: pl.DataFrame, k: int, ceiling: int, log: bool, axis_name: str, theme: Theme
 ) -> go.Figure:
-    return charts.errors(curve, models, k=k, ceiling=ceiling, log=log, axis_name=axis_name, theme=theme)
+    return reconstruction.errors(curve, models, k=k, ceiling=ceiling, log=log, axis_name=axis_name, theme=theme)
 
 
 def _models(frame: pl.DataFrame, by: str, k: int, theme: Theme) -> go.Figure:
-    return charts.models(frame, by=by, k=k, theme=theme)
+    return reconstruction.models(frame, by=by, k=k, theme=theme)
 
 
 def _sizes(frame: pl.DataFrame, whole: bool, k: int, theme: Theme) -> go.Figure:
-    return charts.sizes(frame, whole=whole, k=k, theme=theme)
+    return reconstruction.sizes(frame, whole=whole, k=k, theme=theme)

@@ -13,7 +13,7 @@ from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.spectrum import pooled, spectrum
 from uws_core.answers import shared_directions
-from uws_core.answers import spectrum as answers
+from uws_core.answers.spectrum import answer
 from uws_core.errors import UwsError
 from uws_core.frames import spectrum as frames
 from uws_core.nouns.chance import NullBand
@@ -84,7 +84,7 @@ class SpectrumResult:
 
     def answer(self, share: float) -> str:
         """The sentence that answers the page's question."""
-        return answers.answer(self.items, share=share)
+        return answer(self.items, share=share)
 
 
 def result_of(query: Query) -> SpectrumResult:
