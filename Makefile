@@ -16,7 +16,8 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := --numprocesses=$(WORKERS) -m "not slow and not bench and not alone"
+# The tests of a file stay with one worker: they share fixtures, a server, and what its caches hold of a collection.
+SIDE_BY_SIDE := --numprocesses=$(WORKERS) --dist=loadfile --ignore=tests/bench
 
 # A stamp is newer than the list it was installed from: the second call installs nothing.
 RUNTIME := $(VENV)/.runtime.stamp
@@ -28,11 +29,11 @@ run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
 
 test: $(DEV) lint
-	$(PYTEST) $(SIDE_BY_SIDE)
-	$(PYTEST) -m "alone and not slow and not bench"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not alone"
+	$(PYTEST) --ignore=tests/bench --ignore=tests/ui --ignore=tests/e2e -m "alone and not slow"
 
 check: $(DEV) lint
-	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/ui
+	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not alone and not e2e"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

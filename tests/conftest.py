@@ -39,8 +39,8 @@ settings.register_profile("steady", deadline=None, max_examples=40, derandomize=
 settings.register_profile("wide", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
-# Their tests time something, or start and kill processes, and fail where two run at once.
-_ALONE = frozenset({"test_cluster", "test_reliability", "test_scan_reliability", "test_run", "test_many_visitors"})
+# Their tests start and kill processes, and fail where another test takes the cores meanwhile.
+_ALONE = frozenset({"test_cluster", "test_reliability", "test_scan_reliability"})
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -70,8 +70,13 @@ def results_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def own_results() -> Iterator[None]:
-    """Results files that a test opened are closed after it."""
+    """Results files that a test opened are closed after it, and the program is pytest again.
+
+    The harness of page tests leaves the app as `__main__`, which a process that is spawned later would run.
+    """
+    program = sys.modules["__main__"]
     yield
+    sys.modules["__main__"] = program
     attached = sys.modules.get("uws_core.store.attached")
     if attached is not None:
         attached.detach_all()
@@ -79,10 +84,12 @@ def own_results() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that run by themselves: those of a browser, and of files whose processes are killed or timed."""
+    """Mark the tests whose processes are killed, which run by themselves, and give browsers their time."""
     for item in items:
-        if item.get_closest_marker("e2e") or item.path.stem in _ALONE:
+        if item.path.stem in _ALONE:
             item.add_marker(pytest.mark.alone)
+        if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(300))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

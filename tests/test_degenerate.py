@@ -40,7 +40,7 @@ def analyses(gram: Gram) -> None:
     map_figure(points(model_map(gram)), shares=model_map(gram).shares.tolist())
 
 
-@settings(max_examples=8)
+@settings(max_examples=max(4, settings.default.max_examples // 10))
 @given(names=SUBSETS)
 def test_every_analysis_answers_or_says_why(tmp_path_factory: pytest.TempPathFactory, names: Sequence[str]) -> None:
     models = uws.collect(write(tmp_path_factory.mktemp("some") / "models", names))
@@ -78,7 +78,7 @@ def test_a_report_of_nothing_says_so(tmp_path: Path) -> None:
         uws.report(models, into=tmp_path / "report.html", draws=19)
 
 
-@settings(max_examples=6)
+@settings(max_examples=max(3, settings.default.max_examples // 14))
 @given(names=SUBSETS)
 def test_every_command_answers(tmp_path_factory: pytest.TempPathFactory, names: Sequence[str]) -> None:
     scratch = tmp_path_factory.mktemp("some")

@@ -115,7 +115,7 @@ repeated = st.lists(st.tuples(pieces, st.sampled_from([1, 2, 50, 5_000])), min_s
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=max(8, settings.default.max_examples // 5))
 @given(st.lists(repeated, min_size=1, max_size=3), st.sampled_from([1, 300]), st.sampled_from(["F32", "F8_E4M3"]))
 def test_any_repeated_names_open_or_are_refused(
     tmp_path_factory: pytest.TempPathFactory, stems: list[str], count: int, dtype: str

@@ -40,7 +40,7 @@ def written(folder: Path, tensors: dict[str, Tensor], homes: list[int]) -> None:
 
 
 # Every example writes and reads seven models.
-@settings(max_examples=12)
+@settings(max_examples=max(6, settings.default.max_examples // 7))
 @given(
     st.lists(
         st.tuples(

@@ -1,5 +1,5 @@
 """The browser's benches use the server and the visitor of its tests."""
 
-from tests.e2e.conftest import page, server
+from tests.e2e.conftest import hub, page, server
 
-__all__ = ["page", "server"]
+__all__ = ["hub", "page", "server"]

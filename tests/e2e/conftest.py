@@ -1,4 +1,4 @@
-"""A real server on a free port, one a module, and a real browser that may talk to nothing else."""
+"""A real server on a free port, one for all browser tests, and a real browser that may talk to nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
@@ -21,8 +22,8 @@ from tests.planted import spiked
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-# A loaded machine imports torch in seconds, not in one.
-PATIENCE_MS = 30_000
+# A loaded machine imports torch in seconds, not in one; another worker's browser draws at the same time.
+PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
@@ -39,33 +40,49 @@ class Server:
         return f"{self.url}/{page}" + (f"?{urlencode(params, doseq=True)}" if params else "")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def hub() -> Iterator[HubStandIn]:
-    """The Hub that the server knows, with nothing in it."""
+    """The Hub that the server knows; each file adds models under an owner of its own."""
     with HubStandIn() as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory, hub: HubStandIn) -> Iterator[Server]:
+    """The server of all browser tests: what one of them computed another finds."""
+    with started(tmp_path_factory.mktemp("server"), hub) as running:
+        yield running
+
+
+@pytest.fixture
+def new_server(tmp_path: Path, hub: HubStandIn) -> Iterator[Server]:
     """A server nobody has visited yet, with an empty store."""
-    place = tmp_path_factory.mktemp("server")
+    (tmp_path / "server").mkdir()
+    with started(tmp_path / "server", hub) as running:
+        yield running
+
+
+@contextmanager
+def started(place: Path, hub: HubStandIn) -> Iterator[Server]:
+    """A server whose results and whose root lie in `place`; it has printed no error when it is stopped."""
     (place / "root").mkdir()
     env = os.environ | {"UWS_CACHE": str(place / "results"), "UWS_ROOTS": str(place / "root"), "HF_ENDPOINT": hub.url}
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port=0"]
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     told: list[str] = []
-    started = threading.Event()
+    ready = threading.Event()
     # Somebody has to listen all the time: a server whose words fill the pipe stands still.
-    listener = threading.Thread(target=_listen, args=(process, told, started), daemon=True)
+    listener = threading.Thread(target=_listen, args=(process, told, ready), daemon=True)
     listener.start()
-    assert started.wait(60), "".join(told)
-    yield Server(next(line.split("URL:")[1].strip() for line in told if "URL:" in line), place / "root")
-    # A browser that prints a figure may be cut off in mid-word when its server goes: what counts came before.
-    before_the_end = list(told)
-    process.terminate()
-    process.wait(timeout=20)
-    listener.join(timeout=20)
+    try:
+        assert ready.wait(60), "".join(told)
+        yield Server(next(line.split("URL:")[1].strip() for line in told if "URL:" in line), place / "root")
+        # A browser that prints a figure may be cut off in mid-word when its server goes: what counts came before.
+        before_the_end = list(told)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        listener.join(timeout=20)
     assert not [line for line in before_the_end if "Traceback" in line or "Error" in line], "".join(told)
 
 
@@ -85,17 +102,18 @@ def visitor(browser: Browser, server: Server, **how: object) -> Iterator[Page]:
     context.close()
 
 
-def _listen(process: subprocess.Popen[str], told: list[str], started: threading.Event) -> None:
+def _listen(process: subprocess.Popen[str], told: list[str], ready: threading.Event) -> None:
     assert process.stdout is not None
     with process.stdout as words:
         for line in words:
             told.append(line)
             if "URL:" in line:
-                started.set()
+                ready.set()
 
 
 def _note(server: Server, url: str) -> None:
-    ours = (server.url, server.url.replace("http", "ws", 1), "data:", "blob:")
+    # A report is opened from the disk.
+    ours = (server.url, server.url.replace("http", "ws", 1), "data:", "blob:", "file:")
     if not url.startswith(ours):
         server.strangers.append(url)
 

@@ -48,12 +48,3 @@ def test_a_training_is_watched_left_stopped_goes_on_and_is_taken_along(server: S
         assert config["r"] == config["lora_alpha"] == 6
         assert len(archive.read("adapter_model.safetensors")) > 4 * 18 * 6 * 64
     assert server.strangers == []
-
-
-def test_a_phone_shows_all_without_scrolling_sideways(server: Server, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(server.link("adapt", c="demo:lora", directions="4"))
-    expect(answer(page)).to_contain_text("the shared subspace holds")
-    expect(figure(page).locator(".main-svg").first).to_be_visible()
-    settled(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -41,11 +41,3 @@ def test_a_budget_becomes_a_folder_a_collection_and_a_rebuilt_member(server: Ser
     page.get_by_test_id("stSidebarNav").get_by_text("Spectrum").click()
     expect(answer(page)).to_contain_text("directions")
     assert server.strangers == []
-
-
-def test_a_phone_shows_all_without_scrolling_sideways(server: Server, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(server.link("compress", c="demo:lora", l=LAYERS))
-    expect(figure(page, 3).locator(".main-svg").first).to_be_visible()
-    settled(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390

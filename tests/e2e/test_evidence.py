@@ -41,13 +41,4 @@ def test_a_row_chooses_its_claim_and_the_report_opens_from_a_disk(server: Server
         archive.extractall(tmp_path)
     page.goto((tmp_path / "report.html").as_uri(), timeout=90_000)
     expect(page.locator("#figure-verdicts .main-svg").first).to_be_visible(timeout=60_000)
-    assert [url for url in server.strangers if not url.startswith("file:")] == []
-
-
-def test_a_phone_shows_all_without_scrolling_sideways(server: Server, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(server.link("evidence", c="demo:planted", layer="blocks.0.attn.q.weight", draws="19"))
-    expect(answer(page)).to_contain_text("directions beyond chance")
-    expect(figure(page).locator(".main-svg").first).to_be_visible()
-    settled(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert server.strangers == []

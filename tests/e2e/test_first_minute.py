@@ -12,18 +12,30 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.e2e import keyboard
 from tests.e2e.conftest import PAGES, Server, answer, choose, figure, settled, still, visitor, write_models
 
 pytestmark = pytest.mark.e2e
 
+# Pages whose figures a first visit does not show, with an address that does and the number of figures there.
+FULL = {
+    "adapt": ({"c": "demo:lora", "directions": "4"}, 1),
+    "compress": ({"c": "demo:lora", "l": ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]}, 4),
+    "evidence": ({"c": "demo:planted", "layer": "blocks.0.attn.q.weight", "draws": "19"}, 1),
+    "lineage": ({"c": "demo:finetuned", "likeness": "about base"}, 5),
+    "merge": ({"c": "demo:finetuned", "by": "Mean"}, 1),
+}
 
-# First in the file: only the first session of a server can reach a page past the entry.
-def test_a_cold_deep_link_shows_the_figure_and_the_sidebar(server: Server, page: Page) -> None:
-    page.goto(server.link("spectrum", c="demo:planted", m=["rows:0-9", "rows:20-29"]))
-    expect(figure(page).locator(".scatterlayer .trace").first).to_be_visible()
-    expect(answer(page)).to_contain_text("these models")
-    expect(page.get_by_test_id("stSidebar")).to_contain_text("20 of 40 models")
-    expect(page).to_have_title(re.compile("Spectrum"))
+
+# Only the first session of a server can reach a page past the entry.
+def test_a_cold_deep_link_shows_the_figure_and_the_sidebar(new_server: Server, browser: Browser) -> None:
+    for page in visitor(browser, new_server):
+        page.goto(new_server.link("spectrum", c="demo:planted", m=["rows:0-9", "rows:20-29"]))
+        expect(figure(page).locator(".scatterlayer .trace").first).to_be_visible()
+        expect(answer(page)).to_contain_text("these models")
+        expect(page.get_by_test_id("stSidebar")).to_contain_text("20 of 40 models")
+        expect(page).to_have_title(re.compile("Spectrum"))
+    assert new_server.strangers == []
 
 
 def test_the_first_visit_lands_on_the_spectrum(server: Server, page: Page) -> None:
@@ -105,25 +117,15 @@ def test_rows_of_the_table_become_the_choice(server: Server, page: Page) -> None
     expect(page).to_have_url(re.compile("m=at-least-five-0&m=at-least-five-1&m=at-least-five-2"))
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_no_page_is_blank_in_either_theme(browser: Browser, server: Server, name: str, scheme: str) -> None:
-    for page in visitor(browser, server, color_scheme=scheme):
-        page.goto(server.link(name))
-        expect(answer(page)).to_be_visible()
-        settled(page)
-        pixels = pixels_of(page)
-        ground = np.median(pixels)
-        assert ground > 240 if scheme == "light" else ground < 30
-        assert (np.abs(pixels - ground) > 60).mean() > 0.004
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, server: Server, name: str) -> None:
-    for page in visitor(browser, server):
+def test_a_page_fits_a_phone_shows_both_themes_and_needs_no_mouse(browser: Browser, server: Server, name: str) -> None:
+    params, figures = FULL.get(name, ({}, 0))
+    for page in visitor(browser, server, color_scheme="light"):
         page.set_viewport_size({"width": 390, "height": 844})
-        page.goto(server.link(name))
+        page.goto(server.link(name, **params))
         expect(answer(page)).to_be_visible()
+        for nth in range(figures):
+            expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
         settled(page)
         widest = page.evaluate("[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth)")
         assert max(widest) <= 390
@@ -133,6 +135,24 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, server: Server, n
             ".filter(e => e.getBoundingClientRect().right > 392).length"
         )
         assert beyond == 0
+        page.set_viewport_size({"width": 1280, "height": 900})
+        answer(page).scroll_into_view_if_needed()
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert _is_drawn(page, scheme), scheme
+        assert keyboard.unnamed(page) == []
+        assert keyboard.unreached(page) == []
+
+
+def _is_drawn(page: Page, scheme: str) -> bool:
+    """Whether the screen has the ground of its theme and something on it; figures follow a theme frames later."""
+    for _ in range(20):
+        pixels = pixels_of(page)
+        ground = np.median(pixels)
+        if (ground > 240 if scheme == "light" else ground < 30) and (np.abs(pixels - ground) > 60).mean() > 0.004:
+            return True
+        page.wait_for_timeout(250)
+    return False
 
 
 def test_everything_in_the_export_is_what_it_says(server: Server, page: Page) -> None:

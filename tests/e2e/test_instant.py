@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Browser, FloatRect, Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
-from tests.e2e.conftest import Server, answer, figure, settled, visitor
+from tests.e2e.conftest import Server, answer, figure, settled
 
 pytestmark = pytest.mark.e2e
 
@@ -137,15 +137,13 @@ def test_a_model_is_marked_in_every_figure_and_a_click_keeps_it(server: Server, 
     expect(page.locator(".uws-figure[data-marked]:not([data-marked=''])").first).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_slider_fits_a_phone(browser: Browser, server: Server, scheme: str) -> None:
-    for page in visitor(browser, server, color_scheme=scheme):
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.goto(server.link("spectrum", c="demo:finetuned"))
-        slider = page.get_by_role("slider").first
-        slider.scroll_into_view_if_needed()
-        box = slider.bounding_box()
-        assert box is not None
-        assert box["x"] >= 0
-        assert 128 <= box["width"] <= 390 - box["x"]
-        expect(page.locator(".uws-slider output").first).to_have_text("Share 90 %")
+def test_the_slider_fits_a_phone(server: Server, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server.link("spectrum", c="demo:finetuned"))
+    slider = page.get_by_role("slider").first
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert 128 <= box["width"] <= 390 - box["x"]
+    expect(page.locator(".uws-slider output").first).to_have_text("Share 90 %")

@@ -49,12 +49,3 @@ def test_a_click_on_a_point_chooses_its_model(server: Server, page: Page) -> Non
     expect(figure(page, 2).locator(".hoverlayer")).to_contain_text("inverted-0")
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     expect(page.get_by_text("Nearest to inverted-0")).to_be_visible()
-
-
-def test_a_phone_shows_all_without_scrolling_sideways(server: Server, page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(server.link("lineage", c="demo:finetuned", likeness="about base"))
-    expect(figure(page, 4).locator(".main-svg").first).to_be_visible()
-    settled(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    expect(page.get_by_role("button", name="Use one of each group")).to_be_visible()

@@ -19,10 +19,10 @@ def test_a_job_shows_goes_on_elsewhere_stops_and_can_be_taken_up(
     server: Server, page: Page, browser: Browser, hub: HubStandIn
 ) -> None:
     for i in range(8):
-        hub.add(f"lab/long{i}", files(i, layers=120))
+        hub.add(f"patient/long{i}", files(i, layers=120))
     page.goto(server.link("collection"))
     page.get_by_role("tab", name="Hub").click()
-    page.get_by_role("textbox", name="Query, or a list of models").fill("lab/*")
+    page.get_by_role("textbox", name="Query, or a list of models").fill("patient/*")
     page.get_by_role("button", name="Search", exact=True).click()
     page.get_by_role("button", name="Open 8 models").click()
     expect(answer(page)).to_contain_text("8 models of one architecture, 120 layers comparable")

@@ -31,18 +31,18 @@ def kept(models: Path, tmp_path: Path, own_shelf: Path) -> str:
     return opening.open_file("lab.uws.zip", path.read_bytes())
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens_on_results_without_weights(kept: str, open_page: Open, page: str):
-    app = open_page(page, c=kept)
-    assert not app.exception
-    assert app.sidebar.selectbox[0].value == kept
-    problems = [each.value for each in app.main.markdown if ":material/info:" in each.value]
-    if page in WITHOUT:
-        assert problems == []
-    if page in WITH:
-        assert "came without them" in "".join(problems)
-    if page in WITHOUT - {"about", "collection"}:
-        assert drawn(app)
+def test_every_page_opens_on_results_without_weights(kept: str, open_page: Open):
+    for page in PAGES:
+        app = open_page(page, c=kept)
+        assert not app.exception, page
+        assert app.sidebar.selectbox[0].value == kept
+        problems = [each.value for each in app.main.markdown if ":material/info:" in each.value]
+        if page in WITHOUT:
+            assert problems == [], page
+        if page in WITH:
+            assert "came without them" in "".join(problems), page
+        if page in WITHOUT - {"about", "collection"}:
+            assert drawn(app), page
 
 
 def test_a_file_of_a_folder_is_opened_from_the_path_box(kept: str, open_page: Open, tmp_path: Path):
