@@ -537,7 +537,8 @@ def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.Monkey
     given = {"base": builtin.network("ten-way", 0), "cross_entropy": functional.cross_entropy}
     given |= {"train": batches[:6], "validation": batches[6:8], "test": batches[8:]}
     exec(compile(example.replace("steps=100", "steps=2"), "docs adapt", "exec"), given)
-    gradient, count = capsys.readouterr().out.splitlines()
+    gradient, count, verdict = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"\d+% of the gradient in the basis, 1% in a random one", gradient)
     assert count == "32 trainings"
+    assert "a random basis on `task`: the shared basis scores" in verdict
     assert (tmp_path / "log" / "trained").is_dir()

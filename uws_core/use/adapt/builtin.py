@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from pathlib import Path
 
 import torch
@@ -136,10 +136,28 @@ def basis_for(collection: Collection, task: str, *, kept: int = KEPT, report: Re
                 "in Python, or give a folder with a training log"
             )
         )
+    return _fitted(_Wanted(collection.fingerprint, task, kept, collection, report))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A basis by what it depends on; the collection comes along to read it."""
+
+    fingerprint: str
+    task: str
+    kept: int
+    collection: Collection = field(compare=False)
+    report: Report | None = field(compare=False)
+
+
+# A page takes a gradient and then trains in the same basis, whose fit is seconds of small products.
+@lru_cache(maxsize=4)
+def _fitted(wanted: _Wanted) -> Basis:
+    collection = wanted.collection
     layers = [name for name in vit.block_matrices() if name in collection.by_name]
-    held_out = group_of(collection, task)
+    held_out = group_of(collection, wanted.task)
     with _one_thread():
-        return from_collection(collection, kept=kept, held_out=held_out, layers=layers, report=report)
+        return from_collection(collection, kept=wanted.kept, held_out=held_out, layers=layers, report=wanted.report)
 
 
 def compare(
