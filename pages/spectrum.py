@@ -32,7 +32,7 @@ def main() -> None:
     measure = view.overview_measure()
     everywhere = grams.availability(collection, network.layers)
     rows = data.overview(grams.of_ready(network, everywhere.ready), noise=measure == "z")
-    view.overview(rows, source, measure=measure, chosen=selection.layer)
+    view.overview(rows, source, measure=measure, chosen=selection.layer, share=selection.share)
 
     page.left_out((*collection.left_out, *result.left_out))
     page.table(result.frame, HELP, label="Directions", percent=("share", "cumulative"))

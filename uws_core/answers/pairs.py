@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+from uws_core.answers.wording import share_text
 from uws_core.nouns.lineage import PairLayer
 
 
@@ -20,6 +21,6 @@ def answer(items: Sequence[PairLayer], *, left: str, right: str) -> str:
     largest = max(differing, key=lambda item: item.difference)
     where = "every layer" if len(differing) == len(known) else f"{len(differing)} of {len(known)} layers"
     return (
-        f"{names} differ in {where}, most in `{largest.layer.short}`, by {100 * largest.difference:.2g} % of their "
-        "norms."
+        f"{names} differ in {where}, most in `{largest.layer.short}`, by "
+        f"{share_text(largest.difference)} of their norms."
     )
