@@ -65,17 +65,18 @@ def stranger(place: Path, original: Path) -> Path:
     return place
 
 
-@pytest.mark.parametrize("method", ["two-sided", "diagonal"])
-def test_a_stranger_joins_by_extension_and_the_others_are_rebuilt_as_before(tmp_path, method):
+# With ten directions a side, cores of rank four are stored as factors.
+@pytest.mark.parametrize(("method", "k"), [("two-sided", 4), ("two-sided", 10), ("diagonal", 4)])
+def test_a_stranger_joins_by_extension_and_the_others_are_rebuilt_as_before(tmp_path, method, k):
     adapters = uws.collect("demo:lora")
-    draft = uws.compress(adapters, kept=4, method=method, layers=LAYERS, members=range(6))
+    draft = uws.compress(adapters, kept=k, method=method, layers=LAYERS, members=range(6))
     folder = draft.write(tmp_path / "c")
     before = uws.open_compressed(folder)
     rebuilt = {
         (name, plan.layer.name): before.layer(name, plan.layer.name) for name in before.members for plan in before.plans
     }
     joined = uws.join(folder, stranger(tmp_path / "new", Path(adapters.refs[0].repo)), extend=True)
-    assert joined.projected > 0.9 > draft.worst
+    assert joined.projected > draft.worst + 0.05
     assert set(joined.extended) == set(LAYERS)
     assert joined.basis == 2
     assert f"extended by up to {max(joined.extended.values())} directions a side in 2 layers" in str(joined)
@@ -90,7 +91,7 @@ def test_a_stranger_joins_by_extension_and_the_others_are_rebuilt_as_before(tmp_
         lost = float((update - after.layer("new", layer)).square().sum())
         # No more is added than is needed: the newcomer is as far off as the worst member.
         assert (
-            0.5 * draft.layer_errors[number].max()
+            0.4 * draft.layer_errors[number].max()
             < np.sqrt(lost / float(update.square().sum()))
             <= draft.layer_errors[number].max() + 1e-5
         )
@@ -99,8 +100,8 @@ def test_a_stranger_joins_by_extension_and_the_others_are_rebuilt_as_before(tmp_
     assert [member["basis"] for member in after.index["members"]] == [1] * 6 + [2]
     assert after.index["basis"] == 2
     size = {plan.layer.name: plan for plan in after.plans}[LAYERS[0]]
-    assert size.k == 4 + joined.extended[LAYERS[0]]
-    assert size.member_numbers == after.cores(LAYERS[0])[0].numel()
+    assert size.k == k + joined.extended[LAYERS[0]]
+    assert size.member_numbers == after.files.stored_cores(LAYERS[0])[0].numel()
     # The folder is used as any other: opened as a collection, and joined again.
     assert len(uws.collect(folder)) == 7
     again = uws.join(folder, adapters.refs[0].repo, name="again", extend=True)

@@ -31,6 +31,13 @@ def test_numbers_of_adapters_are_the_published_integers(method: Method, n: int, 
     assert counted.shared_numbers + n * counted.member_numbers == numbers
 
 
+@pytest.mark.parametrize(("n", "k", "numbers"), [(500, 64, 1_548_288), (500, 16, 259_072), (1000, 16, 387_072)])
+def test_cores_of_rank_16_are_stored_thin_where_that_is_less(n: int, k: int, numbers: int):
+    counted = plan(LARGE, Method.TWO_SIDED, k, rank=16)
+    assert counted.shared_numbers + n * counted.member_numbers == numbers
+    assert counted.core_rank == (16 if k == 64 else 0)
+
+
 def test_numbers_of_whole_weights():
     layer = LayerKey("up", (64, 32))
     assert plan(layer, Method.IN, 8, mean=True).shared_numbers == 8 * 32 + 64 * 32

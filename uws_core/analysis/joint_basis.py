@@ -137,6 +137,19 @@ def expected_errors2(updates: ThinUpdates) -> Floats:
     return np.asarray(1 - captured[0] * captured[1])
 
 
+def thin_core(core: Floats, rank: int) -> Floats:
+    """Returns the factors (k + k', r) of a core (k, k') of at most this rank, one below the other: `first @ second.T`.
+
+    Its singular values are split evenly, which keeps both in the range of narrow types.
+    """
+    left, sizes, right = np.linalg.svd(core, full_matrices=False)
+    factors = np.zeros((sum(core.shape), rank))
+    kept = min(rank, sizes.size)
+    factors[: len(core), :kept] = left[:, :kept] * np.sqrt(sizes[:kept])
+    factors[len(core) :, :kept] = right[:kept].T * np.sqrt(sizes[:kept])
+    return factors
+
+
 def project(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
     """Returns `U^T dW_i V` (n, k_left, k_right)."""
     lefts, rights = updates.parts(updates.up.T @ left), updates.parts(updates.down @ right)

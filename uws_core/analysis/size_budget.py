@@ -17,11 +17,11 @@ from uws_core.nouns.models import LayerKey
 from uws_core.nouns.storage import LayerPlan, Method
 
 
-def plan(layer: LayerKey, method: Method, k: int, *, mean: bool = False) -> LayerPlan:
+def plan(layer: LayerKey, method: Method, k: int, *, mean: bool = False, rank: int = 0) -> LayerPlan:
     """Returns the exact counts of a layer at k directions.
 
-    two-sided `k (m + p)` once and `k^2` a model; diagonal `k (m + p)`
-    and `k`; in `k p` and `m k`; out `k m` and `k p`. `mean` adds the stored centre `m p`.
+    two-sided `k (m + p)` once and `k^2` a model, or `2 k r` for updates of at most `rank` r where that is less;
+    diagonal `k (m + p)` and `k`; in `k p` and `m k`; out `k m` and `k p`. `mean` adds the stored centre `m p`.
     """
     m, p = layer.shape
     # A side has no more directions than entries.
@@ -32,16 +32,22 @@ def plan(layer: LayerKey, method: Method, k: int, *, mean: bool = False) -> Laye
         Method.IN: (k_in * p, m * k_in),
         Method.OUT: (k_out * m, k_out * p),
     }[method]
-    return LayerPlan(layer, method, k, once + (m * p if mean else 0), each)
+    thin = method is Method.TWO_SIDED and 0 < rank * (k_out + k_in) < each
+    each = rank * (k_out + k_in) if thin else each
+    return LayerPlan(layer, method, k, once + (m * p if mean else 0), each, rank if thin else 0)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A layer's expected squared relative error at k = 0, 1, ... directions, and the models' squared norms (n,)."""
+    """A layer's expected squared relative error at k = 0, 1, ... directions, and the models' squared norms (n,).
+
+    `rank` is the largest of updates that are adapters.
+    """
 
     layer: LayerKey
     errors2: Floats
     norms2: Floats
+    rank: int = 0
 
 
 def spend(curves: Sequence[Curve], method: Method, *, budget: int, mean: bool = False) -> tuple[LayerPlan, ...]:
@@ -58,25 +64,23 @@ def spend(curves: Sequence[Curve], method: Method, *, budget: int, mean: bool = 
     totals = np.maximum(sum(curve.norms2 for curve in curves), 1e-300)
     options = [_steps(curve, method, n, mean, float(np.mean(curve.norms2 / totals))) for curve in curves]
     ks = [1] * len(curves)
-    spent = sum(_numbers(curve.layer, method, 1, n, mean) for curve in curves)
+    spent = sum(_numbers(curve, method, 1, n, mean) for curve in curves)
     if spent > budget:
         raise BudgetError(f"One direction a layer takes {spent} numbers, the budget has {budget}; raise the budget")
     steps = sorted((slope, index, k) for index, hull in enumerate(options) for slope, k in hull)
     for _, index, k in steps:
-        layer = curves[index].layer
-        price = _numbers(layer, method, k, n, mean) - _numbers(layer, method, ks[index], n, mean)
+        curve = curves[index]
+        price = _numbers(curve, method, k, n, mean) - _numbers(curve, method, ks[index], n, mean)
         if k > ks[index] and spent + price <= budget:
             spent, ks[index] = spent + price, k
     # What is left of the budget goes to single directions.
     for index, curve in enumerate(curves):
         while ks[index] + 1 < curve.errors2.size and curve.errors2[ks[index]] > 0:
-            price = _numbers(curve.layer, method, ks[index] + 1, n, mean) - _numbers(
-                curve.layer, method, ks[index], n, mean
-            )
+            price = _numbers(curve, method, ks[index] + 1, n, mean) - _numbers(curve, method, ks[index], n, mean)
             if spent + price > budget:
                 break
             spent, ks[index] = spent + price, ks[index] + 1
-    return tuple(plan(curve.layer, method, k, mean=mean) for curve, k in zip(curves, ks, strict=True))
+    return tuple(plan(curve.layer, method, k, mean=mean, rank=curve.rank) for curve, k in zip(curves, ks, strict=True))
 
 
 def reach(curves: Sequence[Curve], method: Method, *, error: float, mean: bool = False) -> tuple[LayerPlan, ...]:
@@ -85,18 +89,18 @@ def reach(curves: Sequence[Curve], method: Method, *, error: float, mean: bool =
     for curve in curves:
         good = np.flatnonzero(curve.errors2 <= error**2)
         k = int(good[0]) if good.size else curve.errors2.size - 1
-        plans.append(plan(curve.layer, method, max(k, 1), mean=mean))
+        plans.append(plan(curve.layer, method, max(k, 1), mean=mean, rank=curve.rank))
     return tuple(plans)
 
 
-def _numbers(layer: LayerKey, method: Method, k: int, n: int, mean: bool) -> int:
-    at = plan(layer, method, k, mean=mean)
+def _numbers(curve: Curve, method: Method, k: int, n: int, mean: bool) -> int:
+    at = plan(curve.layer, method, k, mean=mean, rank=curve.rank)
     return at.shared_numbers + n * at.member_numbers
 
 
 def _steps(curve: Curve, method: Method, n: int, mean: bool, share: float) -> list[tuple[float, int]]:
     """The corners k of the lower convex hull of error against numbers, each with the slope that leads to it."""
-    prices = [_numbers(curve.layer, method, k, n, mean) for k in range(curve.errors2.size)]
+    prices = [_numbers(curve, method, k, n, mean) for k in range(curve.errors2.size)]
     hull: list[int] = []
     for k in range(1, curve.errors2.size):
         while len(hull) > 1 and _slope(curve, prices, hull[-2], hull[-1]) >= _slope(curve, prices, hull[-2], k):

@@ -117,13 +117,17 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
-    """One layer's method and number of directions, and the numbers stored: once, and for each model."""
+    """One layer's method and number of directions, and the numbers stored: once, and for each model.
+
+    A two-sided core of rank `core_rank` is stored as its two factors where these are fewer numbers; 0 is a whole core.
+    """
 
     layer: LayerKey
     method: Method
     k: int
     shared_numbers: int
     member_numbers: int
+    core_rank: int = 0
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 
@@ -91,7 +92,26 @@ class CompressionDraft(Compression):
         return relative(errors2, norms2)
 
 
-def compress(  # noqa: PLR0913 - the public door
+class FormKeywords(TypedDict, total=False):
+    """The form of what `compress` makes; see there."""
+
+    about: str
+    dtype: str
+    seed: int
+    report: Report | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The same with their defaults."""
+
+    about: str = "mean"
+    dtype: str = "float32"
+    seed: int = 0
+    report: Report | None = None
+
+
+def compress(
     collection: Collection,
     *,
     budget: int | str | None = None,
@@ -100,23 +120,22 @@ def compress(  # noqa: PLR0913 - the public door
     method: Method | str = "auto",
     layers: Sequence[LayerKey | str] | None = None,
     members: Sequence[int] | None = None,
-    about: str = "mean",
-    dtype: str = "float32",
-    seed: int = 0,
-    report: Report | None = None,
+    **keywords: Unpack[FormKeywords],
 ) -> CompressionDraft:
     """Returns what a shared basis makes of the models: bytes, each model's error, and its rivals at equal bytes.
 
     Give one of `budget` (bytes of the whole folder, such as "40MB"), `error` (the worst model's relative error) or
-    `kept` (directions a side in every layer). `method` is two-sided or diagonal for adapters, and in, out or two-sided
-    for whole weights; auto takes two-sided and in. `about` is the centre of whole weights: mean or base. Nothing is
-    written.
+    `kept` (directions a side in every layer). `method` is two-sided or diagonal for adapters, and in, out or
+    two-sided for whole weights; auto takes two-sided and in. Further keywords: `about`, the centre of whole weights
+    (mean or base), `dtype`, `seed` and `report`. Nothing is written.
 
     Raises:
         BudgetError: the budget is below one direction a layer.
         NotEnoughModels: fewer than two models.
         LayerError: an unknown layer, mixed whole weights and updates, or weights that are NaN.
     """
+    form = _Form(**keywords)
+    about, dtype, seed, say = form.about, form.dtype, form.seed, form.report or _silent
     rows = tuple(range(len(collection))) if members is None else tuple(int(row) for row in members)
     if len(rows) < 2:
         raise NotEnoughModels(f"A shared basis needs at least two models; {len(rows)} chosen")
@@ -129,12 +148,15 @@ def compress(  # noqa: PLR0913 - the public door
     # Weights that an adapter trained whole travel untouched.
     low_rank, keys = bool(updates), updates or keys
     chosen = Method(("two-sided" if low_rank else "in") if method == "auto" else method)
-    say = report or _silent
     untouched = untouched_bytes(collection, rows, keys)
     # The centre of whole weights is stored, also where it is the base: the folder needs no other files.
     with_mean = not low_rank
     if kept is not None:
-        plans = tuple(size_budget.plan(key, chosen, min(kept, max(key.shape)), mean=with_mean) for key in keys)
+        ranks = [max(portable(collection.refs[row]).rank(key.name) for row in rows) if low_rank else 0 for key in keys]
+        plans = tuple(
+            size_budget.plan(key, chosen, min(kept, max(key.shape)), mean=with_mean, rank=rank)
+            for key, rank in zip(keys, ranks, strict=True)
+        )
         fits = _fits(collection, plans, rows, about, seed, say)
     else:
         curves = [fitting.error_curve(collection, key, rows, chosen, low_rank=low_rank) for key in keys]

@@ -109,7 +109,7 @@ class CompressedFolder:
         return left.double().numpy(), right.double().numpy(), stored
 
     def cores(self, layer: str) -> Tensor:
-        """Returns every member's core of a layer (n, ...), as stored."""
+        """Returns every member's core of a layer (n, ...)."""
         return self.files.cores(layer)
 
     def core(self, member: str, layer: str) -> Floats:

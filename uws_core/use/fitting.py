@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from uws_core import run
-from uws_core.analysis import joint_basis
+from uws_core.analysis import joint_basis, size_budget
 from uws_core.analysis.joint_basis import JointBasis, ThinUpdates
 from uws_core.analysis.size_budget import Curve
 from uws_core.errors import LayerError
@@ -49,6 +49,11 @@ class LayerFit:
     # Whether the centre is stored with the basis.
     center_stored: bool = False
 
+    def resized(self, k: int) -> LayerPlan:
+        """The plan at another number of directions."""
+        rank, mean = max(self.ranks, default=0), self.center_stored
+        return size_budget.plan(self.plan.layer, self.plan.method, k, mean=mean, rank=rank)
+
     def rounded_bytes(self, bits: int, n: int) -> int:
         """The bytes of n models with every entry at `bits` bits and a float32 scale a row."""
         m, p = self.plan.layer.shape
@@ -67,7 +72,7 @@ def error_curve(
     """
     if low_rank:
         updates = thin_updates(collection, layer, members)
-        return Curve(layer, joint_basis.expected_errors2(updates), updates.norms2)
+        return Curve(layer, joint_basis.expected_errors2(updates), updates.norms2, max(updates.ranks))
     sizes = {Axis.OUT: layer.shape[0], Axis.IN: layer.shape[1]}
     captured = np.ones(max(sizes[axis] for axis in _SIDES[method]) + 1)
     norms2 = np.zeros(len(members))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from uws_core.analysis.joint_basis import thin_core
 from uws_core.errors import ExportError
 from uws_core.nouns.storage import LayerPlan, Method
 from uws_core.sources.formats.subspace_files import BASIS, INDEX_OF_COMPRESSED, MEMBERS, VERSION
@@ -84,7 +85,8 @@ def layouts(plans: tuple[LayerPlan, ...], n: int, dtype: torch.dtype, *, center:
         if center:
             bases[f"{name}/center"] = ((m, p), dtype)
         shape = {
-            Method.TWO_SIDED: (n, left, right),
+            # The two factors of a thin core, one below the other.
+            Method.TWO_SIDED: (n, left + right, plan.core_rank) if plan.core_rank else (n, left, right),
             Method.DIAGONAL: (n, plan.k),
             Method.IN: (n, m, right),
             Method.OUT: (n, left, p),
@@ -128,7 +130,11 @@ def _write_layers(draft: CompressionDraft, part: Path, report: Report) -> None:
                 if parts.center is not None:
                     basis_file.write(f"{name}/center", parts.center)
                 for core in parts.cores:
-                    member_file.write_part(name, _padded(core, shapes[name][1:]))
+                    if plan.core_rank:
+                        whole = _padded(core, directions(plan))
+                        member_file.write_part(name, torch.from_numpy(thin_core(whole.numpy(), plan.core_rank)))
+                    else:
+                        member_file.write_part(name, _padded(core, shapes[name][1:]))
             basis_file.flush()
             member_file.flush()
             _replace(part / _DONE, str(number + 1))
@@ -198,6 +204,7 @@ def _index(draft: CompressionDraft, members: list[dict[str, Any]]) -> Mapping[st
                 "member_numbers": plan.member_numbers,
                 "worst_error": float(errors.max()),
             }
+            | ({"core_rank": plan.core_rank} if plan.core_rank else {})
             for plan, errors in zip(draft.layers, draft.layer_errors, strict=True)
         ],
     }

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uws_core.analysis import size_budget
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.storage import Rival, SizePoint
 from uws_core.use.fitting import LayerFit, errors2_at
@@ -82,10 +81,7 @@ def size_curve(draft: CompressionDraft, report: Report) -> tuple[SizePoint, ...]
         report((number + 1) / len(ladders), f"{fit.plan.layer.short}: {len(FACTORS)} sizes")
     points = []
     for place in range(len(FACTORS)):
-        plans = [
-            size_budget.plan(fit.plan.layer, fit.plan.method, ks[place], mean=fit.center_stored)
-            for fit, ks in zip(draft.fits, ladders, strict=True)
-        ]
+        plans = [fit.resized(ks[place]) for fit, ks in zip(draft.fits, ladders, strict=True)]
         numbers = sum(plan.shared_numbers + n * plan.member_numbers for plan in plans)
         size = numbers * item + draft.untouched_bytes
         own = own_svd(draft.fits, numbers, item)

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uws_core.analysis import size_budget
 from uws_core.errors import Cancelled, LayerError
 from uws_core.nouns.models import Collection, LayerKey, LowRank, Value
 from uws_core.nouns.storage import LayerPlan, Method, SizePoint
@@ -59,7 +58,7 @@ def scores(
     networks = [_Network(draft.collection, row) for row in draft.members]
     scores = [_scored(network, evaluate, "original", 0, {}) for network in networks]
     for place, factor in enumerate(factors):
-        plans = [_resized(plan, factor, mean=not draft.low_rank) for plan in draft.layers]
+        plans = [fit.resized(min(max(1, round(fit.plan.k * factor)), max(fit.plan.layer.shape))) for fit in draft.fits]
         numbers = sum(plan.shared_numbers + len(networks) * plan.member_numbers for plan in plans)
         size = numbers * draft.item_bytes + draft.untouched_bytes
         ranks, _ = own_ranks(draft.fits, numbers)
@@ -150,11 +149,6 @@ class _Stored:
         core = core if self.plan.method is Method.IN else left @ core
         matrix = core if self.plan.method is Method.OUT else core @ right.T
         return matrix if self.center is None else matrix + self.center.double()
-
-
-def _resized(plan: LayerPlan, factor: float, *, mean: bool) -> LayerPlan:
-    k = min(max(1, round(plan.k * factor)), max(plan.layer.shape))
-    return size_budget.plan(plan.layer, plan.method, k, mean=mean)
 
 
 def _truncated(matrix: Tensor, center: Tensor | None, rank: int) -> Tensor:
