@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -74,37 +75,49 @@ class MergeDraft(Merge):
         }
 
 
-def merge(  # noqa: PLR0913 - the public door
+class RecipeKeywords(TypedDict, total=False):
+    """The options of a method; see `MergeRecipe` for what each is and for the defaults."""
+
+    weights: Sequence[float] | None
+    scale: float
+    convention: Convention | str
+    density: float
+    t: float
+    ridge: float
+    rule: MergeMethod | str
+    rank: int | None
+    seed: int
+
+
+class MergeKeywords(RecipeKeywords, total=False):
+    """The same, and how the merge is computed; see `merge`."""
+
+    budget: int
+    executor: Executor | None
+    report: Report | None
+
+
+def merge(
     collection: Collection,
     *,
     method: MergeMethod | str = MergeMethod.MEAN,
-    weights: Sequence[float] | None = None,
-    scale: float = 1.0,
-    convention: Convention | str = Convention.PAPER,
-    density: float = 0.5,
-    t: float = 0.5,
-    ridge: float = 0.5,
-    rule: MergeMethod | str = MergeMethod.TIES,
-    rank: int | None = None,
-    seed: int = 0,
     recipe: MergeRecipe | None = None,
     members: Sequence[int | str] | None = None,
     layers: Sequence[LayerKey | str] | None = None,
     dtype: str = "auto",
     beside: str = "mean",
-    budget: int = BUDGET,
-    executor: Executor | None = None,
-    report: Report | None = None,
+    **keywords: Unpack[MergeKeywords],
 ) -> MergeDraft:
     """Returns the merge of a collection's models as it would be: norms, distances, what survives of each member.
 
-    The merge is `base + scale * method(updates)`. `method` is one of mean, linear, task-arithmetic, slerp, multi-slerp,
-    karcher, model-stock, subspace, ties, dare, dare-ties, della, breadcrumbs, sce, tsv, iso-c, iso-cts, knots, core,
-    regmean, ctm; `convention` whose reading of it (paper, mergekit, peft). A `recipe` holds every option and takes the
-    place of those before it. `members` are rows or labels. Adapters are merged as adapters: `rank` is the result's, and
-    `beside` (mean, drop, a label) says what becomes of heads they trained whole. With an `executor` the workers of a
-    cluster read and merge. Nothing is written. Price: each weight is read once, twice where a method needs inner
-    products, three times where it trims more than the `budget` holds.
+    The merge is `base + scale * method(updates)`; options of the method are keywords, see `RecipeKeywords`.
+    `method` is one of mean, linear, task-arithmetic, slerp, multi-slerp, karcher, model-stock, subspace, ties,
+    dare, dare-ties, della, breadcrumbs, sce, tsv, iso-c, iso-cts, knots, core, regmean, ctm; `convention` whose
+    reading of it (paper, mergekit, peft). A `recipe` holds every option and takes the place of those before it.
+    `members` are rows or labels. Adapters are merged as adapters: `rank` is the result's, and `beside` (mean, drop,
+    a label) says what becomes of heads they trained whole. With an `executor` the workers of a cluster read and
+    merge. Nothing is written. Price: each weight is read once, twice where a method needs inner products, three
+    times where it trims more than the `budget` holds.
 
     Raises:
         NotEnoughModels: fewer than two models, or more than the method takes.
@@ -112,18 +125,16 @@ def merge(  # noqa: PLR0913 - the public door
         LayerError: no base where the method needs one, or weights that are NaN.
         BudgetError: a method of factors on matrices that do not fit.
     """
-    chosen = recipe or MergeRecipe(
-        method=MergeMethod.of(str(method)),
-        weights=tuple(float(weight) for weight in weights or ()),
-        scale=scale,
-        convention=Convention.of(str(convention)),
-        density=density,
-        t=t,
-        ridge=ridge,
-        rule=MergeMethod.of(str(rule)),
-        rank=rank,
-        seed=seed,
-    )
+    budget, executor = keywords.pop("budget", BUDGET), keywords.pop("executor", None)
+    report = keywords.pop("report", None)
+    options: dict[str, Any] = {
+        "method": method,
+        **keywords,
+        "weights": tuple(map(float, keywords.get("weights") or ())),
+    }
+    if unknown := sorted(set(options) - set(RecipeKeywords.__annotations__) - {"method"}):
+        raise TypeError(f"merge() got an unexpected keyword argument {unknown[0]!r}")
+    chosen = recipe or MergeRecipe.from_dict(options)
     plan = plan_merge(collection, chosen, members=members, layers=layers, dtype=dtype, beside=beside, budget=budget)
     measured_merge = measured(plan, report=report or _silent, executor=executor)
     known = {field.name: getattr(measured_merge, field.name) for field in fields(Merge)}
