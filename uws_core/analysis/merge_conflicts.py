@@ -174,7 +174,7 @@ def _asked(gram: Gram, members: Members) -> Indices:
 def _of_broken(labels: Sequence[str], rows: Indices) -> list[MergeWarning]:
     if not labels:
         return []
-    text = f"{_some(labels)} {_holds(labels)} NaN or infinite weights and cannot be merged."
+    text = f"{_some(labels)} {'holds' if len(labels) == 1 else 'hold'} NaN or infinite weights and cannot be merged."
     return [MergeWarning("broken", text, "Merge the others", tuple(map(int, rows)))]
 
 
@@ -288,7 +288,3 @@ def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
 def _some(labels: Sequence[str]) -> str:
     shown = ", ".join(labels[:_NAMED])
     return f"{shown} and {len(labels) - _NAMED} more" if len(labels) > _NAMED else shown
-
-
-def _holds(labels: Sequence[str]) -> str:
-    return "holds" if len(labels) == 1 else "hold"

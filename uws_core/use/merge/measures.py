@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uws_core.nouns.arrays import Floats
 from uws_core.nouns.merging import MergedLayer
 from uws_core.nouns.models import LayerKey
 from uws_core.use.merge.factors import Factors, Thin
@@ -76,15 +75,9 @@ class Sums:
 
 def of_thin(key: LayerKey, factors: Factors, written: Thin, *, lost2: float, rank: int) -> MergedLayer:
     """Returns the layer of a merged adapter, measured in thin factors: `written` with its scale, after the cut."""
-    inner = np.array([written.inner(part) for part in factors.parts])
-    return _of_products(key, factors.products, inner, written.norm2, lost2=lost2, rank=rank)
-
-
-def _of_products(
-    key: LayerKey, products: Floats, inner: Floats, norm2: float, *, lost2: float, rank: int
-) -> MergedLayer:
-    members2 = np.diag(products).clip(0)
-    mean2 = max(float(products.mean()), 0.0)
+    inner, norm2 = np.array([written.inner(part) for part in factors.parts]), written.norm2
+    members2 = np.diag(factors.products).clip(0)
+    mean2 = max(float(factors.products.mean()), 0.0)
     return MergedLayer(
         layer=key,
         norm2=norm2,

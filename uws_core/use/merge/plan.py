@@ -86,7 +86,9 @@ def plan_merge(
     keys = updates or keys
     plan = MergePlan(collection, recipe, rows, keys, bool(updates), dtype, beside, budget)
     _check_base(plan)
-    _check_rank(plan)
+    most = max(min(key.shape) for key in keys)
+    if recipe.rank is not None and recipe.rank > most and (plan.adapters or "rank" in recipe.facts.uses):
+        raise CollectionError(f"rank {recipe.rank} is above {most}, the most that any of the chosen layers has")
     return plan
 
 
@@ -129,15 +131,6 @@ def _check_base(plan: MergePlan) -> None:
             f"The base lacks {len(lacking)} of {len(plan.layers)} layers, among them {', '.join(lacking[:3])}; choose "
             "the layers that it has, or merge without a base"
         )
-
-
-def _check_rank(plan: MergePlan) -> None:
-    rank = plan.recipe.rank
-    if rank is None:
-        return
-    most = max(min(key.shape) for key in plan.layers)
-    if (plan.adapters or "rank" in plan.recipe.facts.uses) and rank > most:
-        raise CollectionError(f"rank {rank} is above {most}, the most that any of the chosen layers has")
 
 
 def some_of(names: Sequence[str]) -> str:

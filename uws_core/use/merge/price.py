@@ -33,9 +33,12 @@ def price(plan: MergePlan) -> MergePrice:
     sources = [open_source(plan.collection.refs[row]) for row in plan.members]
     read = sum(source.stored_bytes(key.name) for source in sources for key in plan.layers)
     if plan.adapters:
-        item = 4 if plan.dtype in ("auto", "float32") else 2
-        n = len(plan.members)
-        numbers = [_numbers(plan, key.shape, read // max(len(plan.layers) * n, 1), n) for key in plan.layers]
+        item, rank = 4 if plan.dtype in ("auto", "float32") else 2, plan.recipe.rank
+        # At the rank asked for, else as many numbers as all members store; at most full rank.
+        stored = read // max(4 * len(plan.layers), 1)
+        numbers = [
+            min(rank * sum(key.shape) if rank else stored, min(key.shape) * sum(key.shape)) for key in plan.layers
+        ]
         largest = max(sum(source.stored_bytes(key.name) for source in sources) for key in plan.layers)
         return MergePrice(read, 1, sum(numbers) * item, 6 * largest)
     if plan.collection.base is not None:
@@ -46,12 +49,6 @@ def price(plan: MergePlan) -> MergePrice:
     return MergePrice(
         read, _passes(plan) if held > plan.budget // 2 else 1, Network(plan).nbytes, min(held, plan.budget)
     )
-
-
-def _numbers(plan: MergePlan, shape: tuple[int, int], each: int, n: int) -> int:
-    """The numbers of a merged layer: at the rank asked for, else as many as all members store, at most full rank."""
-    full = min(shape) * sum(shape)
-    return min(plan.recipe.rank * sum(shape) if plan.recipe.rank else each * n // 4, full)
 
 
 def _passes(plan: MergePlan) -> int:

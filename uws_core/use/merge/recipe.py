@@ -17,8 +17,8 @@ from uws_core.nouns.merging import METHODS, Convention, MergeMethod, MergeRecipe
 from uws_core.sources.opening import open_source
 from uws_core.use.merge.plan import DTYPES, MergePlan
 
-# mergekit's names of our options, and which of them stand beside each model.
-_OPTIONS = {"density": "density", "gamma": "gamma", "epsilon": "epsilon"}
+# The options that stand beside each model, with mergekit's own values where a recipe names none.
+_OPTIONS = {"density": 1.0, "gamma": 0.01, "epsilon": 0.15}
 _BY_NAME = {
     facts.mergekit: method for method, facts in METHODS.items() if facts.mergekit and method is not MergeMethod.MEAN
 }
@@ -143,7 +143,7 @@ def _fields(
     if METHODS[method].weighted and any(weight != 1.0 for weight in weights):
         fields["weights"] = tuple(float(weight) for weight in weights)
     for option in _OPTIONS:
-        values = {float(options.get(option, shared.get(option, _default(option)))) for options in own}
+        values = {float(options.get(option, shared.get(option, _OPTIONS[option]))) for options in own}
         if option in METHODS[method].uses:
             if len(values) != 1:
                 raise CollectionError(f"{file.name}: {option} differs between models, one for all is done here")
@@ -153,11 +153,6 @@ def _fields(
     if method is MergeMethod.SLERP:
         fields["t"] = float(shared.get("t", 0.5))
     return fields
-
-
-def _default(option: str) -> float:
-    """mergekit's own values, where a recipe names none."""
-    return {"density": 1.0, "gamma": 0.01, "epsilon": 0.15}[option]
 
 
 def _parameters(file: Path, given: object) -> dict[str, Any]:
@@ -211,5 +206,5 @@ def _as_mergekit(recipe: MergeRecipe, n: int, *, based: bool) -> tuple[str, dict
         return None
     if method is MergeMethod.SCE:
         return ("sce", {}, {"select_topk": recipe.density}) if recipe.scale == 1 else None
-    each = {"weight": weights} | {_OPTIONS[name]: getattr(recipe, name) for name in facts.uses if name in _OPTIONS}
+    each = {"weight": weights} | {name: getattr(recipe, name) for name in facts.uses if name in _OPTIONS}
     return facts.mergekit, each, {"lambda": recipe.scale}

@@ -75,7 +75,10 @@ def written(
         with _alone(part / _LOCK, folder):
             digest = json.dumps([plan.digest(), options.target, options.shard_bytes])
             if not (part / _PLAN).is_file() or (part / _PLAN).read_text(encoding="utf-8") != digest:
-                _clear(part)
+                # What another merge left unfinished, but for the lock that is held.
+                for path in part.iterdir():
+                    if path.name != _LOCK:
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
                 _replace(part / _PLAN, digest)
             write = _write_adapter if plan.adapters else _write_network
             merge = write(plan, part, options, report, executor)
@@ -307,13 +310,6 @@ def _retyped(content: bytes, dtype: str) -> bytes:
         if field in config and dtype != "auto":
             config[field] = dtype
     return (json.dumps(config, indent=2) + "\n").encode()
-
-
-def _clear(part: Path) -> None:
-    """Empties the unfinished folder of another merge, but for the lock that is held."""
-    for path in part.iterdir():
-        if path.name != _LOCK:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _replace(path: Path, text: str) -> None:
