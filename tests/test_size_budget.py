@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from uws_core.analysis.size_budget import Curve, plan, reach, spend
+from uws_core.analysis.size_budget import Curve, _prices, plan, reach, spend
 from uws_core.errors import BudgetError
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.storage import Method
@@ -99,3 +99,11 @@ def test_reach_takes_the_fewest_directions():
         [Curve(LayerKey("a", (8, 8)), np.array([1, 0.5, 0.26, 0.2, 0.0]), np.ones(2))], Method.IN, error=0.5
     )
     assert count.k == 3
+
+
+@pytest.mark.parametrize("method", list(Method))
+@pytest.mark.parametrize("rank", [0, 3])
+def test_prices_at_every_size_are_those_of_the_plan(method: Method, rank: int):
+    curve = Curve(LayerKey("a", (9, 14)), np.linspace(1, 0, 15), np.ones(2), rank)
+    plans = [plan(curve.layer, method, k, mean=True, rank=rank) for k in range(15)]
+    assert _prices(curve, method, 2, True) == [one.shared_numbers + 2 * one.member_numbers for one in plans]

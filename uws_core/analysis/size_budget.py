@@ -62,24 +62,26 @@ def spend(curves: Sequence[Curve], method: Method, *, budget: int, mean: bool = 
     """
     n = curves[0].norms2.size
     totals = np.maximum(sum(curve.norms2 for curve in curves), 1e-300)
-    options = [_steps(curve, method, n, mean, float(np.mean(curve.norms2 / totals))) for curve in curves]
+    prices = [_prices(curve, method, n, mean) for curve in curves]
+    hulls = [
+        _steps(curve.errors2.tolist(), price, float(np.mean(curve.norms2 / totals)))
+        for curve, price in zip(curves, prices, strict=True)
+    ]
     ks = [1] * len(curves)
-    spent = sum(_numbers(curve, method, 1, n, mean) for curve in curves)
+    spent = sum(price[1] for price in prices)
     if spent > budget:
         raise BudgetError(f"One direction a layer takes {spent} numbers, the budget has {budget}; raise the budget")
-    steps = sorted((slope, index, k) for index, hull in enumerate(options) for slope, k in hull)
-    for _, index, k in steps:
-        curve = curves[index]
-        price = _numbers(curve, method, k, n, mean) - _numbers(curve, method, ks[index], n, mean)
-        if k > ks[index] and spent + price <= budget:
-            spent, ks[index] = spent + price, k
+    for _, index, k in sorted((slope, index, k) for index, hull in enumerate(hulls) for slope, k in hull):
+        more = prices[index][k] - prices[index][ks[index]]
+        if k > ks[index] and spent + more <= budget:
+            spent, ks[index] = spent + more, k
     # What is left of the budget goes to single directions.
-    for index, curve in enumerate(curves):
-        while ks[index] + 1 < curve.errors2.size and curve.errors2[ks[index]] > 0:
-            price = _numbers(curve, method, ks[index] + 1, n, mean) - _numbers(curve, method, ks[index], n, mean)
-            if spent + price > budget:
+    for index, (curve, price) in enumerate(zip(curves, prices, strict=True)):
+        while ks[index] + 1 < len(price) and curve.errors2[ks[index]] > 0:
+            more = price[ks[index] + 1] - price[ks[index]]
+            if spent + more > budget:
                 break
-            spent, ks[index] = spent + price, ks[index] + 1
+            spent, ks[index] = spent + more, ks[index] + 1
     return tuple(plan(curve.layer, method, k, mean=mean, rank=curve.rank) for curve, k in zip(curves, ks, strict=True))
 
 
@@ -93,21 +95,31 @@ def reach(curves: Sequence[Curve], method: Method, *, error: float, mean: bool =
     return tuple(plans)
 
 
-def _numbers(curve: Curve, method: Method, k: int, n: int, mean: bool) -> int:
-    at = plan(curve.layer, method, k, mean=mean, rank=curve.rank)
-    return at.shared_numbers + n * at.member_numbers
+def _prices(curve: Curve, method: Method, n: int, mean: bool) -> list[int]:
+    """The stored numbers of a layer of n models at k = 0, 1, ... directions."""
+    (m, p), ks = curve.layer.shape, np.arange(curve.errors2.size, dtype=np.int64)
+    outs, ins = np.minimum(ks, m), np.minimum(ks, p)
+    if method is Method.TWO_SIDED:
+        cores = outs * ins
+        thin = curve.rank * (outs + ins)
+        found = outs * m + ins * p + n * (np.where((thin > 0) & (thin < cores), thin, cores))
+    elif method is Method.DIAGONAL:
+        found = ks * (m + p + n)
+    else:
+        found = ins * p + n * m * ins if method is Method.IN else outs * m + n * p * outs
+    prices: list[int] = (found + (m * p if mean else 0)).tolist()
+    return prices
 
 
-def _steps(curve: Curve, method: Method, n: int, mean: bool, share: float) -> list[tuple[float, int]]:
+def _steps(errors2: Sequence[float], prices: Sequence[int], share: float) -> list[tuple[float, int]]:
     """The corners k of the lower convex hull of error against numbers, each with the slope that leads to it."""
-    prices = [_numbers(curve, method, k, n, mean) for k in range(curve.errors2.size)]
+
+    def slope(start: int, stop: int) -> float:
+        return (errors2[stop] - errors2[start]) / max(prices[stop] - prices[start], 1)
+
     hull: list[int] = []
-    for k in range(1, curve.errors2.size):
-        while len(hull) > 1 and _slope(curve, prices, hull[-2], hull[-1]) >= _slope(curve, prices, hull[-2], k):
+    for k in range(1, len(errors2)):
+        while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-2], k):
             hull.pop()
         hull.append(k)
-    return [(share * _slope(curve, prices, before, k), k) for before, k in pairwise(hull)]
-
-
-def _slope(curve: Curve, prices: Sequence[int], start: int, stop: int) -> float:
-    return float(curve.errors2[stop] - curve.errors2[start]) / max(prices[stop] - prices[start], 1)
+    return [(share * slope(before, k), k) for before, k in pairwise(hull)]
