@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class Ask:
     report: Report
     # Grams of blocks (B, s, s) about the mean of these models: what the profile null flips. None draws directions.
     blocks: Floats | None = None
+    # The last such blocks about common points and what they were of: many batches of draws are of the same.
+    _turned: dict[tuple[bytes, bytes], Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def layer(self) -> str:
@@ -77,9 +79,12 @@ class Ask:
         """
         chosen = np.arange(self.s) if rows is None else rows
         if self.blocks is not None:
-            turn = about_common_points(self.inner[np.ix_(chosen, chosen)], groups)
-            inside = turn @ self.blocks[:, chosen][:, :, chosen] @ turn.T
-            return centred(flipped(inside, rng, size), groups)
+            name = (chosen.tobytes(), groups.tobytes())
+            if name not in self._turned:
+                turn = about_common_points(self.inner[np.ix_(chosen, chosen)], groups)
+                self._turned.clear()
+                self._turned[name] = turn @ self.blocks[:, chosen][:, :, chosen] @ turn.T
+            return centred(flipped(self._turned[name], rng, size), groups)
         inside = centred(self.inner[np.ix_(chosen, chosen)][None], groups)[0]
         squares = np.maximum(np.diag(inside), 0.0)
         drawn = as_strong(wishart(rng, count=size, side=chosen.size, dof=self.gram.effective_d), squares, groups)
