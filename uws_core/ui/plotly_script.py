@@ -1,4 +1,4 @@
-"""What a browser needs at once: plotly's own script, before the first figure is there, and a history one can go back in.
+"""What a browser needs at once: plotly's own script, before the first figure, and a history to go back in.
 
 The browser takes a second for 4.7 MB of script; a new server takes more than one to make the first figure. Asked for at
 once, the script is there when the figure comes.
