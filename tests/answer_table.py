@@ -19,7 +19,8 @@ from uws_core.analysis.merge_conflicts import Measured, compatibility
 from uws_core.analysis.merge_methods import combine
 from uws_core.analysis.merge_preview import merge_grams, standing
 from uws_core.analysis.over_layers import over_layers
-from uws_core.answers import angles, collection, reconstruction, spectrum
+from uws_core.analysis.pairs import pair_layers
+from uws_core.answers import angles, collection, compress, pairs, reconstruction, spectrum
 from uws_core.answers import base_angles as base_answers
 from uws_core.answers import evidence as evidence_answers
 from uws_core.answers import lineage as lineage_answers
@@ -74,9 +75,13 @@ def rows(name: str, store: Store) -> Iterator[Row]:
     held_out = uws.held_out(first, groups=groups, kept=(K,))
     chance = held_out_chance(first, groups=groups, kept=(K,))
     yield Row("reconstruction", reconstruction.answer(held_out, k=K, location=place, by=by, chance=chance))
+    first_two = {"left": models.labels[0], "right": models.labels[1]}
+    yield Row("pair", pairs.answer(pair_layers(grams, 0, 1), **first_two))
     yield Row("lineage, one layer", lineage_answers.answer(uws.lineage(first), location=place))
     yield Row("lineage, layers as one", lineage_answers.answer(uws.lineage(whole, layers=grams), location=together))
     yield from _evidence(grams, whole, models, place)
+    smaller = uws.compress(models, kept=K, layers=[key.name for key in keys[:MOST_LAYERS]])
+    yield Row("compress", compress.answer(smaller))
     yield _merge(grams, models)
 
 

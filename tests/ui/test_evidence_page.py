@@ -54,7 +54,11 @@ def kept(open_page: Open, folder: Path, rows: np.ndarray, table: str = "", **par
 @pytest.mark.parametrize(
     ("collection", "params", "says"),
     [
-        ("demo:finetuned", {"group": "task"}, "Shared mostly among relatives: 8 directions beyond chance in `0.attn.q`; "),
+        (
+            "demo:finetuned",
+            {"group": "task"},
+            "Shared mostly among relatives: 8 directions beyond chance in `0.attn.q`; ",
+        ),
         # Without a choice it is the first column in words.
         ("demo:finetuned", {}, "Shared mostly among relatives: 8 directions beyond chance"),
         ("demo:finetuned", {"grouped": "by lineage only"}, "relatives: 8 directions beyond chance"),

@@ -22,6 +22,8 @@ def answer(compression: Compression) -> str:
     loss, same = share_text(compression.worst), share_text(own.worst)
     if not math.isfinite(own.worst):
         return f"Sharing reaches a size that single models cannot: the worst model loses {loss}."
+    if abs(compression.worst - own.worst) < _NOTICED:
+        return f"Sharing changes little: the worst model loses {loss}, with its own SVD at the same bytes {same}."
     if compression.pays:
         return f"Sharing pays: the worst model loses {loss}, with its own SVD at the same bytes {same}."
     return f"Sharing does not pay: the worst model loses {loss}, with its own SVD at the same bytes {same}."
