@@ -17,7 +17,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # The tests of a file stay with one worker: they share fixtures, a server, and what its caches hold of a collection.
-SIDE_BY_SIDE := --numprocesses=$(WORKERS) --dist=loadfile --ignore=tests/bench
+# In the order of the folders: browser tests are long and come first, so that no worker is left with one at the end.
+SIDE_BY_SIDE := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --ignore=tests/bench
 
 # A stamp is newer than the list it was installed from: the second call installs nothing.
 RUNTIME := $(VENV)/.runtime.stamp
@@ -29,11 +30,10 @@ run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
 
 test: $(DEV) lint
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow and not alone"
-	$(PYTEST) --ignore=tests/bench --ignore=tests/ui --ignore=tests/e2e -m "alone and not slow"
+	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow"
 
 check: $(DEV) lint
-	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not alone and not e2e"
+	$(PYTEST) $(SIDE_BY_SIDE) --ignore=tests/ui --ignore=tests/e2e -m "not slow and not e2e"
 
 lint: $(DEV)
 	$(BIN)/ruff check .

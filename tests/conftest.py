@@ -39,8 +39,6 @@ settings.register_profile("steady", deadline=None, max_examples=40, derandomize=
 settings.register_profile("wide", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
-# Their tests start and kill processes, and fail where another test takes the cores meanwhile.
-_ALONE = frozenset({"test_cluster", "test_reliability", "test_scan_reliability"})
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -84,10 +82,8 @@ def own_results() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests whose processes are killed, which run by themselves, and give browsers their time."""
+    """Give browsers their time: another worker's draws beside them."""
     for item in items:
-        if item.path.stem in _ALONE:
-            item.add_marker(pytest.mark.alone)
         if item.get_closest_marker("e2e") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(300))
 

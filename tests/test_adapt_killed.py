@@ -15,7 +15,7 @@ import pytest
 from uws_core.use.adapt.log import CHECKPOINT, open_log
 
 # Five processes that each import torch and fit a basis; minutes where the machine is busy.
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 WORDS = ["adapt", "demo:lora", "--task", "rotated", "--rows", "shared", "--rates", "0.1", "--steps", "110"]
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import uws_core as uws
 from tests.sessions import ROOT, cold_server, visit
@@ -87,7 +86,6 @@ def test_the_first_page_loads_no_torch():
     assert loaded == "set()"
 
 
-@pytest.mark.alone
 def test_every_page_of_a_new_server_opens_at_once(tmp_path: Path):
     with cold_server(tmp_path) as url, ThreadPoolExecutor(len(PAGES)) as visitors:
         visits = list(visitors.map(lambda page: visit(url, page), PAGES))

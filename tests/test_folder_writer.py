@@ -115,7 +115,6 @@ def kill_writers(count: int, folder: Path, whole: Path) -> tuple[int, int]:
     return early, late
 
 
-@pytest.mark.alone
 def test_a_killed_writer_is_taken_over_and_leaves_no_half_folder(draft, whole, tmp_path):
     kill_writers(2, tmp_path / "c", whole)
     if not (tmp_path / "c").exists():
@@ -123,7 +122,6 @@ def test_a_killed_writer_is_taken_over_and_leaves_no_half_folder(draft, whole, t
     assert contents(tmp_path / "c") == contents(whole)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_fifty_kills_while_writing(draft, whole, tmp_path):
     early, late = kill_writers(50, tmp_path / "c", whole)

@@ -415,7 +415,6 @@ class TestGoingOn:
         one = uws.merge(networks).write(tmp_path / "one")
         assert (folder / "model.safetensors").read_bytes() == (one / "model.safetensors").read_bytes()
 
-    @pytest.mark.alone
     def test_a_killed_writer_leaves_nothing_half_written(self, networks, place, tmp_path):
         code = f"""
 import sys, time, uws_core as uws

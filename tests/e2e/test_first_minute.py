@@ -65,6 +65,8 @@ def test_a_choice_survives_a_reload(server: Server, page: Page) -> None:
     assert page.url == link
 
 
+# The page tests have its sentence, and a choice of another layer its way through the browser.
+@pytest.mark.slow
 def test_an_untrained_collection_falls_into_the_band(server: Server, page: Page) -> None:
     page.goto(server.link("spectrum"))
     expect(answer(page)).to_contain_text("beyond chance")
@@ -90,6 +92,8 @@ def test_a_click_on_a_cell_chooses_its_layer(server: Server, page: Page) -> None
     expect(page).to_have_url(re.compile(r"layer=blocks\.2\.mlp\.up\.weight"))
 
 
+# Every page is opened so without a browser.
+@pytest.mark.slow
 def test_a_hostile_address_gives_clean_defaults(server: Server, page: Page) -> None:
     page.goto(
         server.link("spectrum", c="../../etc/passwd", k="NaN", layer="<img src=x>", m=["rows:9-1"], share="1e999")

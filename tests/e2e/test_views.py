@@ -70,6 +70,8 @@ def test_two_rows_of_the_table_are_a_pair(server: Server, page: Page) -> None:
     expect(page).to_have_url(re.compile(r"pair=[\w-]+&pair=[\w-]+"))
 
 
+# A dragged k is in the default run.
+@pytest.mark.slow
 def test_another_k_changes_the_answer_and_the_address(server: Server, page: Page) -> None:
     page.goto(server.link("angles", c="demo:finetuned", layer=LAYER))
     expect(answer(page)).to_contain_text("the 16 leading input directions")
@@ -105,7 +107,8 @@ def test_every_view_of_angles_draws_its_figure(server: Server, page: Page) -> No
         expect(figure(page).locator(".main-svg").first).to_be_visible()
 
 
-@pytest.mark.parametrize("name", ["angles", "reconstruction"])
+# Cells are printed otherwise than lines, which the spectrum page has.
+@pytest.mark.parametrize("name", ["angles", pytest.param("reconstruction", marks=pytest.mark.slow)])
 def test_every_format_of_an_export_is_what_it_says(server: Server, page: Page, name: str) -> None:
     page.goto(server.link(name, c="demo:planted", layer=LAYER, k="6", axis="in"))
     expect(figure(page).locator(".main-svg").first).to_be_visible()
@@ -170,6 +173,8 @@ def test_a_dropped_file_is_projected(server: Server, page: Page, tmp_path: Path)
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
+# The spectrum page has the same box.
+@pytest.mark.slow
 def test_the_layer_is_chosen_on_the_page(server: Server, page: Page) -> None:
     page.goto(server.link("reconstruction", c="demo:finetuned"))
     expect(answer(page)).to_contain_text("0.attn.k")
