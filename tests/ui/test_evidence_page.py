@@ -112,7 +112,7 @@ def test_a_claim_that_was_not_asked_is_not_offered_and_does_no_harm(open_page: O
 def test_a_profile_that_all_models_have_is_named(open_page: Open, tmp_path: Path) -> None:
     rows = synthetic.profile(n=20, shapes={LAYER: (20, 40)}, seed=1).layers[LAYER].reshape(20, -1)
     app = kept(open_page, tmp_path / "profile", rows)
-    assert "Beyond equal noise, not beyond the common scale of rows: in `0.up`" in answer(app)
+    assert "Beyond equal noise, not beyond the common scale of rows in `0.up`; " in answer(app)
 
 
 def test_both_storage_ratios_are_told(open_page: Open, models: Path) -> None:
@@ -185,7 +185,7 @@ def test_one_model_is_not_judged(open_page: Open, tmp_path: Path) -> None:
 
 def test_layers_are_judged_each_and_corrected_together(open_page: Open, models: Path) -> None:
     app = open_page("evidence", c=catalogue().add(str(models)), layer="each", draws="19", group="colour")
-    assert "2 of 2 layers of 8 models pass" in answer(app)
+    assert "in 2 of 2 layers of 8 models." in answer(app)
     assert app.dataframe[0].value["discoveries"].notna().all()
     app.selectbox(key="claim").set_value("components").run()
     # z by block, the numbers over chance, and all verdicts.

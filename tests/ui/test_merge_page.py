@@ -47,7 +47,7 @@ def test_one_of_each_task_is_merged_and_the_verdict_is_against_the_mean(open_pag
 def test_who_is_merged_and_how_is_kept_in_the_address(open_page: Open) -> None:
     app = open_page("merge", c="demo:lora", l=LAYERS, take="all 40 chosen", by="Karcher mean", lam="0.5")
     assert metrics(app)["Members"] == "40"
-    assert "Karcher mean at 0.5" in answer(app)
+    assert "Karcher mean at scale 0.5" in answer(app)
     app.text_input(key="weights").set_value("1 2").run()
     assert "2 weights for 40 members" in told(app)
 
