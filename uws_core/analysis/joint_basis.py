@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from uws_core.nouns.arrays import Floats
 
@@ -29,6 +30,9 @@ _RIDGE = 1e-9
 _SMALL_SIDE = 1024
 # Rows of a whole matrix whose rounding is tried: 48 passes over all of 4096 x 4096 would take 15 s a model.
 _ROUNDED_ROWS = 256
+# The scales that a rounded row tries, as shares of its root mean square and of what covers its largest entry.
+_COMMON_SHARES = (0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.4, 1.6)
+_TOP_SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 # A singular value below this share of the largest is rounding; float32 stacks reach 1e-6.
 _RANK = 1e-6
 
@@ -217,21 +221,38 @@ def mean_errors2(updates: ThinUpdates) -> Floats:
     return np.asarray(np.clip(np.diag(rows) - 2 * toward + toward.sum() / n, 0.0, None))
 
 
-def rounded(values: Floats, bits: int) -> Floats:
-    """Returns the values on `2^bits` even levels a row, symmetric about zero; one bit is `mean |x| sign(x)`.
+@cache
+def _gaussian_levels(bits: int) -> Floats:
+    """The `2^bits` levels, ascending, that leave normal numbers the least squared error: Lloyd's rule to its end.
 
-    The scale of a row is the one of 16 tried that leaves the least squared error. Source: BitDelta (arXiv 2402.10193)
-    for one bit.
+    Source: Max, Quantizing for minimum distortion (1960), table 1.
+    """
+    # Many levels stand as densely as the cube root of the density: those of a normal law sqrt(3) times as wide.
+    levels = np.sqrt(3) * ndtri((np.arange(2**bits) + 0.5) / 2**bits)
+    for _ in range(2000):
+        edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
+        # A level is the mean of the numbers between its edges.
+        levels = -np.diff(np.exp(-np.square(edges) / 2)) / np.sqrt(2 * np.pi) / np.diff(ndtr(edges))
+    return levels
+
+
+def rounded(values: Floats, bits: int) -> Floats:
+    """Returns the values on `2^bits` levels a row, symmetric about zero; one bit is `mean |x| sign(x)`.
+
+    The levels are those best for normal numbers; the scale of a row is the one of 16 tried that leaves the least
+    squared error: 8 about its root mean square, 8 that cover its largest entry or a share of it, for rows with a few
+    large ones. Source: BitDelta (arXiv 2402.10193) for one bit.
     """
     if bits == 1:
         size = np.abs(values).mean(axis=1, keepdims=True)
         return np.asarray(np.where(values >= 0, size, -size))
-    levels = 2 ** (bits - 1) - 0.5
-    top = np.abs(values).max(axis=1, keepdims=True)
+    levels = _gaussian_levels(bits)
+    edges = (levels[1:] + levels[:-1]) / 2
+    common = np.sqrt(np.square(values).mean(axis=1, keepdims=True))
+    top = np.abs(values).max(axis=1, keepdims=True) / levels[-1]
     best, least = np.zeros_like(values), np.full((values.shape[0], 1), np.inf)
-    for share in np.linspace(0.25, 1.0, 16):
-        step = np.where(top > 0, top * share / levels, 1.0)
-        tried = (np.clip(np.floor(values / step), -levels - 0.5, levels - 0.5) + 0.5) * step
+    for scale in (*(common * share for share in _COMMON_SHARES), *(top * share for share in _TOP_SHARES)):
+        tried = levels[np.searchsorted(edges, values / np.where(scale > 0, scale, 1.0))] * scale
         error = np.square(values - tried).sum(axis=1, keepdims=True)
         best, least = np.where(error < least, tried, best), np.minimum(error, least)
     return np.asarray(best)
