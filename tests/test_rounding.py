@@ -63,7 +63,7 @@ def test_a_subset_beside_an_outlier_cannot_be_told_in_single_and_is_noise_in_dou
 
 
 def test_the_outlier_itself_and_farther_models_are_still_told_in_single(tmp_path: Path) -> None:
-    assert "1 direction carries 90 %" in answer([seen(beside_an_outlier(tmp_path / "a")["single"])])
+    assert "1 of them carries 90 %" in answer([seen(beside_an_outlier(tmp_path / "a")["single"])])
     # Siblings at 1e-3 beside an unrelated model: the rounding of their own products is small enough.
     both = beside_an_outlier(tmp_path / "b", apart=1e-3)
     single, double = (seen(both[kind], NEAR) for kind in ("single", "double"))

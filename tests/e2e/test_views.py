@@ -130,10 +130,10 @@ def test_every_format_of_an_export_is_what_it_says(server: Server, page: Page, n
 
 def test_holding_out_a_task_is_harder_than_a_model(server: Server, page: Page) -> None:
     page.goto(server.link("reconstruction", c="demo:finetuned", layer=LAYER))
-    expect(answer(page)).to_contain_text("With each task held out")
+    expect(answer(page)).to_contain_text("unseen task's model")
     settled(page)
     page.get_by_role("radio", name="model", exact=True).click()
-    expect(answer(page)).to_contain_text("With each model held out")
+    expect(answer(page)).to_contain_text("an unseen model")
     expect(page).to_have_url(re.compile("hold=model"))
     set_k(page, 5)
     expect(answer(page)).to_contain_text("5 shared directions")
@@ -147,7 +147,7 @@ def test_holding_out_a_task_is_harder_than_a_model(server: Server, page: Page) -
 def test_networks_are_scored_on_demand_and_the_scores_stay(server: Server, page: Page) -> None:
     few = {"m": ["task=prime", "task=parity"], "l": ["blocks.0.mlp.up.weight", "blocks.0.mlp.down.weight"]}
     page.goto(server.link("reconstruction", c="demo:finetuned", layer="blocks.0.mlp.up.weight", **few))
-    expect(answer(page)).to_contain_text("With each task held out")
+    expect(answer(page)).to_contain_text("unseen task's model")
     settled(page)
     page.get_by_role("button", name="Compute").last.click()
     expect(page.get_by_text("Score against k")).to_be_visible(timeout=120_000)
@@ -161,7 +161,7 @@ def test_a_dropped_file_is_projected(server: Server, page: Page, tmp_path: Path)
     own = tmp_path / "mine.safetensors"
     save_file({name: (value * 1.02).contiguous() for name, value in state.items()}, own)
     page.goto(server.link("reconstruction", c="demo:finetuned", layer=LAYER))
-    expect(answer(page)).to_contain_text("With each task held out")
+    expect(answer(page)).to_contain_text("unseen task's model")
     page.get_by_text("Project another model").click()
     page.locator("input[type=file]").set_input_files(own)
     expect(page.get_by_text("directions of the collection find")).to_be_visible()

@@ -233,7 +233,7 @@ def _gaussian_levels(bits: int) -> Floats:
         edges = np.concatenate([[-np.inf], (levels[1:] + levels[:-1]) / 2, [np.inf]])
         # A level is the mean of the numbers between its edges.
         levels = -np.diff(np.exp(-np.square(edges) / 2)) / np.sqrt(2 * np.pi) / np.diff(ndtr(edges))
-    return levels
+    return np.asarray(levels)
 
 
 def rounded(values: Floats, bits: int) -> Floats:

@@ -16,6 +16,7 @@ from uws_core.nouns.gram import BaseRow, EntryStats, Gram
 from uws_core.nouns.models import Collection, LayerKey, LeftOut, ModelRef
 from uws_core.passes import low_rank, workers
 from uws_core.passes.block_layout import BlockLayout
+from uws_core.passes.growing import KnownProducts
 from uws_core.passes.memory import on_device, where_it_fits
 from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.open_models import (
@@ -75,7 +76,7 @@ def gram_of_sources(
     options: ComputeOptions,
     *,
     rows: Rows = None,
-    known: low_rank.KnownProducts | None = None,
+    known: KnownProducts | None = None,
 ) -> Gram:
     """The Gram from the opened models of `models_read`, of which the base may have no row in this layer.
 

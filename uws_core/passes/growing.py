@@ -18,7 +18,6 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.block_layout import BlockLayout
-from uws_core.passes.low_rank import KnownProducts
 from uws_core.store.codec import MATH_VERSION, from_bytes, gram_key
 from uws_core.store.results import Store
 
@@ -29,6 +28,16 @@ _MOST = 64
 _LEAST_SHARE = 0.5
 # A scan that was cancelled early has few Grams; so many other collections are asked after it.
 _MOST_TRIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KnownProducts:
+    """Inner products about zero of some `models` (o, o), and those of their blocks (blocks, o, o), in float64."""
+
+    models: tuple[int, ...]
+    gram: Floats
+    rows: Floats
+    columns: Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from uws_core.errors import Cancelled, UwsError
 from uws_core.nouns.gram import Gram
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.gram import gram, gram_of_sources, models_read
-from uws_core.passes.low_rank import KnownProducts
+from uws_core.passes.growing import KnownProducts
 from uws_core.passes.open_models import full_single_precision, open_models
 from uws_core.passes.options import ComputeOptions
 from uws_core.sources.hub.prefetch import prefetch_layers

@@ -21,8 +21,7 @@ from uws_core.store.keyed_lock import RESULT_LOCK
 from uws_core.store.results import Store
 
 if TYPE_CHECKING:
-    from uws_core.passes.growing import Ancestor
-    from uws_core.passes.low_rank import KnownProducts
+    from uws_core.passes.growing import Ancestor, KnownProducts
 
 # How often a cancel is noticed while another scan of this process computes the layer.
 _POLL_SECONDS = 0.2
@@ -45,6 +44,9 @@ class LayerScan:
 
         A layer is locked only while it is computed, so that a scan whose reader pauses holds up no other.
         """
+        # With everything stored neither torch nor a pass is needed.
+        if not layers:
+            return
         from uws_core.passes.growing import ancestors, remember
         from uws_core.passes.open_models import is_low_rank
 

@@ -19,22 +19,13 @@ from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import check_factors
 from uws_core.nouns.models import LayerKey, LowRank
 from uws_core.passes.block_layout import BlockLayout
+from uws_core.passes.growing import KnownProducts
 from uws_core.passes.moments import Moments, to_numpy
 from uws_core.passes.options import ComputeOptions, Report
 from uws_core.sources.base import Source
 
 # Products of ranks that are formed at once: in float32 three times 4 MB, which the cache holds over all blocks.
 _BLOCK_PRODUCTS = 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class KnownProducts:
-    """Inner products about zero of some `models` (o, o), and those of their blocks (blocks, o, o), in float64."""
-
-    models: tuple[int, ...]
-    gram: Floats
-    rows: Floats
-    columns: Floats
 
 
 def sums(
