@@ -164,7 +164,7 @@ def test_a_dropped_file_is_projected(server: Server, page: Page, tmp_path: Path)
     expect(answer(page)).to_contain_text("unseen task's model")
     page.get_by_text("Project another model").click()
     page.locator("input[type=file]").set_input_files(own)
-    expect(page.get_by_text("directions of the collection find")).to_be_visible()
+    expect(page.get_by_text("directions of the collection rebuild")).to_be_visible()
     expect(page.get_by_text("mine: error against directions kept")).to_be_visible()
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not a model")
