@@ -14,8 +14,9 @@ import pytest
 
 from uws_core.use.adapt.log import CHECKPOINT, open_log
 
-# Five processes that each import torch and fit a basis; minutes where the machine is busy.
-pytestmark = pytest.mark.timeout(400)
+# Five processes that each import torch and fit a basis: half a minute, minutes where the machine is busy. In the
+# default run a comparison is stopped in this process and goes on (test_adapt).
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 WORDS = ["adapt", "demo:lora", "--task", "rotated", "--rows", "shared", "--rates", "0.1", "--steps", "110"]
 

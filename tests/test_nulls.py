@@ -99,8 +99,7 @@ def test_unequal_strength_alone_fools_the_gaussian_null_only() -> None:
     assert null_band(gram, kind="strength", unit=True).concentration(0.9).p > 0.05
 
 
-@pytest.mark.parametrize("about", ["mean", "zero", "model-3"])
-@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize(("about", "unit"), [("mean", False), ("mean", True), ("zero", False), ("model-3", True)])
 def test_strength_draws_are_centred_and_scaled_like_what_is_seen(about: str, unit: bool) -> None:
     """Bands from inner products alone lie, on average, where models drawn and decomposed outright do."""
     norms = np.geomspace(1, 4, 10)

@@ -26,8 +26,8 @@ from uws_core.zoo.demo import DEMOS, PREFIX
 
 # The fixtures of the page tests.
 __all__ = ["open_page", "shared_results"]
-# Many directions, none, and three faint ones; all others in `make soak`.
-QUICK = ("finetuned", "noise", "spike")
+# Many directions, none, and faint ones; all others in `make soak`.
+QUICK = ("planted", "noise", "spike")
 every_collection = pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in DEMOS]
 )

@@ -81,7 +81,7 @@ def killed_scans(tmp_path: Path, *, times: int, layers: int, seed: int) -> None:
 
 @POSIX
 def test_a_killed_scan_goes_on_where_it_was(tmp_path: Path) -> None:
-    killed_scans(tmp_path, times=3, layers=400, seed=0)
+    killed_scans(tmp_path, times=2, layers=400, seed=0)
 
 
 @POSIX

@@ -35,7 +35,7 @@ def _resident() -> float:
 
 def test_changes_of_a_minute_leave_memory_flat(open_page: Open) -> None:
     # Few draws: what a run leaves behind is asked for, not its numbers.
-    assert grown_mib(open_page("spectrum", c="demo:finetuned", draws="19"), warm=20, reruns=20) < 16
+    assert grown_mib(open_page("spectrum", c="demo:finetuned", draws="19"), warm=12, reruns=15) < 16
 
 
 @pytest.mark.slow
