@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from tests.planted import noise
 from tests.ui.conftest import Open
 from tests.ui.test_pages import answer, chosen, told
-from uws_core.ui import grams
+from uws_core.ui import catalogue, grams
 
 
 def open_folder(app: AppTest, path: Path | str) -> AppTest:
@@ -41,6 +41,20 @@ def test_a_folder_is_opened_read_and_linked_to(open_page: Open, models: Path, re
     # As after a restart of the server: nothing is left but the store.
     restart()
     assert "these models" in answer(open_page("spectrum", c=link))
+
+
+def test_the_latest_folders_are_remembered_over_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UWS_CACHE", str(tmp_path / "store"))
+    monkeypatch.setenv("UWS_ROOTS", str(tmp_path))
+    before, ids = catalogue.Catalogue(), []
+    # By name the last one comes last: neither the alphabet nor a digest may decide who is forgotten.
+    for i in range(26):
+        folder = tmp_path / f"f{i:02d}"
+        folder.mkdir()
+        for name in ("a", "b"):
+            save_file({"w": noise(4, 4, seed=i).astype("float32")}, folder / f"{name}.safetensors")
+        ids.append(before.add(str(folder)))
+    assert [one for one in catalogue.Catalogue().ids() if one in ids] == ids[-24:]
 
 
 def test_a_link_is_no_way_around_the_roots(

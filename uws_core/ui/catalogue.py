@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -240,25 +241,27 @@ def _stamp(folder: str) -> str:
 
 
 def _remembered() -> list[tuple[str, Place]]:
-    """The folders opened here before, as far as the store still knows them."""
+    """The latest folders opened here, the last one last, as far as the store still knows them."""
     try:
         store = default_store()
         found = [(key.removeprefix(_KEPT), store.get(key)) for key in store.keys(_KEPT)]
     except StoreError:
         return []
-    pairs = []
-    for name, raw in found[:_MOST_FOLDERS]:
+    places = []
+    for name, raw in found:
         try:
             told = json.loads(raw or b"")
             chosen = {key: told[key] for key in asdict(USUAL) if key in told}
-            pairs.append((name, Place(Path(told["path"]), Choices(**chosen))))
+            places.append((float(told.get("opened", 0)), name, Place(Path(told["path"]), Choices(**chosen))))
         except (ValueError, KeyError, TypeError):
             continue
-    return pairs
+    places.sort(key=lambda place: place[:2])
+    return [(name, place) for _, name, place in places[-_MOST_FOLDERS:]]
 
 
 def _remember(name: str, folder: Place) -> None:
-    told = {"path": str(folder.path), **(asdict(folder.choices) if folder.choices else {})}
+    # The time, because the store gives its keys by name and only the latest are kept.
+    told = {"path": str(folder.path), "opened": time.time(), **(asdict(folder.choices) if folder.choices else {})}
     try:
         default_store().put(_KEPT + name, json.dumps(told).encode())
     except (StoreError, UnicodeEncodeError):
