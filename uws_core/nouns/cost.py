@@ -48,6 +48,8 @@ BUDGET = 256 * 2**20
 # More memory than this for one slab only costs page faults, unless a model's share falls below one good read.
 _ENOUGH = 32 * 2**20
 _GOOD_READ = 128 * 2**10
+# Beside a GPU reading takes most of the time, and four times longer pieces take half of it.
+_TIMES_BESIDE_GPU = 4
 # The factors of all adapters of a layer are held together, and may take that many budgets.
 LOW_RANK_BUDGETS = 4
 
@@ -126,10 +128,10 @@ class Cost:
         return self.refused[0] + more if self.refused else ""
 
 
-def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
+def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int, beside_gpu: bool = False) -> int:
     """How many rows of `n` models make a slab: as many as reading well needs, if two such fit into `budget` bytes.
 
-    The number depends on nothing else, so that products are formed of the same rows on every machine.
+    The number depends on nothing else, so that products are formed of the same rows on every processor.
 
     Raises:
         BudgetError: not even one row does; the message says how much one row needs.
@@ -141,7 +143,7 @@ def slab_rows(n: int, layer: LayerKey, *, item_bytes: int, budget: int) -> int:
             f"{layer.name}: one row of {n} models takes {bytes_text(one_row)} (twice, to read ahead), the memory "
             f"budget is {bytes_text(budget)}; raise the budget to at least that or choose fewer models"
         )
-    enough = 2 * max(_ENOUGH, n * _GOOD_READ)
+    enough = 2 * max(_ENOUGH, n * _GOOD_READ) * (_TIMES_BESIDE_GPU if beside_gpu else 1)
     rows = min(m, max(1, min(budget, enough) // one_row))
     # Whole row blocks: what is left of one at the end of a slab makes products of few entries, 5 % of a pass.
     height = -(-m // max(most_blocks(n), 1))

@@ -151,6 +151,10 @@ class _LayerPass:
             return workers.parallel_sums(layer_slabs, empty_sums, report_rows)
         sums = empty_sums()
         pin, budget = self.device.type == "cuda", self.options.budget
+        if pin:
+            # Two slabs are on the device as well: they shrink with the chunk where its memory is short, to one row.
+            one_row = 2 * len(self.sources) * self.key.shape[1] * self.kind.itemsize
+            budget = min(budget, max(4 * self.chunk, one_row))
         read = slabs(self.sources, self.key, dtype=self.kind, budget=budget, pin=pin, rows=self.rows)
         for slab, values in on_device(read, self.device):
             sums.add(values, slab.start)

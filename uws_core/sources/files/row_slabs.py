@@ -63,14 +63,15 @@ def slabs(
 ) -> Iterator[Slab]:
     """The slabs of a dense layer, in row order, every model in the order of `sources`, cast to `dtype`.
 
-    `pin` locks the buffers' pages so that copies to a CUDA device run beside its work; with `rows` only these are read.
+    `pin` is for a CUDA device: the buffers' pages are locked, so that copies to it run beside its work, and slabs are
+    larger. With `rows` only these are read.
 
     Raises:
         BudgetError: not even one row of every model fits.
         SourceError: a model cannot be read; the first one met is named.
     """
     first, last = rows or (0, layer.shape[0])
-    height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget)
+    height = slab_rows(len(sources), layer, item_bytes=dtype.itemsize, budget=budget, beside_gpu=pin)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
     buffers = [buffer_of(len(sources), height, layer.shape[1], dtype, pin=pin) for _ in ranges[:2]]
     threads = READERS_BESIDE_GPU if pin else READERS

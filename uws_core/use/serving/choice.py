@@ -24,7 +24,9 @@ class Choice:
     def ids(self, device: torch.device) -> Tensor:
         """The rows (b,) on a device; copied there once a choice, not once a layer."""
         if device not in self._ids:
-            self._ids[device] = torch.tensor(self.rows, device=device)
+            # From locked pages the copy to a GPU does not wait for the work that is queued there.
+            cuda = device.type == "cuda"
+            self._ids[device] = torch.tensor(self.rows, pin_memory=cuda).to(device, non_blocking=cuda)
         return self._ids[device]
 
     def check(self, batch: int) -> None:
