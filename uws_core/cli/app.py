@@ -34,7 +34,7 @@ def add_app(parser: ArgumentParser) -> None:
 
 
 def run_app(options: Namespace) -> int:
-    """Runs the dashboard until it is stopped and returns its exit code.
+    """Runs the dashboard until it is stopped and returns its exit code; on POSIX the command becomes the server.
 
     Raises:
         UwsError: other machines could reach the app and neither a password nor a proxy protects it.
@@ -49,6 +49,10 @@ def run_app(options: Namespace) -> int:
         command += ["--server.port", str(options.port)]
     for host in ("localhost", "127.0.0.1", *options.allowed_host) if options.allowed_host else ():
         command += ["--server.allowedHosts", host]
+    if os.name == "posix":
+        # A stop that a container or a service manager sends reaches the server itself: as process 1 of a container a
+        # waiting parent ignores SIGTERM, and elsewhere it dies of it and leaves the server running.
+        os.execv(sys.executable, command)
     try:
         return subprocess.run(command, check=False).returncode
     except KeyboardInterrupt:
