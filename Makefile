@@ -1,6 +1,7 @@
 # make run          the app, on a machine with nothing but Python 3.11 or later
 # make check        ruff, mypy and the unit tests: no page, no browser; minutes
 # make test         ruff, mypy and every test but the long ones, with a real browser where there is one
+# make lowest       unit and page tests with the lowest version of each library that pyproject.toml admits
 # make soak         the long tests: hundreds of kills, full disks, thousands of reruns, alarm rates
 # make shipped-results  the results file of the first page anew, after MATH_VERSION was raised
 # make bench        speed and memory against other tools, as tables and as JSON, a file a commit in .bench/
@@ -24,7 +25,12 @@ SIDE_BY_SIDE := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 RUNTIME := $(VENV)/.runtime.stamp
 DEV := $(VENV)/.dev.stamp
 
-.PHONY: run test check lint bench bench-compare soak shipped-results clean
+# An environment of its own. What compares with PEFT and transformers is left out: they ask for a newer safetensors.
+LOWEST := .venv-lowest
+NEWER := compress compressed_checkpoints members_example merge merge_distributed merge_second_opinion readme \
+	rebuilt_members serving tinylora
+
+.PHONY: run test check lint lowest bench bench-compare soak shipped-results clean
 
 run: $(RUNTIME)
 	$(BIN)/python -m streamlit run app.py
@@ -40,6 +46,10 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+lowest:
+	$(MAKE) VENV=$(LOWEST) $(LOWEST)/.lowest.stamp
+	$(LOWEST)/bin/python -m pytest $(SIDE_BY_SIDE) --ignore=tests/e2e $(NEWER:%=--ignore=tests/test_%.py) -m "not slow and not e2e"
+
 bench: $(DEV)
 	OPENBLAS_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest tests/bench -m bench -s --timeout=1800
 
@@ -54,7 +64,7 @@ shipped-results: $(RUNTIME)
 	UWS_CACHE=$$(mktemp -d) $(BIN)/python -m uws_core export demo:finetuned --results uws_core/zoo/data/finetuned.uws.zip
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(LOWEST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -68,7 +78,13 @@ $(RUNTIME): requirements.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	@touch $@
 
-$(DEV): requirements-dev.txt requirements-cluster.txt $(RUNTIME)
+# name>=1.2,<2 becomes name==1.2.
+$(VENV)/.lowest.stamp: pyproject.toml requirements.txt requirements-cluster.txt requirements-tests.txt | $(BIN)/python
+	grep --only-matching --extended-regexp '[a-z0-9_]+>=[0-9.]+' pyproject.toml | sed 's/>=/==/' > $(VENV)/lowest.txt
+	$(PIP) --constraint $(VENV)/lowest.txt -r requirements-tests.txt
+	@touch $@
+
+$(DEV): requirements-dev.txt requirements-tests.txt requirements-cluster.txt $(RUNTIME)
 	@echo "Installing what the tests need into $(VENV); only the first time."
 	$(PIP) -r requirements-dev.txt
 	@touch $@

@@ -139,4 +139,4 @@ def test_the_package_and_the_lists_of_make_name_the_same_versions():
 
     assert required("requirements.txt") == {line for line in project["dependencies"] if not line.startswith("torch>")}
     assert required("requirements-cluster.txt") == set(project["optional-dependencies"]["cluster"])
-    assert set(project["optional-dependencies"]["export"]) <= required("requirements-dev.txt")
+    assert set(project["optional-dependencies"]["export"]) <= required("requirements-tests.txt")

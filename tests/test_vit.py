@@ -166,13 +166,13 @@ def test_an_adapter_is_written_as_it_is_shipped(tmp_path: Path):
 
 
 def test_peft_reads_an_adapter_as_the_same_update():
-    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+    peft = pytest.importorskip("peft")
 
     folder = DATA / "lora" / "rotated-1"
     adapter = lora.load(folder)
-    config = LoraConfig(**{**json.loads((folder / "adapter_config.json").read_text()), "modules_to_save": None})
-    model = get_peft_model(skeleton(), config)
-    report = set_peft_model_state_dict(model, {key: value for key, value in adapter.items() if "head" not in key})
+    config = peft.LoraConfig(**{**json.loads((folder / "adapter_config.json").read_text()), "modules_to_save": None})
+    model = peft.get_peft_model(skeleton(), config)
+    report = peft.set_peft_model_state_dict(model, {key: value for key, value in adapter.items() if "head" not in key})
     assert not report.unexpected_keys
     merged = lora.merge(base(), adapter)
     layers = dict(model.base_model.model.named_modules())
