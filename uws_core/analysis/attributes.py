@@ -39,7 +39,7 @@ def overlap(groups: Indices, column: Sequence[Value], *, name: str, draws: int =
         return Overlap(name, NAN, NAN, values, reason)
     seen = adjusted_rand(numbers, groups)
     rng = np.random.default_rng(seed)
-    hits = sum(_shuffled_rand(groups, numbers, rng) >= seen - 1e-12 for _ in range(draws))
+    hits = sum(adjusted_rand(rng.permutation(numbers), groups) >= seen - 1e-12 for _ in range(draws))
     return Overlap(name, seen, (1 + hits) / (1 + draws), values)
 
 
@@ -59,7 +59,8 @@ def explained(points: ModelMap, column: Sequence[Value], *, name: str, draws: in
     known = np.array([value is not None and value == value for value in column], dtype=np.bool_)
     kept = [value for value, there in zip(column, known, strict=True) if there]
     values = len(set(kept))
-    quantity = _is_quantity(kept, values)
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in kept)
+    quantity = numbers and values > MOST_NAMES
     reason = "" if quantity and values > 1 else _cannot_group(values, len(kept))
     if reason:
         nothing = np.full(points.shares.size, NAN)
@@ -84,15 +85,6 @@ def _one_group(groups: Indices) -> str:
     if count == 1:
         return "all models are in one group at this threshold"
     return "every model is alone at this threshold" if count == len(groups) else ""
-
-
-def _is_quantity(kept: Sequence[Value], values: int) -> bool:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in kept)
-    return numbers and values > MOST_NAMES
-
-
-def _shuffled_rand(groups: Indices, numbers: Indices, rng: np.random.Generator) -> float:
-    return adjusted_rand(rng.permutation(numbers), groups)
 
 
 def _ratio_of(column: Floats | Indices, *, quantity: bool) -> Callable[[Floats], Floats]:

@@ -17,7 +17,7 @@ from uws_core.analysis.measures import cut
 from uws_core.analysis.noise import Indices
 from uws_core.analysis.nulls import wider_view
 from uws_core.analysis.partitions import by_size, codes
-from uws_core.analysis.shared_findings import Ask, Drawn, Report
+from uws_core.analysis.shared_findings import Ask, Report
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.claims import CLAIMS, KIN
@@ -142,6 +142,13 @@ def _findings(ask: Ask, family: Lineage, sizes: Sizes) -> tuple[tuple[Finding, .
     comparison = shared_findings.drawn(ask)
     known_to, known = shared_findings.determined(ask, comparison)
     directions = shared_findings.concentrated(ask, comparison, unit=False)
+    without_relatives: tuple[Finding, ...] = ()
+    if ask.kin is not None:
+        without_relatives = (
+            group_findings.unseen_groups(ask, comparison, by_lineage=True),
+            group_findings.within(ask, by_lineage=True),
+            group_findings.one_each(ask, by_lineage=True),
+        )
     every = (
         group_findings.sound(ask.layer, family),
         directions,
@@ -154,21 +161,12 @@ def _findings(ask: Ask, family: Lineage, sizes: Sizes) -> tuple[tuple[Finding, .
         group_findings.relatives(ask),
         group_findings.within(ask),
         group_findings.one_each(ask),
-        *(_by_lineage(ask, comparison) if ask.kin is not None else ()),
+        *without_relatives,
         shared_findings.saturates(ask, comparison),
         known_to,
         group_findings.space(ask, comparison, sizes),
     )
     return every, known
-
-
-def _by_lineage(ask: Ask, comparison: Drawn) -> tuple[Finding, ...]:
-    """The claims about what is left without relatives, asked of the lineage's own groups."""
-    return (
-        group_findings.unseen_groups(ask, comparison, by_lineage=True),
-        group_findings.within(ask, by_lineage=True),
-        group_findings.one_each(ask, by_lineage=True),
-    )
 
 
 def _grouping(

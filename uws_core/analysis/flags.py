@@ -66,20 +66,17 @@ def flags(collection: Collection, looks: Sequence[LayerFlags]) -> tuple[Flag, ..
     """Everything to look at: the same content first, then near copies, then odd models with the layers that show it."""
     same = same_content(collection)
     known = [set(flag.models) for flag in same]
-    return (*same, *_near(looks, known), *_odd(looks))
-
-
-def _near(looks: Sequence[LayerFlags], known: Sequence[set[str]]) -> list[Flag]:
-    """Pairs that are nearly the same in every layer that can tell, unless their content is known to be the same."""
+    # Pairs that are nearly the same in every layer that can tell, unless their content is known to be the same.
     telling = [one for one in looks if not one.frozen]
     by_layer = [{(copy.left, copy.right): copy for copy in one.copies} for one in telling]
     first = by_layer[0] if by_layer else {}
     pairs = [pair for pair in first if all(pair in layer for layer in by_layer)]
-    return [
+    near = [
         Flag(pair, "are nearly the same", _distance([layer[pair] for layer in by_layer]))
         for pair in pairs
         if not any(set(pair) <= group for group in known)
     ]
+    return (*same, *near, *_odd(looks))
 
 
 def _distance(copies: Sequence[Duplicate]) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from uws_core.analysis.angle_tables import chance_overlap, clipped, pair_radians
 from uws_core.analysis.angles import angle_floor, shared_angles
+from uws_core.analysis.partitions import dealt
 from uws_core.analysis.subspace import inner_products, subspace
 from uws_core.errors import NotEnoughModels
 from uws_core.nouns.angles import Angles, AngleTable, TableBand
@@ -71,9 +72,11 @@ def relabelled(
     inner, cuts = inner_products(gram, about), np.cumsum([part.size for part in parts.values()])[:-1]
 
     def overlaps(order: Indices) -> Floats:
-        return _overlaps(
-            [subspace(gram, kept=kept, members=part, about=about) for part in np.split(order, cuts)], inner
-        )
+        # The mean squared cosine (g, g) of each pair of groups; no angle is worked out.
+        spaces = [subspace(gram, kept=kept, members=part, about=about) for part in np.split(order, cuts)]
+        cosines, counts = _cosines(spaces, inner)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((cosines**2).sum(axis=(2, 3)) / counts, dtype=np.float64)
 
     observed = overlaps(np.concatenate(list(parts.values())))
     rng = np.random.default_rng(seed)
@@ -121,7 +124,7 @@ def random_halves(labels: Sequence[Hashable], *, repeats: int, seed: int = 0) ->
             f"Two halves need at least 4 usable models in at least 2 groups; {len(labels)} in {len(parts)} are chosen"
         )
     blocks, rng = [np.array(rows, dtype=np.intp) for rows in parts.values()], np.random.default_rng(seed)
-    return tuple(_halves(blocks, rng) for _ in range(max(repeats, 1)))
+    return tuple(dealt(blocks, rng) for _ in range(max(repeats, 1)))
 
 
 def grouped(gram: Gram, groups: Sequence[Hashable], chosen: Indices) -> dict[Hashable, Indices]:
@@ -145,15 +148,6 @@ def _labels(gram: Gram, groups: Sequence[Hashable], chosen: Indices) -> list[Has
     return [groups[row] for row in chosen.tolist()]
 
 
-def _halves(blocks: list[Indices], rng: np.random.Generator) -> tuple[Indices, Indices]:
-    """Whole blocks dealt into two sets, each to the smaller so far, in random order: halves as even as blocks allow."""
-    sets: tuple[list[Indices], list[Indices]] = ([], [])
-    for index in rng.permutation(len(blocks)):
-        sizes = [sum(part.size for part in one) for one in sets]
-        sets[int(sizes[1] < sizes[0])].append(blocks[index])
-    return np.concatenate(sets[0]), np.concatenate(sets[1])
-
-
 def _radians_of_groups(spaces: Sequence[Subspace], inner: Floats, kept: int) -> NDArray[np.float32]:
     """The angles (g, g, kept) of subspaces in dual form, all pairs from one product."""
     cosines, counts = _cosines(spaces, inner)
@@ -162,13 +156,6 @@ def _radians_of_groups(spaces: Sequence[Subspace], inner: Floats, kept: int) -> 
     found = np.full((g, g, max(kept, k)), np.nan, dtype=np.float32)
     found[:, :, :k] = pair_radians(cosines, counts, floor=floors[:, :, None])
     return found
-
-
-def _overlaps(spaces: Sequence[Subspace], inner: Floats) -> Floats:
-    """The mean squared cosine (g, g) of the angles of each pair: no angle is worked out."""
-    cosines, counts = _cosines(spaces, inner)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((cosines**2).sum(axis=(2, 3)) / counts, dtype=np.float64)
 
 
 def _cosines(spaces: Sequence[Subspace], inner: Floats) -> tuple[Floats, Indices]:

@@ -36,7 +36,18 @@ def sound(layer: str, family: Lineage) -> Finding:
         return Finding("sound", layer, Verdict.HOLDS, f"nothing odd about {count(family.s, 'model')}", value=0.0)
     fresh = any(one.everywhere for one in family.outliers)
     verdict = Verdict.CHANCE if fresh else Verdict.WEAK
-    return Finding("sound", layer, verdict, "; ".join(_odd_ones(family)), value=float(odd))
+    # What is odd, a phrase a kind, with the first model's reason.
+    said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.outliers if one.together]
+    for kind in KINDS:
+        outliers = [one for one in family.outliers if one.kind == kind and not one.together]
+        if outliers:
+            rest = f", and {len(outliers) - 1} more" if len(outliers) > 1 else ""
+            said.append(f"{kind}: {outliers[0].model} ({outliers[0].reason}){rest}")
+    if family.duplicates:
+        first = family.duplicates[0]
+        rest = f", and {count(len(family.duplicates) - 1, 'more pair')}" if len(family.duplicates) > 1 else ""
+        said.append(f"nearly the same: {first.left} and {first.right} (cosine {first.cosine:.4g}){rest}")
+    return Finding("sound", layer, verdict, "; ".join(said), value=float(odd))
 
 
 def unseen(ask: Ask, comparison: Drawn) -> Finding:
@@ -198,21 +209,6 @@ def _captured(ask: Ask, claim: str, what: str, folds: Indices, every: list[float
         f"{whole})"
     )
     return judged(claim, ask.layer, seen, samples, seed=ask.seed, reason=reason)
-
-
-def _odd_ones(family: Lineage) -> list[str]:
-    """What is odd, a phrase a kind, with the first model's reason."""
-    said = [f"{one.kind}, {one.model}: {one.reason}" for one in family.outliers if one.together]
-    for kind in KINDS:
-        outliers = [one for one in family.outliers if one.kind == kind and not one.together]
-        if outliers:
-            rest = f", and {len(outliers) - 1} more" if len(outliers) > 1 else ""
-            said.append(f"{kind}: {outliers[0].model} ({outliers[0].reason}){rest}")
-    if family.duplicates:
-        first = family.duplicates[0]
-        rest = f", and {count(len(family.duplicates) - 1, 'more pair')}" if len(family.duplicates) > 1 else ""
-        said.append(f"nearly the same: {first.left} and {first.right} (cosine {first.cosine:.4g}){rest}")
-    return said
 
 
 def _top_of(inner: Floats, kept: int) -> float:

@@ -367,18 +367,15 @@ def _alternating(updates: ThinUpdates, left: Floats, right: Floats, weights: Flo
 
 def _diagonals(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
     """The best diagonals (n, k) for given bases: `[(U^T U) o (V^T V)] s_i = diag(U^T dW_i V)`."""
-    return np.asarray(np.linalg.solve(_normal(left, right), _aligned(updates, left, right).T).T)
+    matrix = (left.T @ left) * (right.T @ right)
+    matrix = matrix + _RIDGE * float(np.diag(matrix).max()) * np.eye(matrix.shape[0])
+    return np.asarray(np.linalg.solve(matrix, _aligned(updates, left, right).T).T)
 
 
 def _aligned(updates: ThinUpdates, left: Floats, right: Floats) -> Floats:
     """`diag(U^T dW_i V)` (n, k)."""
     products = (updates.up.T @ left) * (updates.down @ right)
     return np.add.reduceat(products, updates.starts[:-1], axis=0)
-
-
-def _normal(left: Floats, right: Floats) -> Floats:
-    matrix = (left.T @ left) * (right.T @ right)
-    return np.asarray(matrix + _RIDGE * float(np.diag(matrix).max()) * np.eye(matrix.shape[0]))
 
 
 def _refit(updates: ThinUpdates, right: Floats, cores: Floats, weights: Floats) -> Floats:

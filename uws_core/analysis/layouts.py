@@ -141,18 +141,15 @@ def _first_rows(name: str, by_shape: Mapping[tuple[int, int], list[str]], n: int
 
 def _lacking(by_shape: Mapping[tuple[int, int], list[str]], shape: tuple[int, int], labels: list[str]) -> str:
     have = by_shape[shape]
-    parts = [f"{shape[0]} x {shape[1]} in {len(have)} of {len(labels)} models" + _named(have, labels)]
+    # The holders are named where they are the exception.
+    named = f" ({_some(have)})" if 2 * len(have) < len(labels) else ""
+    parts = [f"{shape[0]} x {shape[1]} in {len(have)} of {len(labels)} models{named}"]
     parts += [f"{m} x {p} in {_some(own)}" for (m, p), own in by_shape.items() if (m, p) != shape]
     holders = {label for own in by_shape.values() for label in own}
     absent = [label for label in labels if label not in holders]
     if absent and len(absent) <= len(holders):
         parts.append(f"missing in {_some(absent)}")
     return "; ".join(parts)
-
-
-def _named(have: list[str], labels: list[str]) -> str:
-    """The holders by name where they are the exception."""
-    return f" ({_some(have)})" if 2 * len(have) < len(labels) else ""
 
 
 def _some(labels: list[str]) -> str:

@@ -106,6 +106,10 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
     chance = chance_cosine(rows.size, scattered_d(gram, rows, about))
     at = widest_gap(cosines, chance=chance) if threshold is None else threshold
     groups = components(cosines, at)
+    # `s^2 / sum(cos^2)` over models with a direction: s for independent ones, 1 for copies.
+    alive = ~np.isnan(np.diag(cosines))
+    part = cosines[np.ix_(alive, alive)]
+    effective_models = float(alive.sum() ** 2 / np.sum(part**2)) if alive.any() else 0.0
     return Lineage(
         what=gram.layer.name,
         about=about,
@@ -119,7 +123,7 @@ def _made(gram: Gram, rows: Indices, threshold: float | None, about: str) -> Lin
         chance=chance,
         order=by_likeness(1 - cosines),
         stability=stability(cosines, at, groups),
-        effective_models=_participation(cosines),
+        effective_models=effective_models,
         duplicates=duplicates(labels, inner, cosines, blur=gram.blur[rows]),
     )
 
@@ -146,10 +150,3 @@ def _representatives(cosines: Floats, groups: Indices) -> Indices:
         places = np.flatnonzero(groups == group)
         found.append(int(places[known[np.ix_(places, places)].sum(axis=1).argmax()]))
     return np.array(found, dtype=np.intp)
-
-
-def _participation(cosines: Floats) -> float:
-    """`s^2 / sum(cos^2)` over models with a direction: s for independent ones, 1 for copies."""
-    alive = ~np.isnan(np.diag(cosines))
-    part = cosines[np.ix_(alive, alive)]
-    return float(alive.sum() ** 2 / np.sum(part**2)) if alive.any() else 0.0

@@ -6,12 +6,12 @@ a stack (..., s, s), of which each matrix is measured for itself: a number is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from uws_core.analysis.noise import Indices, centred
+from uws_core.analysis.partitions import dealt
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.chance import effective_rank
 
@@ -254,19 +254,13 @@ def joined(first: Indices, second: Indices) -> Indices:
 
 def _halves(labels: Indices, repeats: int, rng: np.random.Generator) -> Halves:
     blocks = [np.flatnonzero(labels == label) for label in range(int(labels.max(initial=-1)) + 1)]
-    return tuple(_dealt(blocks, rng) for _ in range(repeats)) if len(blocks) > 1 else ()
+    if len(blocks) < 2:
+        return ()
+    halves = (dealt(blocks, rng) for _ in range(repeats))
+    return tuple((np.sort(left), np.sort(right)) for left, right in halves)
 
 
 def _folds(labels: Indices, folds: int, rng: np.random.Generator) -> Indices:
     """A fold (s,) for each model, whole groups together and at least two in each: one fold where there are too few."""
     count = int(labels.max(initial=-1)) + 1
     return np.asarray((rng.permutation(count) % max(min(folds, count // 2), 1))[labels], dtype=np.intp)
-
-
-def _dealt(blocks: Sequence[Indices], rng: np.random.Generator) -> tuple[Indices, Indices]:
-    sides: tuple[list[Indices], list[Indices]] = ([], [])
-    for index in rng.permutation(len(blocks)):
-        counts = [sum(part.size for part in side) for side in sides]
-        sides[int(counts[1] < counts[0])].append(blocks[index])
-    left, right = (np.sort(np.concatenate(side)) for side in sides)
-    return left, right

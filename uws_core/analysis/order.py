@@ -7,7 +7,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
 from uws_core.nouns.angles import Order
-from uws_core.nouns.arrays import Bools, Floats
+from uws_core.nouns.arrays import Floats
 
 # The optimal order of leaves costs n^2 log n to n^3: 0.1 s at 200, 3 s at 1000.
 MOST_OPTIMAL = 256
@@ -19,7 +19,14 @@ def by_likeness(distances: Floats) -> Order:
     Things without a distance to some other (NaN) stand last, in their own order. Up to 256 the leaves are turned so
     that neighbours are as near as the tree allows. Source: Bar-Joseph, Gifford, Jaakkola 2001.
     """
-    known = np.flatnonzero(_known(distances))
+    # The rows that take part: the one with most unknown distances is taken away until none is unknown.
+    missing = np.isnan(distances)
+    np.fill_diagonal(missing, False)
+    there = np.ones(len(distances), dtype=np.bool_)
+    while missing[np.ix_(there, there)].any():
+        counts = (missing & there[:, None] & there[None, :]).sum(axis=1)
+        there[int(counts.argmax())] = False
+    known = np.flatnonzero(there)
     rest = np.setdiff1d(np.arange(len(distances)), known)
     if known.size < 2:
         return Order(np.concatenate([known, rest]), np.empty((0, 4)), np.empty((0, 4)))
@@ -29,22 +36,7 @@ def by_likeness(distances: Floats) -> Order:
     if known.size <= MOST_OPTIMAL:
         tree = optimal_leaf_ordering(tree, apart)
     leaves = np.asarray(leaves_list(tree), dtype=np.intp)
-    return Order(np.concatenate([known[leaves], rest]), *_branches(tree, leaves))
-
-
-def _known(distances: Floats) -> Bools:
-    """Which rows take part: those left after taking away, one by one, what has most unknown distances."""
-    missing = np.isnan(distances)
-    np.fill_diagonal(missing, False)
-    there = np.ones(len(distances), dtype=np.bool_)
-    while missing[np.ix_(there, there)].any():
-        counts = (missing & there[:, None] & there[None, :]).sum(axis=1)
-        there[int(counts.argmax())] = False
-    return there
-
-
-def _branches(tree: Floats, leaves: np.ndarray[tuple[int], np.dtype[np.intp]]) -> tuple[Floats, Floats]:
-    """Four points a merge (g - 1, 4): up from one child, across, and down to the other."""
+    # Four points a merge (g - 1, 4): up from one child, across, and down to the other.
     g = len(tree) + 1
     place, height = np.zeros(2 * g - 1), np.zeros(2 * g - 1)
     place[leaves] = np.arange(g)
@@ -54,4 +46,4 @@ def _branches(tree: Floats, leaves: np.ndarray[tuple[int], np.dtype[np.intp]]) -
         along[step] = place[first], place[first], place[second], place[second]
         heights[step] = height[first], level, level, height[second]
         place[g + step], height[g + step] = (place[first] + place[second]) / 2, level
-    return along, heights
+    return Order(np.concatenate([known[leaves], rest]), along, heights)

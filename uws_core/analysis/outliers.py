@@ -118,7 +118,9 @@ def _broken(gram: Gram) -> Iterator[Outlier]:
 
 def _relatives(cosines: Floats, chance: float) -> tuple[Floats, Bools, float] | None:
     """Each model's nearest cosine, who has a relative, and the relatives' usual cosine; None without a family."""
-    near = _nearest(cosines)
+    # Each model's largest cosine with another; -1 for one without a direction.
+    others = np.nan_to_num(cosines, nan=-1.0) - 3 * np.eye(len(cosines))
+    near: Floats = others.max(axis=1)
     related = near > max(chance, 0.0)
     typical = float(np.nanmedian(near[related])) if related.any() else float("nan")
     return (near, related, typical) if related.sum() >= FAMILY and typical >= CLEAR * chance else None
@@ -200,9 +202,3 @@ def _strong(gram: Gram, rows: Indices) -> Iterator[Outlier]:
             times = float(np.exp(abs(log - middle)))
             reason = f"it lies {times:.3g} times {'farther from' if log > middle else 'nearer to'} the mean than usual"
             yield Outlier(gram.labels[row], "strength", reason, float(np.exp(log)), float(np.exp(middle)))
-
-
-def _nearest(cosines: Floats) -> Floats:
-    """Each model's largest cosine with another; -1 for one without a direction."""
-    others = np.nan_to_num(cosines, nan=-1.0) - 3 * np.eye(len(cosines))
-    return np.asarray(others.max(axis=1))

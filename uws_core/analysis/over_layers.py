@@ -74,7 +74,9 @@ def _verdict(findings: Sequence[Finding], tests: Sequence[Finding], passed: Sequ
     if not tests:
         return max(known, key=known.count)
     if not passed:
-        return Verdict.UNKNOWN if _too_few(tests) else Verdict.CHANCE
+        # Beyond draws that do not vary lies only a p that no correction can pass.
+        stuck = [_at_floor(one) and np.isinf(one.z) and one.verdict is not Verdict.CHANCE for one in tests]
+        return Verdict.UNKNOWN if 2 * sum(stuck) >= len(tests) else Verdict.CHANCE
     strong = sum(one.effect >= WEAK for one in passed)
     return Verdict.HOLDS if 2 * len(passed) >= len(tests) and 2 * strong >= len(passed) else Verdict.WEAK
 
@@ -94,12 +96,6 @@ def _reason(verdict: Verdict, findings: Sequence[Finding], tests: Sequence[Findi
 def _at_floor(finding: Finding) -> bool:
     """Whether no draw speaks for the claim as much."""
     return finding.p * (1 + finding.draws) < 1.5
-
-
-def _too_few(tests: Sequence[Finding]) -> bool:
-    """Whether most layers lie beyond draws that do not vary, which leaves only a p that no correction can pass."""
-    stuck = [_at_floor(one) and np.isinf(one.z) and one.verdict is not Verdict.CHANCE for one in tests]
-    return 2 * sum(stuck) >= len(tests)
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -100,6 +100,15 @@ def codes(values: Sequence[object] | Indices) -> Indices:
     return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.intp)
 
 
+def dealt(blocks: Sequence[Indices], rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Whole blocks dealt into two sets in random order, each to the smaller so far: halves as even as blocks allow."""
+    sides: tuple[list[Indices], list[Indices]] = ([], [])
+    for index in rng.permutation(len(blocks)):
+        sizes = [sum(block.size for block in side) for side in sides]
+        sides[int(sizes[1] < sizes[0])].append(blocks[index])
+    return np.concatenate(sides[0]), np.concatenate(sides[1])
+
+
 def contingency(left: Indices, right: Indices) -> Indices:
     """How many things are in group i of one grouping and j of the other."""
     counts = np.zeros((left.max(initial=0) + 1, right.max(initial=0) + 1), dtype=np.intp)

@@ -302,8 +302,15 @@ class _Test:
         found, most = 0, len(self.inner) - 4 if most is None else most
         while found < most:
             residual = self.residual(found)
-            samples = self._samples(residual, noise(residual.blocks), rng)
-            observed = residual.statistic
+            draw, observed = noise(residual.blocks), residual.statistic
+            # All draws are made where one of the first reaches the observed, else the first only.
+            samples = residual.statistics(draw(residual.values, rng, min(_FIRST_DRAWS, self.draws)))
+            if (samples >= observed).any() or 1 / (1 + len(samples)) > self.level:
+                rest = [
+                    residual.statistics(draw(residual.values, rng, count))
+                    for count in batches(self.draws - len(samples), len(residual.values))
+                ]
+                samples = np.concatenate([samples, *rest])
             hits = int((samples >= observed).sum())
             p.append((1 + hits) / (1 + len(samples)))
             tail.append(tail_p(observed, samples))
@@ -325,18 +332,6 @@ class _Test:
             draws=self.draws,
             seed=self.seed,
         )
-
-    def _samples(self, residual: _Residual, draw: Draw, rng: np.random.Generator) -> Floats:
-        """The draws' statistics: all of them where one of the first reaches the observed, else the first only."""
-        observed = residual.statistic
-        samples = residual.statistics(draw(residual.values, rng, min(_FIRST_DRAWS, self.draws)))
-        if (samples >= observed).any() or 1 / (1 + len(samples)) > self.level:
-            rest = [
-                residual.statistics(draw(residual.values, rng, count))
-                for count in batches(self.draws - len(samples), len(residual.values))
-            ]
-            samples = np.concatenate([samples, *rest])
-        return samples
 
 
 def _wishart_draws(dof: float) -> Draw:

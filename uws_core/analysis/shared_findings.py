@@ -301,7 +301,9 @@ def _doubt(ask: Ask, finding: Finding) -> str:
         beyond = equal.scalar(top_share(ask.kept), name="top share").p <= LEVEL
         return BEYOND_EQUAL_NOISE if finding.verdict is Verdict.CHANCE and beyond else ""
     if finding.verdict is Verdict.CHANCE:
-        return caveats.unequal_norms(ask.inner) if _looks_equal_noise(ask) else ""
+        band = share_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
+        beyond_equal = band.scalar(top_share(ask.kept), name="top share").p <= LEVEL
+        return caveats.unequal_norms(ask.inner) if beyond_equal else ""
     return caveats.profile(
         ask.gram,
         ask.rows,
@@ -311,9 +313,3 @@ def _doubt(ask: Ask, finding: Finding) -> str:
         draws=min(ask.draws, MOST_DOUBTS),
         rng=ask.rng(9),
     )
-
-
-def _looks_equal_noise(ask: Ask) -> bool:
-    """Whether a null of equal norms would have called this structure."""
-    band = share_band(ask.gram, kind="gaussian", draws=ask.draws, seed=ask.seed, members=ask.rows)
-    return band.scalar(top_share(ask.kept), name="top share").p <= LEVEL

@@ -43,10 +43,16 @@ def haar_band(gram: Gram, factors: Factors, *, draws: int = 20, seed: int = 0, u
             f" {gram.n} models; found the {gram.axis} axis and {factors.singular.shape[1]} values of {factors.n}"
         )
     rng = np.random.default_rng(seed)
-    singular, centred = factors.singular[usable], factors.about == "mean"
+    singular, centred, shape = factors.singular[usable], factors.about == "mean", gram.layer.shape
     shares = []
     for _ in range(draws):
-        models = _drawn(rng, singular, gram.layer.shape)
+        # Models (n, m, p) with these singular values (n, r) and random directions.
+        models = np.empty((len(singular), *shape))
+        for model, own in zip(models, singular, strict=True):
+            rank = max(min(int(np.count_nonzero(own > 1e-7 * own[0])), *shape), 1)
+            # Rotating the signs by R's diagonal is not needed: only products U diag V^T with independent signs matter.
+            left, right = (np.linalg.qr(rng.standard_normal((side, rank)))[0] for side in shape)
+            np.matmul(left * own[:rank], right.T, out=model)
         if centred:
             models = _centred(models, singular, draws=draws)
         if unit:
@@ -57,17 +63,6 @@ def haar_band(gram: Gram, factors: Factors, *, draws: int = 20, seed: int = 0, u
     seen = spectrum(gram)
     samples = np.array(shares)[:, : seen.variances.size]
     return band_of(seen.ratio, samples, kind="strength", seed=seed, resolved=seen.resolved)
-
-
-def _drawn(rng: np.random.Generator, singular: Floats, shape: tuple[int, int]) -> Floats:
-    """Models (n, m, p) with these singular values (n, r) and random directions."""
-    models = np.empty((len(singular), *shape))
-    for model, own in zip(models, singular, strict=True):
-        rank = max(min(int(np.count_nonzero(own > 1e-7 * own[0])), *shape), 1)
-        # Rotating the signs by R's diagonal is not needed: only products U diag V^T with independent signs matter.
-        left, right = (np.linalg.qr(rng.standard_normal((side, rank)))[0] for side in shape)
-        np.matmul(left * own[:rank], right.T, out=model)
-    return models
 
 
 def _centred(models: Floats, singular: Floats, *, draws: int) -> Floats:
