@@ -125,6 +125,6 @@ def browser(browser_executable: str) -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=browser_executable, args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()

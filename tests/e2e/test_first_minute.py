@@ -122,30 +122,29 @@ def test_rows_of_the_table_become_the_choice(server: Server, page: Page) -> None
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone_shows_both_themes_and_needs_no_mouse(browser: Browser, server: Server, name: str) -> None:
+def test_a_page_fits_a_phone_shows_both_themes_and_needs_no_mouse(server: Server, page: Page, name: str) -> None:
     params, figures = FULL.get(name, ({}, 0))
-    for page in visitor(browser, server, color_scheme="light"):
-        page.set_viewport_size({"width": 390, "height": 844})
-        page.goto(server.link(name, **params))
-        expect(answer(page)).to_be_visible()
-        for nth in range(figures):
-            expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
-        settled(page)
-        widest = page.evaluate("[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth)")
-        assert max(widest) <= 390
-        # Whatever is cut off at the right would be lost.
-        beyond = page.evaluate(
-            "[...document.querySelectorAll('[data-testid=stMain] h1, [data-testid=stMain] button, .main-svg')]"
-            ".filter(e => e.getBoundingClientRect().right > 392).length"
-        )
-        assert beyond == 0
-        page.set_viewport_size({"width": 1280, "height": 900})
-        answer(page).scroll_into_view_if_needed()
-        for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)
-            assert _is_drawn(page, scheme), scheme
-        assert keyboard.unnamed(page) == []
-        assert keyboard.unreached(page) == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(server.link(name, **params))
+    expect(answer(page)).to_be_visible()
+    for nth in range(figures):
+        expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
+    settled(page)
+    widest = page.evaluate("[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth)")
+    assert max(widest) <= 390
+    # Whatever is cut off at the right would be lost.
+    beyond = page.evaluate(
+        "[...document.querySelectorAll('[data-testid=stMain] h1, [data-testid=stMain] button, .main-svg')]"
+        ".filter(e => e.getBoundingClientRect().right > 392).length"
+    )
+    assert beyond == 0
+    page.set_viewport_size({"width": 1280, "height": 900})
+    answer(page).scroll_into_view_if_needed()
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert _is_drawn(page, scheme), scheme
+    assert keyboard.unnamed(page) == []
+    assert keyboard.unreached(page) == []
 
 
 def _is_drawn(page: Page, scheme: str) -> bool:
