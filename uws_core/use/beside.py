@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from uws_core.errors import CollectionError
 from uws_core.nouns.models import ModelRef
-from uws_core.sources.base import Portable, Source
+from uws_core.sources.base import Portable
 from uws_core.sources.companions import companions
 from uws_core.sources.formats.subspace_files import FILES, UNTOUCHED, untouched_name
 from uws_core.sources.opening import open_source
@@ -54,7 +54,7 @@ def write_beside(ref: ModelRef, layers: Sequence[str], folder: Path, number: int
         "files": _write_files(ref, folder / FILES),
         "ranks": {layer: source.rank(layer) for layer in layers} if adapter else {},
         "stored_as": {layer: source.stored_as(layer) for layer in layers},
-        "types": {layer: _type(own, layer) for layer in layers},
+        "types": {layer: _TYPES.get(own.stored_type(layer), "float32") for layer in layers},
     }
 
 
@@ -70,7 +70,3 @@ def _write_files(ref: ModelRef, folder: Path) -> dict[str, str]:
             begun.write_bytes(content)
             begun.rename(folder / digest)
     return digests
-
-
-def _type(source: Source, layer: str) -> str:
-    return _TYPES.get(source.stored_type(layer), "float32")

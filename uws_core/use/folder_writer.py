@@ -6,10 +6,8 @@ Everything is written into `.NAME.part` beside the folder, which takes its name 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from uws_core.sources.formats.subspace_files import BASIS, INDEX_OF_COMPRESSED, 
 from uws_core.use.beside import write_beside
 from uws_core.use.fitting import layer_parts
 from uws_core.use.tensor_file import Layout, TensorFile, holds
+from uws_core.use.unfinished import alone, empty, replace_text
 
 if TYPE_CHECKING:
     from uws_core.use.compress import CompressionDraft
@@ -46,10 +45,10 @@ def write_folder(draft: CompressionDraft, folder: Path, *, report: Report) -> Pa
     plan = json.dumps(_index(draft, []), sort_keys=True)
     try:
         part.mkdir(parents=True, exist_ok=True)
-        with _alone(part / _LOCK, folder):
+        with alone(part / _LOCK, folder):
             if not (part / _PLAN).is_file() or (part / _PLAN).read_text(encoding="utf-8") != plan:
-                _clear(part)
-                _replace(part / _PLAN, plan)
+                empty(part, keep=_LOCK)
+                replace_text(part / _PLAN, plan)
             _write_layers(draft, part, report)
             names = [planned.layer.name for planned in draft.layers]
             members = []
@@ -59,7 +58,7 @@ def write_folder(draft: CompressionDraft, folder: Path, *, report: Report) -> Pa
                     {"name": draft.labels[number], "error": float(draft.errors[number]), "basis": 1} | beside
                 )
             text = json.dumps(_index(draft, members), indent=1, sort_keys=True) + "\n"
-            _replace(part / INDEX_OF_COMPRESSED, text)
+            replace_text(part / INDEX_OF_COMPRESSED, text)
             for name in (_PLAN, _DONE, _LOCK):
                 (part / name).unlink(missing_ok=True)
             part.rename(folder)
@@ -137,7 +136,7 @@ def _write_layers(draft: CompressionDraft, part: Path, report: Report) -> None:
                         member_file.write_part(name, _padded(core, shapes[name][1:]))
             basis_file.flush()
             member_file.flush()
-            _replace(part / _DONE, str(number + 1))
+            replace_text(part / _DONE, str(number + 1))
             report((number + 1) / (count + 1), f"{plan.layer.short} written")
 
 
@@ -148,34 +147,6 @@ def _padded(values: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     wide = torch.zeros(shape, dtype=values.dtype)
     wide[tuple(slice(0, size) for size in values.shape)] = values
     return wide
-
-
-def _clear(part: Path) -> None:
-    """Empties the unfinished folder of another draft, but for the lock that is held."""
-    for path in part.iterdir():
-        if path.name != _LOCK:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a small file that is never seen half."""
-    begun = path.with_name(f"{path.name}.begun")
-    begun.write_text(text, encoding="utf-8")
-    begun.replace(path)
-
-
-@contextmanager
-def _alone(lock: Path, folder: Path) -> Iterator[None]:
-    """Holds the lock of an unfinished folder; the system releases that of a killed writer."""
-    with lock.open("w") as held:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ExportError(f"{folder} is being written by another process; wait for it") from error
-        yield
 
 
 def _index(draft: CompressionDraft, members: list[dict[str, Any]]) -> Mapping[str, Any]:

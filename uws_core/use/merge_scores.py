@@ -21,7 +21,7 @@ from uws_core.sources.base import Whole
 from uws_core.sources.opening import open_source
 from uws_core.use.merge.adapters import merged_layers
 from uws_core.use.merge.network import Network
-from uws_core.use.merge.plan import MergePlan, plan_merge
+from uws_core.use.merge.plan import plan_merge
 from uws_core.zoo import lora
 
 State = Mapping[str, Tensor]
@@ -92,7 +92,10 @@ class _Bench:
         if collection.base is None:
             raise LayerError(f"{collection.name}: scores of merges start from the base, and none is known; name it")
         low_rank = is_low_rank(collection, collection.layer(question.layers[0]))
-        beside = {row: _adapter(collection, row) if low_rank else _state(collection, row) for row in question.members}
+        beside = {
+            row: lora.load(Path(collection.refs[row].repo)) if low_rank else _state(collection, row)
+            for row in question.members
+        }
         with open_source(collection.base) as source:
             if not isinstance(source, Whole):
                 raise LayerError(f"{collection.base.repo} is no whole network")
@@ -121,7 +124,13 @@ class _Bench:
                 layer.key.name: torch.from_numpy(layer.factors.up @ layer.factors.down).float()
                 for layer in merged_layers(plan)
             }
-        return _moved(plan, self.base)
+        network = Network(plan)
+        cuts, found = network.cuts(), {}
+        for one in network.tensors:
+            if one.merged and not one.name.startswith("head."):
+                whole = torch.cat([piece.flatten() for piece in network.pieces(one, cuts=cuts)]).view(one.shape)
+                found[one.name] = whole.float() - self.base[one.name].float()
+        return found
 
     def point(self, method: str, scale: float, row: int, state: State) -> MergeScore:
         """One network's scores; whatever an evaluator raises is NaN here and spoils no other."""
@@ -137,25 +146,11 @@ class _Bench:
         return MergeScore(method, scale, label, choose, judge)
 
 
-def _moved(plan: MergePlan, base: State) -> State:
-    network = Network(plan)
-    cuts, found = network.cuts(), {}
-    for one in network.tensors:
-        if one.merged and not one.name.startswith("head."):
-            whole = torch.cat([piece.flatten() for piece in network.pieces(one, cuts=cuts)]).view(one.shape)
-            found[one.name] = whole.float() - base[one.name].float()
-    return found
-
-
 def _state(collection: Collection, row: int) -> State:
     with open_source(collection.refs[row]) as source:
         if not isinstance(source, Whole):
             raise LayerError(f"{collection.labels[row]} is no whole network, and no adapter")
         return source.state()
-
-
-def _adapter(collection: Collection, row: int) -> State:
-    return lora.load(Path(collection.refs[row].repo))
 
 
 def _silent(fraction: float, message: str) -> None:

@@ -92,7 +92,18 @@ def peft_tensors(
         b = torch.zeros(up.shape[0], rank, dtype=torch.float64)
         a[: down.shape[0]], b[:, : up.shape[1]] = torch.from_numpy(down.copy()), torch.from_numpy(up.copy())
         tensors |= {f"{_PREFIX}{module}.lora_A.weight": a, f"{_PREFIX}{module}.lora_B.weight": b}
-    return tensors, _peft_config(source, config, rank)
+    kept = ("base_model_name_or_path", "task_type", "modules_to_save", "fan_in_fan_out", "bias", "inference_mode")
+    modules = sorted({plan.layer.name.removesuffix(".weight").rpartition(".")[2] for plan in source.plans})
+    written = {name: config[name] for name in kept if name in config} | {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "use_rslora": False,
+        "target_modules": config.get("target_modules") or modules,
+        "lora_dropout": 0.0,
+        "bias": config.get("bias", "none"),
+    }
+    return tensors, written
 
 
 def state(source: CompressedFolder, member: str) -> dict[str, Tensor]:
@@ -103,20 +114,6 @@ def state(source: CompressedFolder, member: str) -> dict[str, Tensor]:
         name, shape = stored[plan.layer.name]
         tensors[name] = source.layer(member, plan.layer.name).reshape(shape)
     return tensors
-
-
-def _peft_config(source: CompressedFolder, config: dict[str, Any], rank: int) -> dict[str, Any]:
-    kept = ("base_model_name_or_path", "task_type", "modules_to_save", "fan_in_fan_out", "bias", "inference_mode")
-    modules = sorted({plan.layer.name.removesuffix(".weight").rpartition(".")[2] for plan in source.plans})
-    return {name: config[name] for name in kept if name in config} | {
-        "peft_type": "LORA",
-        "r": rank,
-        "lora_alpha": rank,
-        "use_rslora": False,
-        "target_modules": config.get("target_modules") or modules,
-        "lora_dropout": 0.0,
-        "bias": config.get("bias", "none"),
-    }
 
 
 def _refused(untouched: dict[str, Tensor], config: dict[str, Any], target: str) -> str:

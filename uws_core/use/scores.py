@@ -14,7 +14,7 @@ from torch import Tensor
 from uws_core.errors import Cancelled, LayerError
 from uws_core.nouns.models import Collection, LayerKey, LowRank, Value
 from uws_core.nouns.storage import LayerPlan, Method, SizePoint
-from uws_core.sources.base import Portable, Source, Whole
+from uws_core.sources.base import Portable, Whole
 from uws_core.sources.opening import open_source
 from uws_core.use.fitting import layer_parts
 from uws_core.use.rivals import own_ranks
@@ -121,7 +121,10 @@ class _Network:
         weights = {}
         for key in updates:
             update = layers[key] if key in layers else self.matrix(key)
-            weights[key.name] = _read(self._base, key.name).double() + update
+            values = self._base.read(key.name)
+            if isinstance(values, LowRank):
+                raise LayerError(f"{self._base.ref}: {key.name} is an update, a whole matrix was expected")
+            weights[key.name] = values.double() + update
         assert isinstance(self._own, Portable)
         heads = self._own.untouched([key.name for key in updates])
         return self._whole.put(state, weights) | {name.removeprefix(_PREFIX): head for name, head in heads.items()}
@@ -170,10 +173,3 @@ def _scored(
         # The evaluator is somebody else's code: its failure is shown for its model, and the others go on.
         return ModelScore(network.label, way, size, nan, f"{type(failure).__name__}: {failure}")
     return ModelScore(network.label, way, size, score, "the evaluator returned NaN" if isnan(score) else "")
-
-
-def _read(source: Source, layer: str) -> Tensor:
-    values = source.read(layer)
-    if isinstance(values, LowRank):
-        raise LayerError(f"{source.ref}: {layer} is an update, a whole matrix was expected")
-    return values

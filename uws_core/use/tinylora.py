@@ -139,7 +139,14 @@ def write_tinylora(
     settings = {name: config[name] for name in _KEPT if name in config} if config else {}
     saved = settings.pop("modules_to_save", None) or []
     if model is not None:
-        tensors = _saved_of(model, saved) | tensors
+        # The tensors of a model's modules that are trained whole, under PEFT's names.
+        paths = [path for path, _ in model.named_modules() if any(f".{path}".endswith(f".{part}") for part in saved)]
+        whole = {
+            f"{_PREFIX}{path}.{name}": tensor.detach().clone()
+            for path in paths
+            for name, tensor in model.get_submodule(path).state_dict().items()
+        }
+        tensors = whole | tensors
     # PEFT refuses a folder that names a trained module and does not hold it.
     settings |= {
         "modules_to_save": [part for part in saved if any(f".{part}." in name for name in tensors)] or None,
@@ -252,16 +259,6 @@ def _tensors(name: str, module: TinyModule, rank: int, u: int) -> dict[str, Tens
     matrices[: module.matrices.shape[0], :k_out, :k_in] = module.matrices
     parts = {"A": down, "B": up, "P": matrices}
     return {f"{_PREFIX}{name}.tinylora_{part}": torch.from_numpy(values).float() for part, values in parts.items()}
-
-
-def _saved_of(model: nn.Module, parts: Sequence[str]) -> dict[str, Tensor]:
-    """The tensors of a model's modules that are trained whole, under PEFT's names."""
-    paths = [path for path, _ in model.named_modules() if any(f".{path}".endswith(f".{part}") for part in parts)]
-    return {
-        f"{_PREFIX}{path}.{name}": tensor.detach().clone()
-        for path in paths
-        for name, tensor in model.get_submodule(path).state_dict().items()
-    }
 
 
 def _in_order(model: nn.Module, modules: Mapping[str, TinyModule] | Sequence[str]) -> list[str]:

@@ -94,7 +94,12 @@ def from_compressed(folder: CompressedFolder) -> Basis:
         cores = folder.cores(plan.layer.name).double().numpy()
         if cores.ndim == 2:
             cores = np.stack([np.diag(core) for core in cores])
-        left, right, cores = _without_empty(left, right, cores)
+        # Scale the columns to norm 1; leave out those of zeros, which were padding.
+        sizes = [np.linalg.norm(side, axis=0) for side in (left, right)]
+        keep = [size > _NO_DIRECTION * max(float(size.max(initial=0.0)), 1e-300) for size in sizes]
+        scaled = cores * sizes[0][None, :, None] * sizes[1][None, None, :]
+        left, right = left[:, keep[0]] / sizes[0][keep[0]], right[:, keep[1]] / sizes[1][keep[1]]
+        cores = scaled[:, keep[0]][:, :, keep[1]]
         layers.append(LayerBasis(plan.layer, left, right, cores, 1 - np.square(errors)))
     return Basis(tuple(layers), folder.members, folder.index["base"], frozenset(folder.index["transposed"]))
 
@@ -206,18 +211,6 @@ def _fitted_weights(collection: Collection, key: LayerKey, members: Sequence[int
 
 def _without_members(basis: LayerBasis, left: Floats, right: Floats) -> LayerBasis:
     return LayerBasis(basis.layer, left, right, np.zeros((0, *basis.k)), np.zeros(0))
-
-
-def _without_empty(left: Floats, right: Floats, cores: Floats) -> tuple[Floats, Floats, Floats]:
-    """Columns of norm 1; those of zeros, which were padding, are left out."""
-    sizes = [np.linalg.norm(side, axis=0) for side in (left, right)]
-    keep = [size > _NO_DIRECTION * max(float(size.max(initial=0.0)), 1e-300) for size in sizes]
-    scaled = cores * sizes[0][None, :, None] * sizes[1][None, None, :]
-    return (
-        left[:, keep[0]] / sizes[0][keep[0]],
-        right[:, keep[1]] / sizes[1][keep[1]],
-        scaled[:, keep[0]][:, :, keep[1]],
-    )
 
 
 def _orthonormal(columns: Floats) -> Floats:

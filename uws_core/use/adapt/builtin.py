@@ -107,7 +107,8 @@ class _Block(nn.Module):
 
 def tasks_of(collection: Collection) -> tuple[str, ...]:
     """The built-in tasks that can be trained on this collection: those of its models, where its base is here."""
-    if not _is_trainable(collection):
+    base = collection.base
+    if base is None or Path(base.repo).name != "base.safetensors" or not _same_base(Path(base.repo)):
         return ()
     present = set(map(str, collection.table.get("task", ())))
     return tuple(name for name in TASKS if name in present)
@@ -260,11 +261,6 @@ def _train_batch(task: Task, seed: int, step: int) -> Prepared:
 def _order(seed: int, epoch: int) -> Tensor:
     size = len(digits()[0].digits) - VALIDATION
     return torch.randperm(size, generator=seeded(f"adapt order {seed} {epoch}"))
-
-
-def _is_trainable(collection: Collection) -> bool:
-    base = collection.base
-    return base is not None and Path(base.repo).name == "base.safetensors" and _same_base(Path(base.repo))
 
 
 @cache

@@ -69,7 +69,18 @@ def merged_layer(
     factors = Factors.balanced(ups, downs)
     lost2 = 0.0
     if recipe.facts.need is Need.GRAM:
-        whole = combined(factors, _coefficients(recipe, key, factors, labels))
+        # The base of adapters is the update zero.
+        grams = MergeGrams(
+            layers=(key,),
+            labels=tuple(labels),
+            updates=factors.products[None],
+            to_base=np.zeros((1, factors.n)),
+            base_norm2=np.zeros(1),
+            sharpest=np.zeros(1),
+            has_base=True,
+        )
+        coefficients: Floats = np.asarray(combine(grams, recipe).coefficients)[0]
+        whole = combined(factors, coefficients)
     elif recipe.facts.need is Need.FACTORS:
         whole = merged_factors(recipe, factors, key.name)
     else:
@@ -155,17 +166,3 @@ def _untouched(plan: MergePlan, row: int, names: Sequence[str]) -> dict[str, Ten
             f"{plan.collection.labels[row]}: adapters in this format cannot be merged; convert them to PEFT's first"
         )
     return source.untouched(names)
-
-
-def _coefficients(recipe: MergeRecipe, key: LayerKey, factors: Factors, labels: Sequence[str]) -> Floats:
-    """The coefficients (n,) of a method that combines updates, whose base is the update zero."""
-    grams = MergeGrams(
-        layers=(key,),
-        labels=tuple(labels),
-        updates=factors.products[None],
-        to_base=np.zeros((1, factors.n)),
-        base_norm2=np.zeros(1),
-        sharpest=np.zeros(1),
-        has_base=True,
-    )
-    return np.asarray(np.asarray(combine(grams, recipe).coefficients)[0])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from uws_core.errors import CollectionError
 from uws_core.nouns.merging import Convention, MergedLayer, MergeMethod
-from uws_core.nouns.models import LayerKey, ModelRef
+from uws_core.nouns.models import ModelRef
 from uws_core.sources.base import Portable, on_hub
 from uws_core.sources.files.blob import torch_dtypes
 from uws_core.sources.files.folder import tensors_at
@@ -51,7 +51,13 @@ class Network:
         self._stored = _stored_tensors(self.template)
         self._members = [_stored_tensors(collection.refs[row]) for row in plan.members]
         self._names = [{unwrapped(name): name for name in tensors.spans} for tensors in self._members]
-        self._layers = _layer_names(plan, self.template)
+        # The chosen layers by the name that the template stores them under.
+        source = open_source(self.template)
+        if not isinstance(source, Portable):
+            raise CollectionError(
+                f"{self.template.repo}: models in this format cannot be merged; convert them to safetensors"
+            )
+        self._layers = {source.stored_as(key.name)[0]: key for key in plan.layers}
         packed = [key.name for key in plan.layers if open_source(self.template).reader(key.name) is None]
         if packed:
             raise CollectionError(
@@ -175,18 +181,6 @@ class _Opened:
 
     def __exit__(self, *stop: object) -> None:
         self._stack.close()
-
-
-def _layer_names(plan: MergePlan, template: ModelRef) -> dict[str, LayerKey]:
-    """The chosen layers by the name that the template stores them under.
-
-    Raises:
-        CollectionError: the template's format does not tell.
-    """
-    source = open_source(template)
-    if not isinstance(source, Portable):
-        raise CollectionError(f"{template.repo}: models in this format cannot be merged; convert them to safetensors")
-    return {source.stored_as(key.name)[0]: key for key in plan.layers}
 
 
 def _stored_tensors(ref: ModelRef) -> Tensors:

@@ -9,11 +9,9 @@ knows the method.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -34,6 +32,7 @@ from uws_core.use.merge.network import Network
 from uws_core.use.merge.plan import MergePlan
 from uws_core.use.merge.recipe import mergekit_yaml
 from uws_core.use.tensor_file import TensorFile
+from uws_core.use.unfinished import alone, empty, replace_text
 
 Report = Callable[[float, str], None]
 TARGETS = ("peft", "vllm", "llama.cpp")
@@ -72,20 +71,17 @@ def written(
     part = folder.with_name(f".{folder.name}.part")
     try:
         part.mkdir(parents=True, exist_ok=True)
-        with _alone(part / _LOCK, folder):
+        with alone(part / _LOCK, folder):
             digest = json.dumps([plan.digest(), options.target, options.shard_bytes])
             if not (part / _PLAN).is_file() or (part / _PLAN).read_text(encoding="utf-8") != digest:
-                # What another merge left unfinished, but for the lock that is held.
-                for path in part.iterdir():
-                    if path.name != _LOCK:
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
-                _replace(part / _PLAN, digest)
+                empty(part, keep=_LOCK)
+                replace_text(part / _PLAN, digest)
             write = _write_adapter if plan.adapters else _write_network
             merge = write(plan, part, options, report, executor)
             _write_json(part / PROVENANCE, provenance(plan, merge))
             text = mergekit_yaml(plan)
             if text:
-                _replace(part / RECIPE, text)
+                replace_text(part / RECIPE, text)
             for name in (_PLAN, _DONE, _LOCK):
                 (part / name).unlink(missing_ok=True)
             part.rename(folder)
@@ -285,7 +281,7 @@ def _done(part: Path, plan: MergePlan) -> dict[str, MergedLayer | None]:
             # The line that a killed writer did not finish.
             break
         found[name] = None if layer is None else MergedLayer(layer=keys[layer], **numbers)
-    _replace(part / _DONE, "".join(_record(name, layer) for name, layer in found.items()))
+    replace_text(part / _DONE, "".join(_record(name, layer) for name, layer in found.items()))
     return found
 
 
@@ -312,29 +308,8 @@ def _retyped(content: bytes, dtype: str) -> bytes:
     return (json.dumps(config, indent=2) + "\n").encode()
 
 
-def _replace(path: Path, text: str) -> None:
-    """Writes a small file that is never seen half."""
-    begun = path.with_name(f"{path.name}.begun")
-    begun.write_text(text, encoding="utf-8")
-    begun.replace(path)
-
-
 def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    _replace(path, json.dumps(content, indent=1) + "\n")
-
-
-@contextmanager
-def _alone(lock: Path, folder: Path) -> Iterator[None]:
-    """Holds the lock of an unfinished folder; the system releases that of a killed writer."""
-    with lock.open("w") as held:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ExportError(f"{folder} is being written by another process; wait for it") from error
-        yield
+    replace_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def _version(name: str) -> str:
