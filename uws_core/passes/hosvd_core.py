@@ -104,7 +104,17 @@ def _core_pass(
     options: ComputeOptions | None,
 ) -> _CorePass:
     key, rows = collection.layer(layer), grams.models.chosen(members)
-    _check(key, rows.size, grams, tuple(grams.models.labels[row] for row in rows))
+    labels = tuple(grams.models.labels[row] for row in rows)
+    if rows.size < 2:
+        raise NotEnoughModels(f"{key.name}: a core needs at least 2 usable models, {rows.size} are chosen")
+    for gram, axis in ((grams.models, Axis.MODELS), (grams.out, Axis.OUT), (grams.into, Axis.IN)):
+        if gram.layers != (key,) or gram.axis is not axis:
+            raise LayerError(f"A Gram of {key.name} on {axis} was expected, it is of {gram.layer.name} on {gram.axis}")
+        usable = tuple(label for label, good in zip(gram.labels, gram.usable, strict=True) if good)
+        if axis is not Axis.MODELS and usable != labels:
+            raise LayerError(
+                f"{key.name}: the Gram on {axis} is of {len(usable)} models, not of the {rows.size} chosen ones"
+            )
     chosen = subspace(grams.models, kept=kept.models, members=rows)
     return _CorePass(
         refs=[collection.refs[row] for row in rows],
@@ -137,14 +147,3 @@ def _blocks(core: _CorePass) -> Iterator[Core]:
                 done = (number + (index + 1) / n) / len(starts)
                 options.report(done, f"{key.short}: core of {index + 1} of {n} models")
             yield Core(torch.einsum("nk,nab->kab", turn, parts).square().numpy(), total2)
-
-
-def _check(key: LayerKey, n: int, grams: ModeGrams, labels: tuple[str, ...]) -> None:
-    if n < 2:
-        raise NotEnoughModels(f"{key.name}: a core needs at least 2 usable models, {n} are chosen")
-    for gram, axis in ((grams.models, Axis.MODELS), (grams.out, Axis.OUT), (grams.into, Axis.IN)):
-        if gram.layers != (key,) or gram.axis is not axis:
-            raise LayerError(f"A Gram of {key.name} on {axis} was expected, it is of {gram.layer.name} on {gram.axis}")
-        usable = tuple(label for label, good in zip(gram.labels, gram.usable, strict=True) if good)
-        if axis is not Axis.MODELS and usable != labels:
-            raise LayerError(f"{key.name}: the Gram on {axis} is of {len(usable)} models, not of the {n} chosen ones")

@@ -45,7 +45,15 @@ def sums(
         LayerError: one model holds this layer as a dense matrix, the others as factors.
         BudgetError: the factors of all models do not fit four times the budget.
     """
-    parts = _read(sources, layer, kind, options.budget)
+    # Stop as soon as the factors do not fit: a small file may hold large ones.
+    parts, held = list[LowRank](), 0
+    for source in sources:
+        part = source.read(layer.name)
+        if not isinstance(part, LowRank):
+            raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
+        parts.append(part)
+        held += (part.up.numel() + part.down.numel()) * kind.itemsize
+        check_factors(len(parts), layer, held=held, budget=options.budget, of=len(sources))
     counts = [
         int((~torch.isfinite(part.up)).sum() + (~torch.isfinite(part.down)).sum())
         if math.isfinite(part.scale)
@@ -175,16 +183,3 @@ def _model_ranges(ranks: Sequence[int], every: int) -> Iterator[tuple[int, int]]
         if held >= most or index + 1 == len(ranks):
             yield first, index + 1
             first, held = index + 1, 0
-
-
-def _read(sources: Sequence[Source], layer: LayerKey, kind: torch.dtype, budget: int) -> list[LowRank]:
-    """Every model's factors; stops with an error as soon as they do not fit, since a small file may hold large ones."""
-    parts, held = list[LowRank](), 0
-    for source in sources:
-        part = source.read(layer.name)
-        if not isinstance(part, LowRank):
-            raise LayerError(f"{source.ref}: {layer.name} is dense here and low-rank in other models")
-        parts.append(part)
-        held += (part.up.numel() + part.down.numel()) * kind.itemsize
-        check_factors(len(parts), layer, held=held, budget=budget, of=len(sources))
-    return parts

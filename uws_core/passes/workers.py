@@ -52,9 +52,9 @@ def parallel_sums(slabs: LayerSlabs, empty_sums: Callable[[], Moments], report_r
         SourceError: a model cannot be read; the first one met is named.
     """
     threads, (first, last), layer = _threads(), slabs.rows, slabs.layer
-    size = {"item_bytes": slabs.kind.itemsize, "budget": slabs.budget}
-    height = slab_rows(len(slabs.sources), layer, **size)
-    count = slabs_at_once(len(slabs.sources), layer, **size, cores=threads.cores)
+    n, item_bytes = len(slabs.sources), slabs.kind.itemsize
+    height = slab_rows(n, layer, item_bytes=item_bytes, budget=slabs.budget)
+    count = slabs_at_once(n, layer, item_bytes=item_bytes, budget=slabs.budget, cores=threads.cores)
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
     # Numbers of a small type stay as stored and are widened chunk by chunk, in the cache.
     stored = {source.stored_type(layer.name) for source in slabs.sources}
@@ -70,7 +70,19 @@ def parallel_sums(slabs: LayerSlabs, empty_sums: Callable[[], Moments], report_r
             # One slab needs no other thread.
             report_rows(workers[0].step())
             return workers[0].sums
-        _run(threads.pool, workers, report_rows)
+        # Every worker takes its next slab as soon as it has summed one.
+        running = {threads.pool.submit(worker.step): worker for worker in workers}
+        try:
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    worker = running.pop(future)
+                    rows = future.result()
+                    if worker.ranges:
+                        running[threads.pool.submit(worker.step)] = worker
+                    report_rows(rows)
+        finally:
+            # After an error or a cancel a worker may still be at its slab.
+            wait(running)
     total = workers[0].sums
     for worker in workers[1:]:
         total.absorb(worker.sums)
@@ -114,22 +126,6 @@ class _Worker:
         with self._slots:
             self.sums.add(self._buffer[:, : stop - start], start)
         return stop - start
-
-
-def _run(pool: ThreadPoolExecutor, workers: Sequence[_Worker], report_rows: Callable[[int], None]) -> None:
-    """Lets every worker take its next slab as soon as it has summed one."""
-    running = {pool.submit(worker.step): worker for worker in workers}
-    try:
-        while running:
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                worker = running.pop(future)
-                rows = future.result()
-                if worker.ranges:
-                    running[pool.submit(worker.step)] = worker
-                report_rows(rows)
-    finally:
-        # After an error or a cancel a worker may still be at its slab.
-        wait(running)
 
 
 @dataclass(frozen=True, slots=True)
