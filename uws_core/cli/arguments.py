@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -116,6 +116,17 @@ def choose_layers(collection: Collection, globs: Sequence[str] | None) -> tuple[
         )
     wanted = set().union(*matches.values())
     return tuple(key for key in collection.layers if key.name in wanted)
+
+
+def whole_number(what: str, low: int, high: int) -> Callable[[str], int]:
+    """Returns the reader of a whole number from `low` to `high` for argparse; `what` names it in the error."""
+
+    def read(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or not low <= int(text) <= high:
+            raise ArgumentTypeError(f"{what} are a whole number from {low} to {high}; found {text!r}")
+        return int(text)
+
+    return read
 
 
 def amount(text: str) -> int:

@@ -6,7 +6,7 @@ With `--results` it writes a results file instead: Grams and what else was compu
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -77,7 +77,12 @@ def add_export(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--share", type=arguments.share, default=0.9, help="share of variance for the rank (default 0.9)"
     )
-    parser.add_argument("--draws", type=_draws, default=200, help="draws of noise to compare with; 0 for none")
+    parser.add_argument(
+        "--draws",
+        type=arguments.whole_number("draws", 0, 999_999),
+        default=200,
+        help="draws of noise to compare with; 0 for none",
+    )
     parser.add_argument("--json", action="store_true", help="print what was written as one JSON object")
     parser.set_defaults(act=export)
 
@@ -107,7 +112,13 @@ def export(options: Namespace) -> int:
         return exit_code([], failed)
     frame, draw = _scree(items[0]) if len(items) == 1 else _overview(items, options.share)
     origin = _origin(collection, items, names, options, failed)
-    write_whole(path, _content(form, frame, draw, origin))
+    makers: dict[str, Callable[[], bytes]] = {
+        "csv": partial(csv_bytes, frame, origin),
+        "parquet": partial(parquet_bytes, frame, origin),
+        "html": partial(html_bytes, draw, origin),
+        "zip": partial(bundle_bytes, draw, frame, origin),
+    }
+    write_whole(path, makers[form]() if form in makers else print_bytes(draw, form=form))
     print_note(f"{path}: {frame.height} rows")
     if options.json:
         print_json({"file": str(path), "rows": frame.height, "layers": names, "failed": sorted(failed)})
@@ -139,13 +150,6 @@ def _results(options: Namespace) -> int:
         shown = {"file": str(path), "bytes": written.bytes, "layers": [layer.name for layer in layers]}
         print_json(shown | {"others": written.others, "failed": sorted(failed)})
     return exit_code(done, failed)
-
-
-def _draws(text: str) -> int:
-    """A number of draws, for argparse."""
-    if not text.isascii() or not text.isdigit() or len(text) > 6:
-        raise ArgumentTypeError(f"draws are a whole number from 0 to 999999; found {text!r}")
-    return int(text)
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -199,16 +203,6 @@ def _overview(items: list[LayerSpectrum], share: float) -> tuple[pl.DataFrame, D
         return overview(frame, theme=theme)
 
     return frame, draw
-
-
-def _content(form: str, frame: pl.DataFrame, draw: Draw, origin: Provenance) -> bytes:
-    makers: dict[str, Callable[[], bytes]] = {
-        "csv": partial(csv_bytes, frame, origin),
-        "parquet": partial(parquet_bytes, frame, origin),
-        "html": partial(html_bytes, draw, origin),
-        "zip": partial(bundle_bytes, draw, frame, origin),
-    }
-    return makers[form]() if form in makers else print_bytes(draw, form=form)
 
 
 def _origin(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 
 from uws_core.cli import arguments
@@ -23,7 +23,10 @@ def add_independence(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--hidden", metavar="NAME", help="a hidden layer, such as blocks.0.mlp (the first)")
     parser.add_argument(
-        "--copies", type=_copies, default=999, help="permuted copies; p is exact at 1 / (1 + copies) (default 999)"
+        "--copies",
+        type=arguments.whole_number("copies", 19, 10**6),
+        default=999,
+        help="permuted copies; p is exact at 1 / (1 + copies) (default 999)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the permutations (default 0)")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
@@ -53,10 +56,3 @@ def run_independence(options: Namespace) -> int:
     print(f"{plain(', '.join(test.labels))}, {test.units} hidden units of {plain(test.hidden)}")
     print(test)
     return DONE
-
-
-def _copies(text: str) -> int:
-    """A number of copies, for argparse."""
-    if not text.isascii() or not text.isdigit() or not 19 <= int(text) <= 10**6:
-        raise ArgumentTypeError(f"copies are a whole number from 19 to 1000000; found {text!r}")
-    return int(text)

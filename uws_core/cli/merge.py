@@ -111,7 +111,13 @@ def run_merge(options: Namespace) -> int:
     if options.json:
         print_json(_row(merge, plan, folder))
     else:
-        _print(merge)
+        print(answer(merge))
+        print(members(merge))
+        for table in (models(merge), layers(merge)):
+            print()
+            print_table(table, table.columns)
+        for note in merge.notes:
+            print_note(note)
         if folder is not None:
             print_note(f"{folder}: written")
     return DONE
@@ -140,16 +146,6 @@ def _chosen(options: Namespace) -> tuple[Collection, MergeRecipe, str]:
     if options.weights is not None:
         changes["weights"] = options.weights
     return collection, replace(recipe, **changes), dtype  # type: ignore[arg-type]
-
-
-def _print(merge: Merge) -> None:
-    print(answer(merge))
-    print(members(merge))
-    for table in (models(merge), layers(merge)):
-        print()
-        print_table(table, table.columns)
-    for note in merge.notes:
-        print_note(note)
 
 
 def _row(merge: Merge, plan: MergePlan, folder: Path | None) -> dict[str, object]:

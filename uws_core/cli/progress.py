@@ -34,7 +34,14 @@ class Bar:
         if self._quiet or (now - self._drawn < wait and not done):
             return
         self._drawn, self._last = now, fraction
-        line = self._line(fraction, message)
+        full = round(_WIDTH * fraction)
+        parts = [f"[{'#' * full}{'.' * (_WIDTH - full)}] {fraction:4.0%}"]
+        rate = self._rate.per_second
+        if rate and fraction < 1:
+            if self._bytes_total:
+                parts.append(f"{bytes_text(rate * self._bytes_total)}/s")
+            parts.append(f"{duration((1 - fraction) / rate)} left")
+        line = "  ".join([*parts, message])[:160]
         self._stream.write(f"\r\x1b[K{line}" if self._terminal else f"{line}\n")
         self._stream.flush()
 
@@ -43,16 +50,6 @@ class Bar:
         if self._terminal and self._last >= 0 and not self._quiet:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
-
-    def _line(self, fraction: float, message: str) -> str:
-        full = round(_WIDTH * fraction)
-        parts = [f"[{'#' * full}{'.' * (_WIDTH - full)}] {fraction:4.0%}"]
-        rate = self._rate.per_second
-        if rate and fraction < 1:
-            if self._bytes_total:
-                parts.append(f"{bytes_text(rate * self._bytes_total)}/s")
-            parts.append(f"{duration((1 - fraction) / rate)} left")
-        return "  ".join([*parts, message])[:160]
 
 
 def duration(seconds: float) -> str:
