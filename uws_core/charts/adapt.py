@@ -74,7 +74,9 @@ def scores(frame: pl.DataFrame, *, metric: str, theme: Theme = LIGHT) -> go.Figu
         )
     drawn.update_xaxes(title="trained numbers, without the head", type="log", tickformat="~s", **_ticks(list(used)))
     # Room below the line of the head alone, which would lie on the axis.
-    low, high = _ends([*frame["lowest"], *frame["highest"], *frame["score"]])
+    known = [value for value in (*frame["lowest"], *frame["highest"], *frame["score"]) if np.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=1.0)
+    low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     drawn.update_yaxes(title=f"{metric} on test data", range=[low - 0.08 * (high - low), high + 0.05 * (high - low)])
     style.long_legend(drawn)
     return drawn
@@ -187,12 +189,6 @@ def curves(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     drawn.update_yaxes(title="training loss", type="log" if isinstance(least, float) and least > 0 else "linear")
     style.long_legend(drawn)
     return drawn
-
-
-def _ends(values: list[float]) -> tuple[float, float]:
-    known = [value for value in values if np.isfinite(value)]
-    low, high = min(known, default=0.0), max(known, default=1.0)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
 def _ticks(numbers: list[int]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from uws_core.charts import style
 from uws_core.charts.style import LIGHT, Theme
-from uws_core.nouns.arrays import Floats
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Finding, Verdict
 
@@ -62,7 +61,15 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     """
     layers = frame["short"].unique(maintain_order=True).to_list()
     claims = [claim for claim in CLAIMS if claim in set(frame["claim"])]
-    values, words, marks = _cells(frame, claims, layers)
+    # Levels, words and marks of the verdicts, each (claims, layers).
+    level = {str(verdict): index for index, verdict in enumerate(Verdict)}
+    values = np.full((len(claims), len(layers)), np.nan)
+    words = np.full(values.shape, "", dtype=object)
+    marks = np.full(values.shape, "", dtype=object)
+    for row in frame.iter_rows(named=True):
+        cell = claims.index(row["claim"]), layers.index(row["short"])
+        values[cell], words[cell] = level[row["verdict"]], f"{row['verdict']}: {row['reason']}"
+        marks[cell] = MARKS[Verdict(row["verdict"])]
     figure = style.figure(theme, height=150 + 28 * len(claims))
     colours = (theme.series[0], theme.series[4], theme.band, "rgba(0,0,0,0)")
     figure.add_heatmap(
@@ -87,19 +94,6 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
     figure.update_xaxes(type="category", showgrid=False, ticks="", tickangle=-90 if len(layers) > 4 else 0)
     figure.update_yaxes(type="category", autorange="reversed", showgrid=False, ticks="")
     return figure
-
-
-def _cells(frame: pl.DataFrame, claims: list[str], layers: list[str]) -> tuple[Floats, Texts, Texts]:
-    """The verdicts' levels, words and marks, each (claims, layers)."""
-    level = {str(verdict): index for index, verdict in enumerate(Verdict)}
-    values = np.full((len(claims), len(layers)), np.nan)
-    words = np.full(values.shape, "", dtype=object)
-    marks = np.full(values.shape, "", dtype=object)
-    for row in frame.iter_rows(named=True):
-        cell = claims.index(row["claim"]), layers.index(row["short"])
-        values[cell], words[cell] = level[row["verdict"]], f"{row['verdict']}: {row['reason']}"
-        marks[cell] = MARKS[Verdict(row["verdict"])]
-    return values, words, marks
 
 
 def curve(frame: pl.DataFrame, *, statistic: str, ceiling: bool = True, theme: Theme = LIGHT) -> go.Figure:

@@ -57,7 +57,11 @@ def models(lineage: Lineage, stats: EntryStats | None = None) -> pl.DataFrame:
 
     `stats` are the entry statistics of the Gram (all its models); they add the moments of the entries.
     """
-    nearest, cosine = _nearest(lineage)
+    # Each model's nearest other model and their cosine; NaN where no cosine is known.
+    known = np.nan_to_num(lineage.cosines, nan=-2.0) - 4 * np.eye(lineage.s)
+    nearest = known.argmax(axis=1)
+    best = known[np.arange(lineage.s), nearest]
+    cosine = np.where(best < -1.5, np.nan, best)
     odd = {item.model: item for item in lineage.outliers}
     middle = float(np.median(lineage.norms))
     columns: dict[str, object] = {
@@ -172,14 +176,6 @@ def points(model_map: ModelMap, table: Mapping[str, Sequence[Value]] | None = No
     own = pl.DataFrame(columns)
     given = {name: list(values) for name, values in (table or {}).items() if name not in own.columns}
     return own.with_columns(pl.Series(name, values, strict=False) for name, values in given.items())
-
-
-def _nearest(lineage: Lineage) -> tuple[Floats, Floats]:
-    """Each model's nearest other model and their cosine; NaN where no cosine is known."""
-    known = np.nan_to_num(lineage.cosines, nan=-2.0) - 4 * np.eye(lineage.s)
-    nearest = known.argmax(axis=1)
-    best = known[np.arange(lineage.s), nearest]
-    return nearest, np.where(best < -1.5, np.nan, best)
 
 
 def _known(values: Floats) -> pl.Series:

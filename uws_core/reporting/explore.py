@@ -23,7 +23,17 @@ def explore(collection: Collection, whole: Gram, grams: Sequence[Gram]) -> dict[
     shown = [*([(f"all {len(grams)} layers as one", whole)] if len(grams) > 1 else [])]
     shown += [(gram.layer.short, gram) for gram in grams]
     for name, gram in shown:
-        packed = _layer(name, gram)
+        packed = {
+            "name": name,
+            "d": gram.d,
+            "values": _text(np.nan_to_num(gram.values)[np.tril_indices(gram.n)]),
+            "zero": _text(np.nan_to_num(gram.to_center)),
+            "zeroNorm": gram.center_norm2,
+            "base": None if gram.base is None else _text(np.nan_to_num(gram.base.to_models)),
+            "baseNorm": None if gram.base is None else gram.base.norm2,
+            "floor": gram.floor,
+            "usable": gram.usable.tolist(),
+        }
         size = sum(len(value) for value in packed.values() if isinstance(value, str))
         if size > left:
             break
@@ -41,21 +51,6 @@ def explore(collection: Collection, whole: Gram, grams: Sequence[Gram]) -> dict[
         "attributes": groups,
         "layers": layers,
         "missing": len(shown) - len(layers),
-    }
-
-
-def _layer(name: str, gram: Gram) -> dict[str, object]:
-    values = np.nan_to_num(gram.values)
-    return {
-        "name": name,
-        "d": gram.d,
-        "values": _text(values[np.tril_indices(gram.n)]),
-        "zero": _text(np.nan_to_num(gram.to_center)),
-        "zeroNorm": gram.center_norm2,
-        "base": None if gram.base is None else _text(np.nan_to_num(gram.base.to_models)),
-        "baseNorm": None if gram.base is None else gram.base.norm2,
-        "floor": gram.floor,
-        "usable": gram.usable.tolist(),
     }
 
 
