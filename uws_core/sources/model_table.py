@@ -60,9 +60,23 @@ def parse_table(text: str) -> ModelTable:
     names = tuple(head[1:])
     if "" in names or len(set(names)) < len(names) or KEY in names:
         return _unused("a column has no name, or two have the same")
-    keys, cells, left_out = _rows(body, len(names))
+    width = len(names)
+    keys: list[str] = []
+    cells: list[list[str]] = []
+    left_out: list[LeftOut] = []
+    known: set[str] = set()
+    for line in body:
+        key, rest = line[0], line[1:]
+        if key in known:
+            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", "a second row for this model; the first is used"))
+            continue
+        if any(rest[width:]):
+            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", f"cells beyond the {width} named columns are not used"))
+        known.add(key)
+        keys.append(key)
+        cells.append((rest + [""] * width)[:width])
     typed = [_typed([row[i] for row in cells]) for i in range(len(names))]
-    return ModelTable(names, {key: tuple(column[i] for column in typed) for i, key in enumerate(keys)}, left_out)
+    return ModelTable(names, {key: tuple(column[i] for column in typed) for i, key in enumerate(keys)}, tuple(left_out))
 
 
 def matched(
@@ -82,24 +96,6 @@ def matched(
     unknown = [key for key in table.rows if normalize("NFC", key) not in used]
     notes = (LeftOut(f"{MODEL_TABLE}: {key}", "no model of that name is in the folder") for key in unknown)
     return columns, (*table.left_out, *notes)
-
-
-def _rows(body: list[list[str]], width: int) -> tuple[list[str], list[list[str]], tuple[LeftOut, ...]]:
-    keys: list[str] = []
-    cells: list[list[str]] = []
-    left_out: list[LeftOut] = []
-    known: set[str] = set()
-    for line in body:
-        key, rest = line[0], line[1:]
-        if key in known:
-            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", "a second row for this model; the first is used"))
-            continue
-        if any(rest[width:]):
-            left_out.append(LeftOut(f"{MODEL_TABLE}: {key}", f"cells beyond the {width} named columns are not used"))
-        known.add(key)
-        keys.append(key)
-        cells.append((rest + [""] * width)[:width])
-    return keys, cells, tuple(left_out)
 
 
 def _typed(cells: list[str]) -> list[Value]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.base import Source
@@ -45,7 +44,12 @@ def buffer_reason(tensors: Tensors, name: str, span: TensorSpan) -> str:
     square = len(span.shape) > 2 and rows == columns and set(leading) == {1}
     if not square and not _MASK.search(leaf):
         return ""
-    values = _sample(tensors, span)
+    # Entries from the start and the middle of a tensor.
+    blob = tensors.homes[span.name]
+    size = min(SAMPLE, span.nbytes)
+    middle = span.start + (span.nbytes - size) // 2 // 8 * 8
+    raw = bytes(blob.read(span.start, span.start + size)) + bytes(blob.read(middle, middle + size))
+    values = as_numbers(np.frombuffer(raw, np.uint8), span.dtype)
     kinds = np.unique(values)
     if np.isinf(kinds).any():
         return "a mask: it holds infinities"
@@ -80,12 +84,3 @@ def _stored(source: Source, layer: LayerKey, rows: tuple[int, int]) -> tuple[str
     """The type and the bytes of some rows as they are stored."""
     extents = source.extents(layer.name, rows)
     return source.stored_type(layer.name), [bytes(one.blob.read(one.start, one.stop)) for one in extents]
-
-
-def _sample(tensors: Tensors, span: TensorSpan) -> NDArray[np.float32 | np.int64]:
-    """Entries from the start and the middle of a tensor."""
-    blob = tensors.homes[span.name]
-    size = min(SAMPLE, span.nbytes)
-    middle = span.start + (span.nbytes - size) // 2 // 8 * 8
-    raw = bytes(blob.read(span.start, span.start + size)) + bytes(blob.read(middle, middle + size))
-    return as_numbers(np.frombuffer(raw, np.uint8), span.dtype)

@@ -130,11 +130,15 @@ def download(refs: Sequence[ModelRef], *, report: Report | None = None) -> None:
         if report:
             report(index / len(refs), f"{ref.repo}: model {index + 1} of {len(refs)}")
         model = look_up(ref)
+        # Only the files that reading a model opens: weights, index and configurations.
+        layout = layout_of(model.files, model.part)
+        weights = [name for name in model.files if name.endswith(SUFFIX)] if layout.index else list(layout.files)
+        beside = [name for name in model.files if name == layout.index or name.endswith("config.json")]
         call = partial(
             snapshot_download,
             model.repo,
             revision=model.commit,
-            allow_patterns=_needed(model),
+            allow_patterns=[*weights, *beside],
             endpoint=here.endpoint,
             token=here.token_or_no,
         )
@@ -143,13 +147,6 @@ def download(refs: Sequence[ModelRef], *, report: Report | None = None) -> None:
         except HubError as error:
             raise HubError(f"{ref.repo}: {error}") from error
     _tensors.cache_clear()
-
-
-def _needed(model: HubModel) -> list[str]:
-    """The files that reading a model opens: weights, index and configurations."""
-    layout = layout_of(model.files, model.part)
-    weights = [name for name in model.files if name.endswith(SUFFIX)] if layout.index else list(layout.files)
-    return [*weights, *(name for name in model.files if name == layout.index or name.endswith("config.json"))]
 
 
 def _note(here: HubClient, model: HubModel) -> None:
