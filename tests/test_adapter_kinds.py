@@ -475,8 +475,8 @@ class TestLycoris:
     """Every algorithm of LyCORIS, written by it: its own difference, or a refusal that names it."""
 
     def written(self, folder: Path, algorithm: str) -> tuple[ModelRef, Mapping[str, Callable[[], Tensor]]]:
-        logging.disable(logging.WARNING)
         lycoris = pytest.importorskip("lycoris")
+        logging.disable(logging.WARNING)
 
         class Two(nn.Module):
             def __init__(self) -> None:
