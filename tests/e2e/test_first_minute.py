@@ -7,24 +7,13 @@ import re
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e import keyboard
-from tests.e2e.conftest import PAGES, Server, answer, choose, figure, settled, still, visitor, write_models
+from tests.e2e.conftest import Server, answer, choose, figure, settled, still, visitor, write_models
 
 pytestmark = pytest.mark.e2e
-
-# Pages whose figures a first visit does not show, with an address that does and the number of figures there.
-FULL = {
-    "adapt": ({"c": "demo:lora", "directions": "4"}, 1),
-    "compress": ({"c": "demo:lora", "l": ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]}, 4),
-    "evidence": ({"c": "demo:planted", "layer": "blocks.0.attn.q.weight", "draws": "19"}, 1),
-    "lineage": ({"c": "demo:finetuned", "likeness": "about base"}, 5),
-    "merge": ({"c": "demo:finetuned", "by": "Mean"}, 1),
-}
 
 
 # Only the first session of a server can reach a page past the entry.
@@ -121,43 +110,6 @@ def test_rows_of_the_table_become_the_choice(server: Server, page: Page) -> None
     expect(page).to_have_url(re.compile("m=at-least-five-0&m=at-least-five-1&m=at-least-five-2"))
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_fits_a_phone_shows_both_themes_and_needs_no_mouse(server: Server, page: Page, name: str) -> None:
-    params, figures = FULL.get(name, ({}, 0))
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(server.link(name, **params))
-    expect(answer(page)).to_be_visible()
-    for nth in range(figures):
-        expect(figure(page, nth).locator(".main-svg").first).to_be_visible()
-    settled(page)
-    widest = page.evaluate("[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth)")
-    assert max(widest) <= 390
-    # Whatever is cut off at the right would be lost.
-    beyond = page.evaluate(
-        "[...document.querySelectorAll('[data-testid=stMain] h1, [data-testid=stMain] button, .main-svg')]"
-        ".filter(e => e.getBoundingClientRect().right > 392).length"
-    )
-    assert beyond == 0
-    page.set_viewport_size({"width": 1280, "height": 900})
-    answer(page).scroll_into_view_if_needed()
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        assert _is_drawn(page, scheme), scheme
-    assert keyboard.unnamed(page) == []
-    assert keyboard.unreached(page) == []
-
-
-def _is_drawn(page: Page, scheme: str) -> bool:
-    """Whether the screen has the ground of its theme and something on it; figures follow a theme frames later."""
-    for _ in range(20):
-        pixels = pixels_of(page)
-        ground = np.median(pixels)
-        if (ground > 240 if scheme == "light" else ground < 30) and (np.abs(pixels - ground) > 60).mean() > 0.004:
-            return True
-        page.wait_for_timeout(250)
-    return False
-
-
 def test_everything_in_the_export_is_what_it_says(server: Server, page: Page) -> None:
     page.goto(server.link("spectrum", c="demo:planted"))
     expect(figure(page).locator(".scatterlayer .trace").first).to_be_visible()
@@ -219,13 +171,6 @@ def saved(page: Page, label: str) -> bytes:
     with page.expect_download() as download:
         page.get_by_test_id("stPopoverBody").get_by_role("button", name=label, exact=True).click()
     return Path(download.value.path()).read_bytes()
-
-
-def pixels_of(page: Page) -> np.ndarray:
-    """Brightness of every pixel on the screen, 0 to 255."""
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"), dtype=np.float64)
 
 
 def test_a_zoom_and_a_legend_choice_survive_another_layer(server: Server, page: Page) -> None:
