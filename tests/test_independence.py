@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,17 @@ from scipy.stats import kstest
 
 import uws_core as uws
 from uws_core.analysis.hidden_layers import hidden_layers
-from uws_core.analysis.independence import all_pairs, permutation_test, unit_products
+from uws_core.analysis.independence import permutation_test, unit_products
 from uws_core.cli.main import main
 from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.nouns.arrays import Floats
 from uws_core.nouns.models import LayerKey
 from uws_core.sources.opening import open_source
+
+
+def all_pairs(networks: Sequence[Sequence[Floats]]) -> dict[tuple[int, int], Floats]:
+    """Returns the unit products of every pair of networks, each given as the matrices around one hidden layer."""
+    return {(i, j): unit_products(networks[i], networks[j]) for i, j in combinations(range(len(networks)), 2)}
 
 
 def network(rng: np.random.Generator, hidden: int = 24) -> list[np.ndarray]:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests import noise_laws
 from tests.planted import gram_of, noise, side_gram_of, spiked
 from uws_core.analysis import laws
 from uws_core.analysis.noise import noise_norms, wishart, wishart_eigenvalues
-from uws_core.analysis.nulls import null_band, pooled_band, scalar_null
+from uws_core.analysis.nulls import null_band, pooled_band
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.chance import discoveries, effective_rank, rank_at, scalar_of, top_share
@@ -26,8 +27,8 @@ def with_d(gram: Gram, d: int) -> Gram:
 def test_reference_numbers_of_noise() -> None:
     band = null_band(with_d(gram_of(noise(100, 300, seed=0)), 768**2), kind="gaussian", draws=60)
     assert band.edge == pytest.approx(0.0103644, abs=1e-7)
-    assert scalar_null(band, top_share(16), name="top 16").middle == pytest.approx(0.164732, abs=2e-4)
-    assert laws.marchenko_pastur_quantiles(99, 768**2)[:16].sum() == pytest.approx(0.164732, abs=2e-4)
+    assert band.scalar(top_share(16), name="top 16").middle == pytest.approx(0.164732, abs=2e-4)
+    assert noise_laws.marchenko_pastur_quantiles(99, 768**2)[:16].sum() == pytest.approx(0.164732, abs=2e-4)
 
 
 def test_bartlett_draws_are_wishart() -> None:
@@ -61,12 +62,12 @@ def test_few_weights_make_singular_draws() -> None:
 
 def test_tracy_widom_and_marchenko_pastur_agree_with_draws() -> None:
     values = np.linalg.eigvalsh(wishart(np.random.default_rng(2), count=1500, side=40, dof=2000))[:, ::-1]
-    mean, deviation = laws.tracy_widom_first(40, 2000)
+    mean, deviation = noise_laws.tracy_widom_first(40, 2000)
     # 1500 draws: standard error 0.026 deviations; the law itself is off by some N^(-2/3) = 0.09 deviations at side 40.
     assert abs(values[:, 0].mean() - mean) < 0.2 * deviation
     assert values[:, 0].std() == pytest.approx(deviation, rel=0.1)
     shares = values.mean(axis=0) / values.mean(axis=0).sum()
-    np.testing.assert_allclose(laws.marchenko_pastur_quantiles(40, 2000), shares, rtol=0.01)
+    np.testing.assert_allclose(noise_laws.marchenko_pastur_quantiles(40, 2000), shares, rtol=0.01)
     low, high = laws.marchenko_pastur_edges(40 / 2000)
     assert 2000 * low < values[:, -1].mean() < values[:, 0].mean() < 2000 * high
 
@@ -81,9 +82,9 @@ def test_a_shared_direction_shows_where_theory_says(spike: float) -> None:
     values, vectors = np.linalg.eigh(rows @ rows.T / d)
     overlap = float(vectors[:, -1] @ weights) ** 2 / float(weights @ weights)
     # Fluctuations are of order 1 / sqrt(d) above the threshold and n^(-2/3) of the edge's width below it.
-    assert values[-1] == pytest.approx(laws.bbp_position(spike, n / d), rel=0.03)
-    assert overlap == pytest.approx(laws.bbp_overlap(spike, n / d), abs=0.06)
-    assert (laws.bbp_overlap(spike, n / d) > 0) == (spike > laws.bbp_threshold(n / d))
+    assert values[-1] == pytest.approx(noise_laws.bbp_position(spike, n / d), rel=0.03)
+    assert overlap == pytest.approx(noise_laws.bbp_overlap(spike, n / d), abs=0.06)
+    assert (noise_laws.bbp_overlap(spike, n / d) > 0) == (spike > noise_laws.bbp_threshold(n / d))
 
 
 def test_planted_directions_stand_above_the_band_and_noise_does_not() -> None:
@@ -202,7 +203,7 @@ def false_alarms(*, collections: int, n: int, d: int, spread: float, **options: 
         band = null_band(gram, draws=99, seed=seed, **options)  # type: ignore[arg-type]
         hits["first"].append(float(band.p[0]) <= 0.05)
         hits["concentration"].append(band.concentration(0.9).p <= 0.05)
-        hits["effective rank"].append(scalar_null(band, effective_rank, name="rank", fewer=True).p <= 0.05)
+        hits["effective rank"].append(band.scalar(effective_rank, name="rank", fewer=True).p <= 0.05)
     return {name: float(np.mean(found)) for name, found in hits.items()}
 
 

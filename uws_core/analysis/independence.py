@@ -8,7 +8,6 @@ looking at it, and a p-value from such copies is exact whatever the weights are.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -88,8 +87,3 @@ def permutation_test(
         seed=seed,
         samples=samples,
     )
-
-
-def all_pairs(networks: Sequence[Sequence[Floats]]) -> dict[tuple[int, int], Floats]:
-    """Returns the unit products of every pair of networks, each given as the matrices around one hidden layer."""
-    return {(i, j): unit_products(networks[i], networks[j]) for i, j in combinations(range(len(networks)), 2)}

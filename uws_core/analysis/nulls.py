@@ -25,7 +25,7 @@ from uws_core.analysis.shared_directions import (
 from uws_core.analysis.spectrum import directed, inner_products, spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.arrays import Bools, Floats
-from uws_core.nouns.chance import NullBand, ScalarNull, SharedDirections, Statistic, z_scores
+from uws_core.nouns.chance import NullBand, SharedDirections, z_scores
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.spectrum import Spectrum
 
@@ -149,15 +149,6 @@ def band_of(
         edge=edge,
         resolved=resolved,
     )
-
-
-def scalar_null(band: NullBand, statistic: Statistic, *, name: str, fewer: bool = False) -> ScalarNull:
-    """One number made of the shares, against the same number made of each of the band's draws.
-
-    `statistic` maps shares (..., k) to numbers (...): `top_share`, `rank_at` and `effective_rank` make such functions.
-    `fewer` tests the lower tail (a rank is remarkable when it is small); z is positive toward the tail that is tested.
-    """
-    return band.scalar(statistic, name=name, fewer=fewer)
 
 
 def pooled_band(bands: Sequence[NullBand]) -> NullBand:

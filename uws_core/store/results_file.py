@@ -7,7 +7,6 @@ from elsewhere answers for the collection it holds and for no other.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import zipfile
@@ -141,15 +140,6 @@ def read_entry(results: ResultsFile, end: str) -> bytes | None:
     except (*_DAMAGE, KeyError):
         return None
     return raw if sha256(raw).hexdigest() == results.entries[end] else None
-
-
-def is_results_file(data: bytes) -> bool:
-    """Whether uploaded bytes are an archive that has a manifest."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            return _MANIFEST in archive.namelist()
-    except _DAMAGE:
-        return False
 
 
 # --- writing

@@ -31,11 +31,6 @@ class Cut:
 NOTHING, EVERYTHING = Cut(0.0, 0), Cut(float("inf"), 0)
 
 
-def cut_of(values: Tensor, dropped: int) -> Cut:
-    """Returns where the `dropped` smallest of absolute values that are in memory end."""
-    return next(iter(cuts_of(values.reshape(1, -1), [[dropped]])[0]))
-
-
 def cuts_of(values: Tensor, dropped: Sequence[Sequence[int]]) -> list[list[Cut]]:
     """Returns for each row of values (n, entries) in memory where its `dropped` smallest absolute values end."""
     found = []
