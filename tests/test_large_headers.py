@@ -46,6 +46,13 @@ def at(folder: Path, names: list[str], dtype: str = "F32") -> ModelRef:
     return ModelRef(str(folder / "model.safetensors"), "")
 
 
+def plain_seconds(folder: Path) -> float:
+    """Seconds of one core that 20,000 plain tensors take to open; 0.25 on an idle one."""
+    begun = time.process_time()
+    open_source(at(folder, [f"layers.{i}.q.weight" for i in range(20_000)])).report()
+    return time.process_time() - begun
+
+
 def test_one_name_twice_among_many_is_found():
     names = [f"t{i}" for i in range(100_000)]
     text, size = header_of([*names, names[-1]])
@@ -128,4 +135,6 @@ def test_any_repeated_names_open_or_are_refused(
         pass
     else:
         assert sorted(one.key for one in source.report().keys) == sorted(names)
-    assert time.process_time() - begun < 3
+    spent = time.process_time() - begun
+    # A core that others share counts more seconds for the same work, so the measure is work of the same minute.
+    assert spent < 3 or spent < 15 * plain_seconds(tmp_path_factory.mktemp("plain"))
