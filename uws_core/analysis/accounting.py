@@ -127,7 +127,7 @@ def equal_rank(layer: LayerKey, *, n: int, k: int, axis: Axis) -> int:
 
 
 def _length(layer: LayerKey, axis: Axis) -> int:
-    """How long one direction is."""
+    """The count of numbers in one direction."""
     return {Axis.MODELS: layer.entries, Axis.IN: layer.shape[1], Axis.OUT: layer.shape[0]}[axis]
 
 

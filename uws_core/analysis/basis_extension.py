@@ -82,7 +82,7 @@ def _outside(loaded: Floats, directions: Floats, norm: float) -> Floats:
 
 
 def _fewest(sizes: Floats, norm: float, allowed2: float) -> int:
-    """How many of these singular values must be kept so that at most `allowed2` is left."""
+    """The fewest of these singular values to keep so that at most `allowed2` is left."""
     left2 = np.append(np.cumsum(np.square(sizes[::-1]))[::-1], 0.0)
     enough = int(np.argmax(left2 <= max(allowed2, 0.0)))
     return min(enough, int((sizes > _ROUNDING * norm).sum()))

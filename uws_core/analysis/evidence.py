@@ -38,7 +38,7 @@ class DrawKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class _Drawing:
-    """The same with their defaults."""
+    """The settings with their defaults filled in."""
 
     share: float = 0.9
     draws: int = 99

@@ -186,7 +186,7 @@ def asked_of(claim: str, ask: Ask, *, by_lineage: bool) -> tuple[str, Indices | 
 
 
 def no_groups(ask: Ask) -> str:
-    """Why nothing can be said about groups."""
+    """The reason why nothing can be said about groups."""
     return f"no groups are known among {count(ask.s, 'model')}: choose a column that divides them"
 
 

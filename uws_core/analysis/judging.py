@@ -66,14 +66,14 @@ def unknown(claim: str, layer: str, reason: str) -> Finding:
 
 
 def verdict_of(p: float, effect: float) -> Verdict:
-    """What a p-value and an excess over chance say."""
+    """The verdict of a p-value and an excess over chance."""
     if not p <= LEVEL:
         return Verdict.CHANCE
     return Verdict.HOLDS if effect >= WEAK else Verdict.WEAK
 
 
 def excess(value: float, chance: float, best: float) -> float:
-    """How much of the way from chance to the best possible a number has gone; 0 where there is no way to go."""
+    """The share of the way from chance to the best possible value; 0 where chance is the best possible."""
     way = best - chance
     return (value - chance) / way if isfinite(way) and abs(way) > 1e-12 else 0.0
 

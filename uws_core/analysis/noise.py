@@ -23,7 +23,7 @@ MATCHING_STEPS = 3
 
 
 def batches(draws: int, side: int) -> Iterator[int]:
-    """How many draws to make at a time."""
+    """The numbers of draws to make at a time."""
     most = max(1, BATCH_ENTRIES // side**2)
     for start in range(0, draws, most):
         yield min(most, draws - start)

@@ -265,7 +265,7 @@ def _equal_shares(gram: Gram, observed_spectrum: Spectrum, *, draws: int, rng: n
 
 
 def _noise_size(gram: Gram, observed_spectrum: Spectrum) -> tuple[int, float]:
-    """How many eigenvalues noise has here, and how many independent entries stand behind each inner product."""
+    """The number of eigenvalues of noise here, and of independent entries behind each inner product."""
     lost = observed_spectrum.about == "mean"
     if gram.axis is Axis.MODELS:
         return (observed_spectrum.n - 1 if lost else observed_spectrum.n), gram.effective_d

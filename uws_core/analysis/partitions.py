@@ -110,7 +110,7 @@ def dealt(blocks: Sequence[Indices], rng: np.random.Generator) -> tuple[Indices,
 
 
 def contingency(left: Indices, right: Indices) -> Indices:
-    """How many things are in group i of one grouping and j of the other."""
+    """The counts of things in group i of one grouping and j of the other."""
     counts = np.zeros((left.max(initial=0) + 1, right.max(initial=0) + 1), dtype=np.intp)
     np.add.at(counts, (left, right), 1)
     return counts

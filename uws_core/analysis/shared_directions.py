@@ -224,7 +224,7 @@ class _Residual:
 
     @property
     def statistic(self) -> float:
-        """The same of the models."""
+        """The first share of what is left of the models, times its directions."""
         return float(first_shares(self.values[None], self.rest)[0])
 
 

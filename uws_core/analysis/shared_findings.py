@@ -256,7 +256,7 @@ def mean_share(energy: Floats) -> Floats:
 
 
 def few(ask: Ask) -> str:
-    """Why few models decide nothing."""
+    """The reason why few models decide nothing."""
     return f"{count(ask.s, 'model')} give at most {count(ask.ceiling, 'direction')}"
 
 

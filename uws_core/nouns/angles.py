@@ -87,7 +87,7 @@ class Factors(Shown):
         return self.left if Side(side) is Side.OUT else self.right
 
     def rank(self) -> NDArray[np.intp]:
-        """How many kept directions of each model (n,) stand above the floor; 0 for a zero layer."""
+        """The number of kept directions of each model (n,) above the floor; 0 for a zero layer."""
         kept = self.singular[:, : self.kept]
         largest = kept[:, :1] if kept.size else np.zeros((self.n, 1))
         return np.asarray(((kept > self.floor * largest) & (kept > 0)).sum(axis=1), dtype=np.intp)
@@ -116,7 +116,7 @@ class Angles(Shown):
 
     @property
     def k(self) -> int:
-        """How many angles there are."""
+        """The number of angles."""
         return self.radians.size
 
     @property

@@ -140,7 +140,7 @@ class NullBand:
 
     @property
     def _most(self) -> int:
-        """How many components are more than rounding."""
+        """The number of components above rounding."""
         return self.observed.size if self.resolved is None else min(self.resolved, self.observed.size)
 
     def scalar(self, statistic: Statistic, *, name: str, fewer: bool = False) -> ScalarNull:
@@ -189,7 +189,7 @@ def scalar_of(value: float, samples: Floats, *, name: str, seed: int, fewer: boo
 
 
 def _untested(result: ScalarNull) -> ScalarNull:
-    """The same without z and p: what is seen is rounding."""
+    """The values without z and p, because what is seen is rounding."""
     return replace(result, z=nan, p=nan)
 
 

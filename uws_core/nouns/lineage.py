@@ -130,7 +130,7 @@ class Lineage(Shown):
 
     @property
     def sizes(self) -> Indices:
-        """How many models each group has (g,), descending."""
+        """The sizes of the groups (g,), descending."""
         return np.bincount(self.groups, minlength=self.representatives.size)
 
     @property

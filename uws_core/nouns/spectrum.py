@@ -171,7 +171,7 @@ class Subspace:
 
     @property
     def k(self) -> int:
-        """How many directions there are: at most as many as were asked for."""
+        """The number of directions: at most as many as were asked for."""
         return self.variances.size
 
     @property

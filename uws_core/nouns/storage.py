@@ -71,12 +71,12 @@ class Storage:
 
     @property
     def ratio(self) -> float:
-        """How many times smaller the analysed layers become; below 1 they grow."""
+        """The analysed layers' numbers over those of the shared form; below 1 they grow."""
         return float(Fraction(sum(self.dense), self.shared)) if self.shared else float("inf")
 
     @property
     def ratio_whole(self) -> float:
-        """How many times smaller the whole checkpoints become."""
+        """The whole checkpoints' numbers over those of the shared form."""
         return float(Fraction(sum(self.dense) + self.untouched, self.whole)) if self.whole else float("inf")
 
     @property

@@ -139,5 +139,5 @@ class ComputeOptions:
 
     @property
     def keywords(self) -> ComputeKeywords:
-        """The same as keywords of a public pass."""
+        """The options as keywords of a public pass."""
         return {"device": self.device, "precision": self.precision, "budget": self.budget, "report": self.report}

@@ -108,7 +108,7 @@ def whole(collection: Collection, model: int) -> Iterator[Whole]:
 
 
 def other_numbers(collection: Collection, members: Sequence[int] | None = None) -> int:
-    """How many numbers the chosen models store in tensors that are not layers of the collection; reads headers only.
+    """The count of numbers that the chosen models store outside the layers of the collection; reads headers only.
 
     Raises:
         LayerError: only updates of a model are stored.

@@ -81,7 +81,7 @@ def _sampled(sources: Sequence[Source], center: Source | None, key: LayerKey, *,
 
 
 def _runs(m: int, rows: int) -> Iterator[tuple[int, int, int]]:
-    """Where each run of rows goes in the sample, and its first and last row in the layer."""
+    """For each run of rows its place in the sample, and its first and last row in the layer."""
     pieces = np.array_split(np.arange(rows), 1 if rows >= m else min(BLOCKS, rows))
     for piece, start in zip(pieces, np.linspace(0, m - len(pieces[0]), len(pieces)).astype(int), strict=True):
         yield int(piece[0]), int(start), int(start) + len(piece)

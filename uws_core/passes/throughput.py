@@ -108,7 +108,7 @@ def _sums(values: torch.Tensor) -> None:
 
 
 def _seconds_together(work: Callable[[], None]) -> tuple[int, float]:
-    """How many cores there are, and how long each takes when all do it at once."""
+    """The number of cores, and the seconds that each takes when all work at once."""
     cores = list[int]()
     seconds = _seconds(lambda: cores.append(on_every_core(work)))
     return cores[0], seconds

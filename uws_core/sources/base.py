@@ -72,7 +72,7 @@ class Source(Protocol):
         ...
 
     def report(self) -> LoaderReport:
-        """What became of every key of the files."""
+        """The fate of every key of the files: which layer it became part of, or why it was left out."""
         ...
 
     def extents(self, layer: str, rows: Rows = None) -> list[Extent]:
@@ -132,7 +132,7 @@ class Whole(Protocol):
         ...
 
     def entries(self) -> int:
-        """How many numbers all tensors hold together; nothing but the header is read."""
+        """The count of numbers in all tensors; reads nothing but the header."""
         ...
 
 

@@ -165,7 +165,7 @@ class Store:
         return tuple(sorted(key for key, _ in self._rows(prefix)))
 
     def stats(self) -> StoreStats:
-        """How many entries, how large."""
+        """The number of entries and their bytes."""
         rows = self._rows()
         index = sum(file.stat().st_size for file in self.path.glob(f"{disk.INDEX}*"))
         return StoreStats(self.path, len(rows), sum(size for _, size in rows) + index, self.limit)

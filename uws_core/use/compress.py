@@ -103,7 +103,7 @@ class FormKeywords(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The same with their defaults."""
+    """The options with their defaults filled in."""
 
     about: str = "mean"
     dtype: str = "float32"

@@ -69,7 +69,7 @@ def write_folder(draft: CompressionDraft, folder: Path, *, report: Report) -> Pa
 
 
 def unfinished(folder: Path) -> Path:
-    """Where a folder lies while it is written."""
+    """The hidden folder beside the target that is filled while it is written."""
     return folder.with_name(f".{folder.name}.part")
 
 

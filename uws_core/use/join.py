@@ -199,7 +199,7 @@ def _projected(matrix: _Matrix, plan: LayerPlan, left: Floats, right: Floats) ->
 def _extended(
     matrix: _Matrix, plan: LayerPlan, left: Floats, right: Floats, core: Floats, *, allowed2: float
 ) -> Extension:
-    """The same with as many new directions as bring the error down to what is allowed."""
+    """The layer with as many new directions as bring the error down to what is allowed."""
     if plan.method is Method.TWO_SIDED:
         return basis_extension.two_sided(*matrix.factors, left, right, allowed2=allowed2)
     if plan.method is Method.DIAGONAL:

@@ -117,7 +117,7 @@ def state(source: CompressedFolder, member: str) -> dict[str, Tensor]:
 
 
 def _refused(untouched: dict[str, Tensor], config: dict[str, Any], target: str) -> str:
-    """What of a member the target cannot load, in words."""
+    """The part of a member that the target cannot load, in words; empty where it loads all."""
     if config.get("use_dora"):
         return "DoRA magnitudes that scale the compressed update"
     if target == "vllm" and (untouched or config.get("modules_to_save")):

@@ -20,7 +20,7 @@ FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 def rivals(fits: Sequence[LayerFit], *, numbers: int, item: int) -> tuple[Rival, ...]:
-    """What the same count of numbers buys without sharing."""
+    """The relative errors at the same count of numbers without sharing."""
     n = fits[0].basis.norms2.size
     mean_numbers = sum(fit.plan.layer.entries for fit in fits)
     return (

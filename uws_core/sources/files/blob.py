@@ -84,7 +84,7 @@ class Extent:
 
     @property
     def nbytes(self) -> int:
-        """How many they are."""
+        """The number of bytes."""
         return self.stop - self.start
 
 

@@ -65,7 +65,7 @@ def read(tensors: Tensors, name: str, scale: str, view: tuple[int, int], rows: R
 
 
 def _multiply_stack(values: Tensor, shape: Shape, rows: tuple[int, int], grid: Tensor, steps: Shape) -> None:
-    """The same for a stack of matrices (E, m, p) that is seen as (E m) x p, matrix by matrix."""
+    """Multiplies a stack of matrices (E, m, p), seen as (E m) x p, by its scales, matrix by matrix."""
     start, stop = rows
     m = shape[1]
     for index in range(start // m, -(-stop // m)):
@@ -105,7 +105,7 @@ def _whole(shape: Shape) -> Shape:
 
 
 def _steps(shape: Shape, scale: Shape) -> Shape | None:
-    """How many entries along each axis share one scale."""
+    """The number of entries along each axis that share one scale."""
     shape = _whole(shape)
     if math.prod(scale) == 1:
         return shape

@@ -187,7 +187,7 @@ class SubspaceFiles:
         return self._tensor(MEMBERS, layer)
 
     def left_directions(self, layer: str) -> int:
-        """How many directions of the outputs are stored."""
+        """The number of stored directions of the outputs."""
         return int(self._spans[BASIS][f"{layer}/left"].shape[1])
 
     def _whole(self, layer: str, factors: Tensor) -> Tensor:

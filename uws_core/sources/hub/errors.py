@@ -51,7 +51,7 @@ def explained(error: Exception, *, repo: str, revision: str = "", endpoint: str,
 
 
 def _status_message(error: Exception, endpoint: str, has_token: bool) -> str:
-    """What is left: answers that the client has no class for."""
+    """The error for any other answer, which the client has no class for."""
     status = error.response.status_code if isinstance(error, hub.HfHubHTTPError) else 0
     if status == 401 and has_token:
         return f"the Hub does not accept the token in {TOKEN_VARIABLE}; it may have expired"

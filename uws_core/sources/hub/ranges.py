@@ -17,7 +17,7 @@ from uws_core.sources.hub.errors import PASSING
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the answers headers_of_hub of a file: its size, and the Hub's tag of its content."""
+    """The facts of a file that the headers of an answer hold: its size, and the Hub's tag of its content."""
 
     size: int
     tag: str = ""

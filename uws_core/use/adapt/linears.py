@@ -33,7 +33,7 @@ class AdaptedLinear(nn.Module):
         raise NotImplementedError
 
     def coefficients(self) -> dict[str, nn.Parameter]:
-        """What is trained, by name."""
+        """The trained parameters, by name."""
         return dict(self.named_parameters(recurse=False))
 
 

@@ -61,7 +61,7 @@ class HeldTensor:
         return self._updates
 
     def pieces(self) -> Iterator[Piece]:
-        """All of it."""
+        """The updates and the base as one piece."""
         yield Piece(self._updates, self._base)
 
     def slabs(self) -> Iterator[Tensor]:
