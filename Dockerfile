@@ -18,9 +18,11 @@ RUN pip install --no-cache-dir "/src[export,cluster]" && rm -rf /src
 RUN useradd --create-home uws && mkdir /models /cache && chown uws /cache
 USER uws
 WORKDIR /models
-ENV UWS_ROOTS=/models UWS_CACHE=/cache
+# Results, and what is read from the Hub, outlive the container.
+ENV UWS_ROOTS=/models UWS_CACHE=/cache/results HF_HOME=/cache/huggingface
 VOLUME ["/models", "/cache"]
 EXPOSE 8501
+HEALTHCHECK --start-period=30s CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8501/_stcore/health', timeout=5)"]
 
 # On this address `uws app` refuses to start without UWS_PASSWORD or --behind-proxy.
 ENTRYPOINT ["uws", "app", "--address", "0.0.0.0", "--port", "8501", "--allowed-host", "*"]
