@@ -15,8 +15,10 @@ from operator import add
 import numpy as np
 from numpy.typing import NDArray
 
+from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.group_angles import grouped
-from uws_core.analysis.residuals import check_own, notes_on, own_svd2, rebuilt, start2, toward_others, within
+from uws_core.analysis.leave_one_out import left_out_alone
+from uws_core.analysis.residuals import Fit, check_own, notes_on, own_svd2, rebuilt, start2, toward_others, within
 from uws_core.analysis.subspace import inner_products, leading
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.angles import Factors
@@ -43,7 +45,8 @@ def held_out(
     others lies about `about` (their `mean`, `zero` or `base`), and errors are relative to `|W_h - c|^2` with `c`
     the `reference`, one of the same three. `own` (each model's factors in this layer about the reference, those of
     `per_model_svds` for the mean) adds the line of its own SVD at the same stored numbers. k above what the others can
-    give is clipped, and noted. Price: one `s^3` eigen-decomposition a group.
+    give is clipped, and noted. Price: one `s^3` eigen-decomposition a group; `s^2` a model where many are held out
+    one by one.
 
     Raises:
         NotEnoughModels: another number of labels than models, or fewer than two groups among the chosen.
@@ -65,9 +68,10 @@ def held_out(
             strict=True,
         )
     )
+    fits = _fits(ask, list(folds.values()))
     found: dict[int, HeldOut] = {}
-    for label, fold in folds.items():
-        found.update(_fold(ask, str(label), fold, spent))
+    for label, fold, fit in zip(folds, folds.values(), fits, strict=True):
+        found.update(_fold(ask, str(label), fold, fit, spent))
     return tuple(found[int(row)] for row in chosen)
 
 
@@ -98,7 +102,7 @@ def project(
     everyone = np.concatenate([others, new])
     ask = _Ask(wide, inner_products(wide, about), ks, about, reference, own, everyone)
     spent = {gram.n: rebuilt(ask.inner, everyone, new, ks, about=about, floor=gram.floor).residual2[0]}
-    return _fold(ask, UNSEEN_MODEL, new, spent)[gram.n]
+    return _fold(ask, UNSEEN_MODEL, new, _fits(ask, [new])[0], spent)[gram.n]
 
 
 def extended(gram: Gram, unseen: UnseenModel) -> Gram:
@@ -192,13 +196,31 @@ class _Ask:
     chosen: Indices
 
 
-def _fold(ask: _Ask, label: str, fold: Indices, spent: dict[int, Floats]) -> dict[int, HeldOut]:
+def _fits(ask: _Ask, folds: Sequence[Indices]) -> list[Fit]:
+    """What the models outside each fold leave of those in it."""
+    gram, floor = ask.gram, ask.gram.rounding(ask.about, members=ask.chosen)
+    if len(folds) == ask.chosen.size:
+        everyone = within(ask.inner, ask.chosen, ask.about)
+        place = {int(row): index for index, row in enumerate(ask.chosen)}
+        targets = np.array([place[int(fold[0])] for fold in folds], dtype=np.intp)
+        alone = left_out_alone(everyone, targets, ask.ks, about=ask.about, floor=floor)
+        if alone is not None:
+            return alone
+
+    def fit(fold: Indices) -> Fit:
+        others = np.setdiff1d(ask.chosen, fold)
+        rounding = gram.rounding(ask.about, members=others)
+        return rebuilt(ask.inner, others, fold, ask.ks, about=ask.about, floor=rounding)
+
+    return list(on_every_core(fit, folds))
+
+
+def _fold(ask: _Ask, label: str, fold: Indices, fit: Fit, spent: dict[int, Floats]) -> dict[int, HeldOut]:
     """The errors of one held-out group, by row."""
     gram, ks, others = ask.gram, ask.ks, np.setdiff1d(ask.chosen, fold)
     floor = gram.rounding(ask.reference, members=ask.chosen)
-    fit = rebuilt(ask.inner, others, fold, ks, about=ask.about, floor=gram.rounding(ask.about, members=others))
-    reference2 = distances2(gram, fold, others, center=ask.reference)
-    mean2 = distances2(gram, fold, others, center="mean")
+    mean2 = fit.start2 if ask.about == "mean" else distances2(gram, fold, others, center="mean")
+    reference2 = mean2 if ask.reference == "mean" else distances2(gram, fold, others, center=ask.reference)
     unknown = np.full(ks.size, np.nan)
     return {
         int(row): HeldOut(
