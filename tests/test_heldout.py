@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from tests.planted import gram_of, noise, side_gram_of, spiked
 from tests.test_angles import factors_of
 from uws_core.analysis.heldout import combinations, held_out, pooled, project
 from uws_core.analysis.residuals import svd_tail2
-from uws_core.errors import LayerError, NotEnoughModels
+from uws_core.analysis.steps import reported
+from uws_core.errors import Cancelled, LayerError, NotEnoughModels
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import UnseenModel
@@ -212,3 +214,18 @@ def test_a_newcomer_is_held_out_like_a_member_would_be(about: str):
     assert (found.model, found.group, found.trained_on) == ("new", "not in the collection", 6)
     with pytest.raises(LayerError, match="is no new row for the Gram"):
         project(gram_of(rows), newcomer, kept=1)
+
+
+@pytest.mark.parametrize("groups", [range(120), [i % 60 for i in range(120)]])
+def test_a_report_that_raises_stops_between_two_held_out_groups(groups: Sequence[int]) -> None:
+    told: list[str] = []
+
+    def stop(fraction: float, message: str) -> None:
+        told.append(message)
+        if len(told) == 3:
+            raise Cancelled("stopped")
+
+    with reported(stop), pytest.raises(Cancelled):
+        held_out(gram_of(spiked(120, 200, strengths=(20,), seed=0)), groups=groups, kept=KS)
+    assert len(told) == 3
+    assert told[-1].endswith(f"3 of {len(set(groups))}")

@@ -14,6 +14,8 @@ from typing import TypeVar
 
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from uws_core.analysis.steps import step
+
 _Given = TypeVar("_Given")
 _Found = TypeVar("_Found")
 
@@ -54,7 +56,18 @@ def one_core_each() -> Iterator[int]:
                 _ONE_CORE.limits.restore_original_limits()
 
 
-def on_every_core(work: Callable[[_Given], _Found], given: Iterable[_Given]) -> Iterator[_Found]:
-    """`work` of each, in order, as many at once as numpy has cores; a consumer may stop between any two."""
+def on_every_core(work: Callable[[_Given], _Found], given: Iterable[_Given], *, what: str = "") -> Iterator[_Found]:
+    """`work` of each, in order, as many at once as numpy has cores; a consumer may stop between any two.
+
+    With `what`, the name of one of them, each is a step that is told; see `steps`.
+    """
+    items = tuple(given)
     with one_core_each() as cores, ThreadPoolExecutor(cores, "uws-core") as pool:
-        yield from pool.map(work, given) if cores > 1 else map(work, given)
+        try:
+            for done, item in enumerate(pool.map(work, items) if cores > 1 else map(work, items), 1):
+                if what:
+                    step(done, len(items), what)
+                yield item
+        finally:
+            # Who stops waits for what runs, not for all the rest.
+            pool.shutdown(cancel_futures=True)

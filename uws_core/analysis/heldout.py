@@ -212,7 +212,7 @@ def _fits(ask: _Ask, folds: Sequence[Indices]) -> list[Fit]:
         rounding = gram.rounding(ask.about, members=others)
         return rebuilt(ask.inner, others, fold, ask.ks, about=ask.about, floor=rounding)
 
-    return list(on_every_core(fit, folds))
+    return list(on_every_core(fit, folds, what="held-out group"))
 
 
 def _fold(ask: _Ask, label: str, fold: Indices, fit: Fit, spent: dict[int, Floats]) -> dict[int, HeldOut]:

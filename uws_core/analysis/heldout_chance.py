@@ -6,11 +6,12 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from uws_core.analysis.cores import one_core_each
+from uws_core.analysis.cores import on_every_core
 from uws_core.analysis.group_angles import grouped
 from uws_core.analysis.nulls import flippable
-from uws_core.analysis.residuals import rebuilt
+from uws_core.analysis.residuals import Fit, rebuilt
 from uws_core.analysis.shared_directions import flipped
+from uws_core.analysis.steps import reported
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.gram import Axis, Gram, Members
 from uws_core.nouns.heldout import HeldOutChance
@@ -56,17 +57,18 @@ def held_out_chance(
     def held(blocks: Floats, count: int) -> tuple[Floats, Floats]:
         """Squared residuals (count, t, q) and distances to the others' mean (count, t) of the held-out models."""
         everyone = np.arange(rows.size)
-        fits = [
-            [rebuilt(draw, np.setdiff1d(everyone, fold), fold, ks, about=about, floor=floor) for fold in chosen]
-            for draw in flipped(blocks, rng, count)
-        ]
+
+        def of_draw(draw: Floats) -> list[Fit]:
+            return [rebuilt(draw, np.setdiff1d(everyone, fold), fold, ks, about=about, floor=floor) for fold in chosen]
+
+        fits = list(on_every_core(of_draw, flipped(blocks, rng, count), what="draw"))
         return (
             np.array([np.concatenate([fit.residual2 for fit in draw]) for draw in fits]),
             np.array([np.concatenate([fit.start2 for fit in draw]) for draw in fits]),
         )
 
-    with one_core_each():
+    with reported(None):
         pilots = [held(blocks, min(_PILOT, draws)) for blocks in views]
-        wider = int(np.argmin([residual2.mean() / max(start2.mean(), 1e-300) for residual2, start2 in pilots]))
-        residual2, start2 = held(views[wider], draws)
+    wider = int(np.argmin([residual2.mean() / max(start2.mean(), 1e-300) for residual2, start2 in pilots]))
+    residual2, start2 = held(views[wider], draws)
     return HeldOutChance(ks, residual2, start2, seed)

@@ -53,7 +53,7 @@ def left_out_alone(inner: Floats, targets: Indices, ks: Indices, *, about: str, 
         left = start2[row] - np.concatenate([[0.0], np.cumsum(captured[:count])])
         return Fit(np.maximum(left[np.minimum(ks, count)], 0.0)[None], start2[row, None], count)
 
-    return list(on_every_core(fit, targets.tolist()))
+    return list(on_every_core(fit, targets.tolist(), what="model"))
 
 
 def _captured(values: Floats, squares: Floats, rho: float) -> tuple[Floats, Floats]:

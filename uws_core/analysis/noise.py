@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from uws_core.analysis.steps import step
 from uws_core.nouns.arrays import Floats
 
 Indices = NDArray[np.intp]
@@ -26,6 +27,7 @@ def batches(draws: int, side: int) -> Iterator[int]:
     """The numbers of draws to make at a time."""
     most = max(1, BATCH_ENTRIES // side**2)
     for start in range(0, draws, most):
+        step(start, draws, "draw")
         yield min(most, draws - start)
 
 
