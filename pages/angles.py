@@ -25,10 +25,19 @@ def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("angles")
     collection = page.opened(selection, "Angles", "Do two models, groups or layers use the same directions?")
-    shown = angles(collection, Rest())
-    if shown is None:
-        return
-    result, query = shown
+    body(collection, Rest())
+
+
+@st.fragment
+def body(collection: Collection, rest: Rest) -> None:
+    """All that follows a control: it runs alone, without the sidebar, when one is changed."""
+    shown = _angles(collection)
+    if shown is not None:
+        _tables(*shown, collection)
+    rest.follow(complete=shown is not None)
+
+
+def _tables(result: AnglesResult | BaseResult, query: AnglesQuery, collection: Collection) -> None:
     if isinstance(result, BaseResult):
         base.table(base.ordered(result, query, collection))
         page.left_out((*collection.left_out, *result.left_out))
@@ -39,14 +48,6 @@ def main() -> None:
     page.left_out((*collection.left_out, *result.left_out))
     view.pairs_table(result)
     page.definitions(view.DEFINITIONS)
-
-
-@st.fragment
-def angles(collection: Collection, rest: Rest) -> Shown | None:
-    """Answer, controls and figures; a changed control runs this alone before the rest of the page follows."""
-    shown = _angles(collection)
-    rest.follow(None if shown is None else (shown[1], state.current(), controls.order()))
-    return shown
 
 
 def _angles(collection: Collection) -> Shown | None:

@@ -14,7 +14,7 @@ from uws_core.nouns.models import Collection
 from uws_core.nouns.query import RebuildQuery
 from uws_core.ui import figures, grams, job_panel, page, state
 from uws_core.ui.page import Rest
-from uws_core.ui.reconstruction import controls, data, function, slider, unseen_model, view
+from uws_core.ui.reconstruction import chance, controls, data, function, slider, unseen_model, view
 
 Shown = tuple[data.Rebuilt, RebuildQuery, Provenance, int]
 
@@ -24,25 +24,23 @@ def main() -> None:
     selection = state.require("reconstruction")
     question = "Does the shared subspace rebuild a model it never saw, and at what size?"
     collection = page.opened(selection, "Reconstruction", question)
-    shown = curves(collection, Rest())
-    if shown is None:
-        return
-    rebuilt, query, source, k = shown
-    selection = state.current()
-    function.panel(controls.whole_network(query, selection, collection), collection, source)
-    unseen_model.panel(query, collection, source, k=selection.k)
-
-    page.left_out((*collection.left_out, *rebuilt.left_out))
-    view.tables(rebuilt, k)
-    page.definitions(view.DEFINITIONS)
+    body(collection, Rest())
 
 
 @st.fragment
-def curves(collection: Collection, rest: Rest) -> Shown | None:
-    """Answer, controls and curves; a changed control runs this alone before the rest of the page follows."""
+def body(collection: Collection, rest: Rest) -> None:
+    """All that follows a control: it runs alone, without the sidebar, when one is changed."""
     shown = _curves(collection)
-    rest.follow(None if shown is None else (shown[1], state.current(), controls.views()))
-    return shown
+    if shown is not None:
+        rebuilt, query, source, k = shown
+        selection = state.current()
+        function.panel(controls.whole_network(query, selection, collection), collection, source)
+        unseen_model.panel(query, collection, source, k=selection.k)
+
+        page.left_out((*collection.left_out, *rebuilt.left_out))
+        view.tables(rebuilt, k)
+        page.definitions(view.DEFINITIONS)
+    rest.follow(complete=shown is not None)
 
 
 def _curves(collection: Collection) -> Shown | None:
@@ -58,13 +56,15 @@ def _curves(collection: Collection) -> Shown | None:
     if task is not None and not job_panel.task_panel(task):
         return None
     try:
-        rebuilt = replace(data.rebuilt(query), chance=data.chance(query))
+        rebuilt = data.rebuilt(query)
     except UwsError as error:
         page.problem(
             str(error), way_out="Back to all models about their mean", set_selection={"members": (), "about": "mean"}
         )
         return None
 
+    drawn, without = chance.panel(query, collection)
+    rebuilt = replace(rebuilt, chance=drawn)
     k, clipped = rebuilt.clipped(selection.k)
     place, stored = view.place(query, collection), view.stored(query, collection, k)
     caption = reconstruction.answer(rebuilt.together, k=k, location=place, by=query.group, chance=rebuilt.chance)
@@ -72,7 +72,7 @@ def _curves(collection: Collection) -> Shown | None:
         page.answer(caption)
     with numbers:
         page.numbers(view.numbers(rebuilt, stored, k))
-    for note in (*clipped, *rebuilt.notes, *stored.notes[:1]):
+    for note in (*clipped, *without, *rebuilt.notes, *stored.notes[:1]):
         st.caption(f":material/info: {page.plain(note)}.")
 
     origin = figures.origin(

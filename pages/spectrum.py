@@ -21,32 +21,29 @@ def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("spectrum")
     collection = page.opened(selection, "Spectrum", "How many directions carry a layer, against chance?")
-    shown = curves(collection, Rest())
-    if shown is None:
-        return
-    result, query, source = shown
-    hosvd.panel(query, collection, source)
-
-    selection = state.current()
-    network = controls.network(selection, collection)
-    measure = view.overview_measure()
-    everywhere = grams.availability(collection, network.layers)
-    rows = data.overview(grams.of_ready(network, everywhere.ready), noise=measure == "z")
-    view.overview(rows, source, measure=measure, chosen=selection.layer, share=selection.share)
-
-    page.left_out((*collection.left_out, *result.left_out))
-    page.table(result.frame, HELP, label="Directions", percent=("share", "cumulative"))
-    page.table(rows, HELP, label="Layers", percent=("first_share",))
-    page.definitions(view.DEFINITIONS)
+    body(collection, Rest())
 
 
 @st.fragment
-def curves(collection: Collection, rest: Rest) -> Shown | None:
-    """Answer, controls and curves; a changed control runs this alone before the rest of the page follows."""
+def body(collection: Collection, rest: Rest) -> None:
+    """All that follows a control: it runs alone, without the sidebar, when one is changed."""
     shown = _curves(collection)
-    # The rest shows everything but the scale of the shares.
-    rest.follow(None if shown is None else (shown[1], state.current()))
-    return shown
+    if shown is not None:
+        result, query, source = shown
+        hosvd.panel(query, collection, source)
+
+        selection = state.current()
+        network = controls.network(selection, collection)
+        measure = view.overview_measure()
+        everywhere = grams.availability(collection, network.layers)
+        rows = data.overview(grams.of_ready(network, everywhere.ready), noise=measure == "z")
+        view.overview(rows, source, measure=measure, chosen=selection.layer, share=selection.share)
+
+        page.left_out((*collection.left_out, *result.left_out))
+        page.table(result.frame, HELP, label="Directions", percent=("share", "cumulative"))
+        page.table(rows, HELP, label="Layers", percent=("first_share",))
+        page.definitions(view.DEFINITIONS)
+    rest.follow(complete=shown is not None)
 
 
 def _curves(collection: Collection) -> Shown | None:

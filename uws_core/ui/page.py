@@ -78,19 +78,19 @@ def need_two(members: Sequence[int], what: str) -> None:
 
 
 class Rest:
-    """What stands outside a page's fragment of controls and figures, and shows some of the same choices.
+    """What stands outside a page's fragment: the sidebar, with the choice of data and what is being computed.
 
-    A changed control runs the fragment alone, so that its figures come first; the whole page follows when anything
-    outside shows what has changed.
+    A changed control runs the fragment alone. The whole page follows only where the sidebar shows what has changed.
     """
 
     def __init__(self) -> None:
         self._shown: object = None
 
-    def follow(self, shown: object) -> None:
-        """Called at the end of the fragment with all that the rest of the page depends on."""
-        before, self._shown = self._shown, (shown,)
-        if before is not None and before != (shown,):
+    def follow(self, *, complete: bool) -> None:
+        """Called at the end of the fragment; not `complete` where a panel stands in the place of figures."""
+        chosen = state.current()
+        before, self._shown = self._shown, (complete, chosen.collection, chosen.members, chosen.layers, chosen.group)
+        if before is not None and before != self._shown:
             st.rerun()
 
 
