@@ -172,9 +172,11 @@ def _one_axis(layer: LayerKey, k: int, *, axis: Axis, mean: bool, ranks: Sequenc
     n, center = len(ranks), _mean(layer, ranks) if mean else 0
     if axis is Axis.MODELS:
         dense = k * layer.entries, layer.entries if mean else 0
+        if not any(ranks):
+            return *dense, n * k
         factors = sum(rank * (m + p) if rank else layer.entries for rank in ranks)
         # Combinations of the models' own factors; the mean is one more of them, and its weights are 1/n.
-        basis, center = (factors, 0) if any(ranks) and factors < sum(dense) else dense
+        basis, center = (factors, 0) if factors < sum(dense) else dense
         return basis, center, n * k
     length = _length(layer, axis)
     across = layer.entries // length

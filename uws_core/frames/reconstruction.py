@@ -8,7 +8,9 @@ from math import isfinite
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from uws_core.nouns.arrays import Floats
 from uws_core.nouns.heldout import FunctionPoint, HeldOut, HeldOutChance
 from uws_core.nouns.storage import Storage
 
@@ -62,20 +64,27 @@ class StorageChoice:
 
 def errors(items: Sequence[HeldOut]) -> pl.DataFrame:
     """One row for each model and k: the error and its baselines."""
+    return _errors(items, [slice(None)] * len(items))
+
+
+def _errors(items: Sequence[HeldOut], places: Sequence[slice]) -> pl.DataFrame:
+    """The same at these places of each model's numbers of directions only."""
     if not items:
         return pl.DataFrame(schema=_ERRORS)
-    counts = [item.kept.size for item in items]
+    kept = [item.kept[place] for item, place in zip(items, places, strict=True)]
+    counts = [each.size for each in kept]
 
     def repeated(values: Sequence[object]) -> list[object]:
         return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
     # One frame for all models: a frame for each of 40 took 40 ms, and a page asks seven times.
-    curves = {name: np.concatenate([getattr(item, name) for item in items]) for name in _CURVES}
+    each = list(zip(items, places, strict=True))
+    curves = {name: np.concatenate([getattr(item, name)[place] for item, place in each]) for name in _CURVES}
     flat = {name: np.repeat([getattr(item, name) for item in items], counts) for name in ("mean_only", "nothing")}
     columns = {
         "model": repeated([item.model for item in items]),
         "group": repeated([item.group for item in items]),
-        "k": np.concatenate([item.kept for item in items]),
+        "k": np.concatenate(kept),
         **{name: (curves | flat)[name] for name in LINES},
         "trained_on": repeated([item.trained_on for item in items]),
         "ceiling": repeated([item.ceiling for item in items]),
@@ -116,20 +125,24 @@ def at_rank(items: Sequence[HeldOut], k: int) -> pl.DataFrame:
     """One row a model at the largest computed number of directions up to `k`, the worst first."""
     if not items:
         return pl.DataFrame(schema=_ERRORS)
-    frame = errors(items)
-    nearest = frame.filter(pl.col("k") <= k)["k"].max()
-    return frame.filter(pl.col("k") == nearest).sort("subspace", descending=True, nulls_last=True)
+    nearest = max((int(item.kept[item.kept <= k].max(initial=-1)) for item in items), default=-1)
+    places = [slice(place, place + 1) for item in items for place in _place(item.kept, nearest)]
+    having = [item for item in items if _place(item.kept, nearest)]
+    return _errors(having, places).sort("subspace", descending=True, nulls_last=True)
 
 
 def sizes(rows: Sequence[StorageChoice]) -> pl.DataFrame:
     """One row for each way of storing: numbers, both ratios, and the error over models."""
     result = []
+    # All k of an axis have the same errors: one table of them, not one a k.
+    tables: dict[int, tuple[Floats, Floats]] = {}
     for row in rows:
-        left = np.array([item.subspace[row.at] for item in row.errors])
-        left = left[~np.isnan(left)]
+        if id(row.errors) not in tables:
+            lines = ([item.subspace for item in row.errors], [item.own_svd for item in row.errors])
+            tables[id(row.errors)] = (np.array(lines[0]), np.array(lines[1]))
+        left, own = (table[:, row.at] if len(table) else table for table in tables[id(row.errors)])
+        left, own = left[~np.isnan(left)], own[~np.isnan(own)]
         low, middle, high = np.quantile(left, (0.25, 0.5, 0.75)).tolist() if left.size else (None, None, None)
-        own = np.array([item.own_svd[row.at] for item in row.errors])
-        own = own[~np.isnan(own)]
         result.append(
             {
                 "axis": row.axis,
@@ -206,6 +219,11 @@ _SCORES: Mapping[str, type[pl.DataType]] = {
     "score": pl.Float64,
     "problem": pl.String,
 }
+
+
+def _place(kept: NDArray[np.intp], k: int) -> list[int]:
+    """Where a number of directions stands, if it does."""
+    return [int(place) for place in np.flatnonzero(kept == k)[:1]]
 
 
 def _finite(ratio: float) -> float | None:

@@ -30,7 +30,9 @@ class StoredSizes:
 
     def numbers(self, layer: LayerKey, n: int) -> int:
         """The numbers that `n` models store for a layer: `r (m + p)` for factors of rank r, `m p` for a whole one."""
-        ranks = self.ranks.get(layer.name, (0,) * n)
+        ranks = self.ranks.get(layer.name)
+        if ranks is None:
+            return n * layer.entries
         return sum(rank * sum(layer.shape) if rank else layer.entries for rank in ranks)
 
 

@@ -19,9 +19,10 @@ from safetensors.numpy import load, save
 from uws_core.errors import StoreError
 from uws_core.nouns.angles import Factors
 from uws_core.nouns.block_grams import BlockGrams
+from uws_core.nouns.chance import NullBand, SharedDirections
 from uws_core.nouns.evidence import Determined, Evidence, Finding, Verdict
 from uws_core.nouns.gram import Axis, BaseRow, EntryStats, Gram
-from uws_core.nouns.heldout import FunctionPoint, HeldOut, Way
+from uws_core.nouns.heldout import FunctionPoint, HeldOut, HeldOutChance, Way
 from uws_core.nouns.independence import IndependenceTest
 from uws_core.nouns.merge_preview import SignConflict
 from uws_core.nouns.models import Collection, LayerKey, LeftOut
@@ -35,7 +36,7 @@ _LEAST_SYMMETRIC = 16
 _CLASSES: tuple[type[Any], ...] = (
     *(Axis, Verdict, Way),
     *(BaseRow, Determined, EntryStats, Evidence, Factors, Finding, FunctionPoint, Gram, HeldOut),
-    *(IndependenceTest, LayerKey, LeftOut, SignConflict),
+    *(HeldOutChance, IndependenceTest, LayerKey, LeftOut, NullBand, SharedDirections, SignConflict),
 )
 _BY_NAME = {cls.__name__: cls for cls in _CLASSES}
 _T = TypeVar("_T")

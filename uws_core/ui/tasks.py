@@ -31,13 +31,17 @@ _SECONDS_PER_READ = 1.5e-3
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Some work with its price: `key` is the same for everybody who asks for the same, `seconds` and `bytes` about."""
+    """Some work with its price: `key` is the same for everybody who asks for the same, `seconds` and `bytes` about.
+
+    What takes longer than `inline` seconds is a job, and the page is there meanwhile.
+    """
 
     key: str
     title: str
     seconds: float
     bytes: int
     work: Callable[[Report], object]
+    inline: float = INLINE_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def status(task: Task, *, begin: bool = True) -> TaskStatus:
     """Do a small task now, start a middling one as a job if it may `begin`, and leave a large one for `start`."""
     if _marked(task.key):
         return TaskStatus(True)
-    if task.seconds <= INLINE_SECONDS:
+    if task.seconds <= task.inline:
         with st.spinner(task.title):
             try:
                 with RESULT_LOCK.hold(task.key):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
 
 import numpy as np
 import streamlit as st
@@ -14,7 +12,7 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis.accounting import ceiling, storage
 from uws_core.analysis.heldout import held_out, pooled
-from uws_core.analysis.heldout_chance import held_out_chance
+from uws_core.analysis.steps import reported
 from uws_core.errors import CollectionError, LayerError, NotEnoughModels, StoreError, UwsError
 from uws_core.frames.reconstruction import StorageChoice
 from uws_core.jobs import Report
@@ -23,8 +21,9 @@ from uws_core.nouns.gram import Axis
 from uws_core.nouns.heldout import HeldOut, HeldOutChance
 from uws_core.nouns.models import Collection, LeftOut
 from uws_core.nouns.query import Query, RebuildQuery
+from uws_core.nouns.storage import StoredSizes
 from uws_core.passes.options import no_report
-from uws_core.store.codec import MATH_VERSION, sequence_from_bytes, to_bytes
+from uws_core.store.codec import MATH_VERSION, gram_key, sequence_from_bytes, to_bytes
 from uws_core.store.results import default_store
 from uws_core.ui import compute, grams, tasks
 from uws_core.ui.catalogue import catalogue
@@ -33,8 +32,10 @@ from uws_core.ui.reconstruction.folds import group_labels, names
 
 # So many numbers of directions are computed at most; in between the next smaller one stands for a k.
 MOST_KS = 48
-# Draws of models that share nothing but their scales, and the longest that a page waits for them.
-CHANCE_DRAWS, MOST_CHANCE_SECONDS = 39, 8.0
+# A page waits so long for errors; longer work is a job. What takes less in a layer is not worth a place in the store.
+INLINE_SECONDS, LEAST_STORED_SECONDS = 2.0, 0.02
+# A decomposition of s models takes about that times s^3, and all s models held out one by one, on a modest machine.
+SECONDS_PER_DECOMPOSITION, SECONDS_ONE_BY_ONE = 5e-10, 6e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +72,17 @@ class Rebuilt:
 
 
 def task(query: RebuildQuery, collection: Collection) -> tasks.Task | None:
-    """What has to be read beyond the Grams: for the side axes, and for the models' own SVD; None when nothing has."""
-    if query.axis == Axis.MODELS and not query.own:
-        return None
+    """What takes long beyond the Grams: the side axes, the models' own SVD, and many models; None when nothing does."""
     seconds, bytes_read = _price(query, collection)
+    if query.axis == Axis.MODELS and not query.own and seconds <= INLINE_SECONDS:
+        return None
     return tasks.Task(
         key=tasks.key_of("rebuild", replace(query, collection=""), group_labels(query, collection)),
         title=f"Rebuilding {_layers_text(query)} of {len(query.members)} models",
         seconds=seconds,
         bytes=bytes_read,
         work=lambda report: _prepare(query, collection, report),
+        inline=INLINE_SECONDS,
     )
 
 
@@ -90,8 +92,14 @@ def rebuilt(query: RebuildQuery) -> Rebuilt:
     Raises:
         UwsError: no layer in which anything can be held out.
     """
-    collection = _collection(query)
-    kept, known_by = kept_on(query, collection), (*group_labels(query, collection), *names(query, collection))
+    collection = collection_of(query)
+    return _rebuilt(query, kept_on(query, collection), (*group_labels(query, collection), *names(query, collection)))
+
+
+# Shared and never changed: to copy 60 layers of 300 models takes 2 s. Each holds about a megabyte a layer then.
+@st.cache_resource(max_entries=4, show_spinner=False, hash_funcs={RebuildQuery: repr})
+def _rebuilt(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str, ...]) -> Rebuilt:
+    """The same; `known_by` are the models' groups and names: the answer of the same weights changes with them."""
     found: dict[str, tuple[HeldOut, ...]] = {}
     problems: list[tuple[str, UwsError]] = []
     for name in query.layers:
@@ -115,41 +123,7 @@ def layer_errors(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str
     Raises:
         UwsError: as for `held_out`, or the collection changed meanwhile.
     """
-    return _layer_errors(query, _collection(query), kept, None)
-
-
-def chance(query: RebuildQuery) -> HeldOutChance | None:
-    """What models that share nothing but their scales give, over the query's layers; None where it cannot be drawn.
-
-    On the models axis only, where every layer has blocks to flip, and in at most about `MOST_CHANCE_SECONDS`.
-    """
-    s = len(query.members)
-    # Up to six groups a draw; a decomposition takes 0.2 ms at 40 models.
-    seconds = len(query.layers) * 2 * CHANCE_DRAWS * 6 * (1e-4 + 2e-9 * s**3)
-    if query.axis != Axis.MODELS or seconds > MOST_CHANCE_SECONDS:
-        return None
-    collection = _collection(query)
-    kept, known_by = kept_on(query, collection), group_labels(query, collection)
-    plain = replace(query, reference="mean", own=False)
-    found = [_layer_chance(replace(plain, layers=(name,)), kept, known_by) for name in query.layers]
-    known = [one for one in found if one is not None]
-    # Where a model is damaged in one layer only, draws of different models do not add.
-    shapes = {one.residual2.shape for one in known}
-    return reduce(add, known) if len(known) == len(found) and len(shapes) == 1 else None
-
-
-@st.cache_data(max_entries=256, max_size="128mb", show_spinner="Holding models out again, with flipped blocks")
-def _layer_chance(query: RebuildQuery, kept: tuple[int, ...], known_by: tuple[str, ...]) -> HeldOutChance | None:
-    """The same in one layer; `known_by` are the groups' labels, with which the answer changes."""
-    collection = _collection(query)
-    (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
-    groups = folds.groups(query, collection)
-    try:
-        return held_out_chance(
-            gram, groups=groups, kept=kept, members=query.members, about=query.about, draws=CHANCE_DRAWS
-        )
-    except (LayerError, NotEnoughModels):
-        return None
+    return _layer_errors(query, collection_of(query), kept, None)
 
 
 def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[StorageChoice, ...]:
@@ -160,7 +134,7 @@ def sizes(query: RebuildQuery, axes: Sequence[str], *, other: int = 0) -> tuple[
     Raises:
         UwsError: the collection changed meanwhile.
     """
-    collection, rows = _collection(query), []
+    collection, rows = collection_of(query), []
     for axis in axes:
         one = on_axis(query, axis)
         try:
@@ -185,7 +159,23 @@ def other_numbers(query: RebuildQuery) -> int:
     """
     from uws_core.passes import rebuild
 
-    return rebuild.other_numbers(_collection(query), query.members)
+    return rebuild.other_numbers(collection_of(query), query.members)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def stored_in_files(collection: str, fingerprint: str, members: tuple[int, ...]) -> StoredSizes:
+    """What the models' files store for every layer; asking 300 models of 60 layers each takes 0.3 s.
+
+    Raises:
+        CollectionError: the collection changed meanwhile.
+    """
+    # torch is loaded only where weights are read.
+    from uws_core.passes.stored_sizes import stored_sizes
+
+    found = catalogue().get(collection)
+    if found is None or found.fingerprint != fingerprint:
+        raise CollectionError(f"{collection} changed while it was read; choose it again")
+    return stored_sizes(found, None, members)
 
 
 def kept_on(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
@@ -202,28 +192,42 @@ def kept_on(query: RebuildQuery, collection: Collection) -> tuple[int, ...]:
 def _layer_errors(
     query: RebuildQuery, collection: Collection, kept: tuple[int, ...], report: Report | None
 ) -> tuple[HeldOut, ...]:
-    """From the Gram on the models axis; on a side axis from the store or by a pass."""
+    """From the store where they take long; from the Gram on the models axis, on a side axis by a pass."""
     own = folds.per_model_svd(query, collection) if query.own else None
-    if query.axis == Axis.MODELS:
-        (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
-        return held_out(
-            gram,
-            groups=folds.groups(query, collection),
-            kept=kept,
-            members=query.members,
-            about=query.about,
-            reference=query.reference,
-            own=own,
-        )
-    asked = (replace(query, collection=""), kept, group_labels(query, collection))
+    on_models = query.axis == Axis.MODELS
+    if on_models and held_out_seconds(query, collection) < LEAST_STORED_SECONDS:
+        return _model_errors(query, collection, kept, own)
+    # A Gram's key says the base too, from which errors on this axis may be measured.
+    of = gram_key(collection, collection.by_name[query.layers[0]]) if on_models else ""
+    asked = (replace(query, collection=""), kept, group_labels(query, collection), *([of] if of else []))
     key = f"heldout/{MATH_VERSION}/{tasks.key_of('layer', *asked)}"
     raw = default_store().get(key)
     if raw is not None:
         with suppress(StoreError):
             return folds.by_name(sequence_from_bytes(HeldOut, raw), collection)
-    found = _side_errors(query, collection, kept, own, report)
-    default_store().put(key, to_bytes(folds.by_row(found, collection)))
+    if on_models:
+        with reported(report):
+            found = _model_errors(query, collection, kept, own)
+    else:
+        found = _side_errors(query, collection, kept, own, report)
+    with suppress(StoreError):
+        default_store().put(key, to_bytes(folds.by_row(found, collection)))
     return found
+
+
+def _model_errors(
+    query: RebuildQuery, collection: Collection, kept: tuple[int, ...], own: Factors | None
+) -> tuple[HeldOut, ...]:
+    (gram,) = grams.of(Query(query.collection, query.fingerprint, query.members, query.layers))
+    return held_out(
+        gram,
+        groups=folds.groups(query, collection),
+        kept=kept,
+        members=query.members,
+        about=query.about,
+        reference=query.reference,
+        own=own,
+    )
 
 
 def _side_errors(
@@ -247,11 +251,8 @@ def _side_errors(
 
 
 def _sized(query: RebuildQuery, collection: Collection, rebuilt: Rebuilt, other: int) -> list[StorageChoice]:
-    # torch is loaded only where weights are read.
-    from uws_core.passes.stored_sizes import stored_sizes
-
     rows, layers = [], list(rebuilt.layers)
-    sizes = replace(stored_sizes(collection, None, query.members), other=other)
+    sizes = replace(stored_in_files(query.collection, query.fingerprint, query.members), other=other)
     for place, k in enumerate(rebuilt.together[0].kept.tolist()):
         if k <= rebuilt.ceiling:
             mean, n = query.about == "mean", len(query.members)
@@ -268,9 +269,8 @@ def _prepare(query: RebuildQuery, collection: Collection, report: Report) -> Non
         if query.own:
             with suppress(NotEnoughModels):
                 folds.per_model_svd(one, collection, part(index))
-        if query.axis != Axis.MODELS:
-            with suppress(LayerError, NotEnoughModels):
-                _layer_errors(one, collection, kept, part(index))
+        with suppress(LayerError, NotEnoughModels):
+            _layer_errors(one, collection, kept, part(index))
         part(index)(1.0, collection.by_name[name].short)
 
 
@@ -287,15 +287,29 @@ def _price(query: RebuildQuery, collection: Collection) -> tuple[float, int]:
         steps += sum(
             4.0 * n * key.entries * side + 10.0 * groups * side**3 for key, side in zip(keys, sides, strict=True)
         )
-    seconds = tasks.read_seconds(collection, query.layers, times=times) + steps / tasks.STEPS_PER_SECOND
+    seconds = tasks.read_seconds(collection, query.layers, times=times) if times else 0.0
+    seconds += steps / tasks.STEPS_PER_SECOND + held_out_seconds(query, collection) * len(query.layers)
     return seconds, int(times * 4 * n * sum(key.entries for key in keys))
+
+
+def held_out_seconds(query: RebuildQuery, collection: Collection) -> float:
+    """About how long the errors of one layer take on the models axis; none where they are of a side axis."""
+    s, groups = len(query.members), len(set(group_labels(query, collection)))
+    if query.axis != Axis.MODELS:
+        return 0.0
+    return s**3 * (SECONDS_ONE_BY_ONE if groups == s else SECONDS_PER_DECOMPOSITION * groups)
 
 
 def _layers_text(query: RebuildQuery) -> str:
     return "one layer" if len(query.layers) == 1 else f"{len(query.layers)} layers"
 
 
-def _collection(query: RebuildQuery) -> Collection:
+def collection_of(query: RebuildQuery) -> Collection:
+    """The query's collection.
+
+    Raises:
+        CollectionError: it changed or went away meanwhile.
+    """
     found = catalogue().get(query.collection)
     if found is None or found.fingerprint != query.fingerprint:
         raise CollectionError(f"{query.collection} changed while it was read; choose it again")

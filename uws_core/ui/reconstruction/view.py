@@ -60,11 +60,8 @@ def place(query: RebuildQuery, collection: Collection) -> str:
 
 def stored(query: RebuildQuery, collection: Collection, k: int) -> Storage:
     """What k directions take to store."""
-    # torch is loaded only where weights are read.
-    from uws_core.passes.stored_sizes import stored_sizes
-
-    mean = query.about == "mean"
-    n, sizes = len(query.members), stored_sizes(collection, query.layers, query.members)
+    mean, sizes = query.about == "mean", data.stored_in_files(query.collection, query.fingerprint, query.members)
+    n = len(query.members)
     return storage(collection, query.layers, kept=k, axis=query.axis, mean=mean, members=n, stored=sizes)
 
 
