@@ -39,6 +39,7 @@ def main() -> None:
 
     st.subheader("Layers", anchor=False)
     view.layers(selection, collection, controls.network(selection, collection))
+    view.partial_layers(selection)
     job_panel.rest_panel(collection, layers)
     download.box(collection)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypedDict, TypeGuard, Unpack
 
 from uws_core.analysis.architectures import described, matching
-from uws_core.analysis.layouts import agree, grouped, of_one_kind, read_alike
+from uws_core.analysis.layouts import agree, grouped, having, of_one_kind, read_alike
 from uws_core.errors import CollectionError, SourceError
 from uws_core.nouns.architectures import Architecture
 from uws_core.nouns.hub import HubQuery
@@ -35,6 +35,7 @@ Where = Place | HubQuery | Sequence[Place]
 class ReadingKeywords(TypedDict, total=False):
     """How `collect` opens and compares files; see there."""
 
+    having: str | None
     common_rows: bool
     pickled: bool
     roots: Sequence[str | Path] | None
@@ -45,6 +46,7 @@ class ReadingKeywords(TypedDict, total=False):
 class _Reading:
     """The same with their defaults."""
 
+    having: str | None = None
     common_rows: bool = False
     pickled: bool = False
     roots: Sequence[str | Path] | None = None
@@ -68,22 +70,28 @@ def collect(
     files, folders and Hub models (`"owner/name@revision"`, taken at the commit that is now). A folder's models are
     in natural order. `base` is the model they all started from. Where models of several architectures lie together,
     `architecture` is the id or the title of one that `architectures` lists; without it, the commonest is taken.
+    `having` names a layer of the collection's `partial`: only the models that have it are taken.
     With `dialect` (peft, kohya, diffusers, comfyui), only adapters whose names are in it are taken. Several
     adapters in one file are a model each. With `common_rows`, layers that differ in their number of rows alone,
     such as vocabularies, are compared in the first rows that all have, and named so (`embed.weight[:32000]`). With
     `pickled`, torch's own files in a folder are read through its weights-only loader. Further keywords are
-    `common_rows`, `pickled`, `roots` and `report`: with `roots`, no file outside these folders is read, also not
-    through a link. Two entries of a list with the same content stay two models; the same place twice is one.
+    `having`, `common_rows`, `pickled`, `roots` and `report`: with `roots`, no file outside these folders is read, also
+    not through a link. Two entries of a list with the same content stay two models; the same place twice is one.
     `report` receives the opened share and may raise to stop.
 
     Raises:
-        CollectionError: fewer than two models, or no layer that all of them have.
+        CollectionError: fewer than two models, no layer that all of them have, or no models `having` that layer.
         OutsideRoot: `where` or `base` lies outside `roots`.
         SourceError: the folder or the base cannot be read.
     """
     reading = _Reading(**keywords)
     allowed = _allowed(reading.roots)
     if is_results(where):
+        if reading.having is not None:
+            raise CollectionError(
+                f"{where}: a results file holds the layers that all its models have; open the models themselves to "
+                f"compare those that have {reading.having}"
+            )
         made = opened_results(results_path(where, roots=reading.roots))
         return made if name is None else replace(made, name=name)
     listing = _listing(where, allowed, pickled=reading.pickled)
@@ -95,7 +103,10 @@ def collect(
     else:
         alike, others = _of_architecture(architecture, readable, name or listing.name)
     spelled, renamed = spelled_alike({label: opened[label].layers for label in alike})
-    agreement = agree(spelled, common_rows=reading.common_rows or listing.common_rows)
+    common_rows = reading.common_rows or listing.common_rows
+    agreement = agree(spelled, common_rows=common_rows)
+    if reading.having is not None:
+        agreement = having(spelled, agreement, reading.having, common_rows=common_rows)
     labels = tuple(alike[i] for i in agreement.kept)
     layers, mixed = read_alike(agreement.layers, {label: opened[label].low_rank for label in labels})
     layers, unclear = _same_sides(layers, {label: opened[label] for label in labels})
@@ -125,6 +136,7 @@ def collect(
         base_layers=base_layers,
         left_out=tuple(dict.fromkeys(left_out + base_notes + notes + unknown + turned + _changed(listing, refs))),
         transposed=transposed,
+        partial=agreement.partial,
     )
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from uws_core.nouns.models import LayerKey, LeftOut
+from uws_core.errors import CollectionError
+from uws_core.nouns.models import LayerKey, LeftOut, PartialLayer
 
 # A model with less than this share of the usual layers is of another architecture.
 SAME_ARCHITECTURE = 0.5
@@ -16,11 +17,15 @@ Signature = frozenset[LayerKey]
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The models (by position) that are of one architecture, the layers all of them have, and what stays out."""
+    """The models (by position) that are of one architecture, the layers all of them have, and what stays out.
+
+    `partial` are the layers that at least two of these models have, and not all.
+    """
 
     kept: tuple[int, ...]
     layers: tuple[LayerKey, ...]
     left_out: tuple[LeftOut, ...]
+    partial: tuple[PartialLayer, ...] = ()
 
 
 def agree(models: Mapping[str, Sequence[LayerKey]], *, common_rows: bool = False) -> Agreement:
@@ -41,8 +46,40 @@ def agree(models: Mapping[str, Sequence[LayerKey]], *, common_rows: bool = False
         if not alike
     )
     kept = {label: models[label] for label, alike in zip(labels, near, strict=True) if alike}
-    layers, missing = _common(kept, common_rows=common_rows)
-    return Agreement(tuple(i for i, alike in enumerate(near) if alike), layers, strangers + missing)
+    layers, missing, partial = _common(kept, common_rows=common_rows)
+    return Agreement(tuple(i for i, alike in enumerate(near) if alike), layers, strangers + missing, partial)
+
+
+def having(
+    models: Mapping[str, Sequence[LayerKey]], agreement: Agreement, layer: str, *, common_rows: bool = False
+) -> Agreement:
+    """The agreement of those models alone that have a layer which only part of them have; `models` as for `agree`.
+
+    The architecture is not voted on anew, so exactly the layer's holders are kept. A layer that all models have
+    changes nothing.
+
+    Raises:
+        CollectionError: no two models have a layer of this name.
+    """
+    if any(key.name == layer for key in agreement.layers):
+        return agreement
+    chosen = next((item for item in agreement.partial if item.key.name == layer), None)
+    if chosen is None:
+        there = "; ".join(map(str, agreement.partial[:8])) or "none: every layer is in all models or in one alone"
+        raise CollectionError(f"No layer {layer!r} is in part of the models. Such layers are {there}")
+    labels, (m, p) = list(models), chosen.key.shape
+    holders, near = set(chosen.models), {labels[index] for index in agreement.kept}
+    strangers = tuple(item for item in agreement.left_out if item.what in models and item.what not in near)
+    lacking = tuple(
+        LeftOut(label, f"it has no {layer} of {m} x {p}, and the models that have it were chosen")
+        for label in labels
+        if label in near - holders
+    )
+    layers, missing, _ = _common(
+        {label: models[label] for label in labels if label in holders}, common_rows=common_rows
+    )
+    kept = tuple(index for index, label in enumerate(labels) if label in holders)
+    return Agreement(kept, layers, strangers + lacking + missing)
 
 
 def of_one_kind(kinds: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[LeftOut, ...]]:
@@ -112,15 +149,18 @@ def _strange(signature: Signature, usual: Signature, others: int) -> str:
 
 def _common(
     models: Mapping[str, Sequence[LayerKey]], *, common_rows: bool
-) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...]]:
-    """The layers that every model has, in the order of the first, and why any other layer stays out."""
+) -> tuple[tuple[LayerKey, ...], tuple[LeftOut, ...], tuple[PartialLayer, ...]]:
+    """The layers that every model has, in the order of the first, why any other layer stays out, and who has those."""
     shapes: dict[str, dict[tuple[int, int], list[str]]] = {}
     for label, layers in models.items():
         for layer in layers:
             shapes.setdefault(layer.name, {}).setdefault(layer.shape, []).append(label)
-    common, missing = [], []
+    common, missing, partial = [], [], []
     for name, by_shape in shapes.items():
         shape = max(by_shape, key=lambda one: len(by_shape[one]))
+        # Factor views come with their layer.
+        if 2 <= len(by_shape[shape]) < len(models) and ":" not in name:
+            partial.append(PartialLayer(LayerKey(name, shape), tuple(by_shape[shape]), len(models)))
         if len(by_shape[shape]) == len(models):
             common.append(LayerKey(name, shape))
         elif common_rows and ":" not in name and (part := _first_rows(name, by_shape, len(models))):
@@ -129,7 +169,7 @@ def _common(
             missing.append(LeftOut(name, f"{reason}: {_lacking(by_shape, shape, list(models))}"))
         else:
             missing.append(LeftOut(name, _lacking(by_shape, shape, list(models))))
-    return tuple(common), tuple(missing)
+    return tuple(common), tuple(missing), tuple(partial)
 
 
 def _first_rows(name: str, by_shape: Mapping[tuple[int, int], list[str]], n: int) -> LayerKey | None:

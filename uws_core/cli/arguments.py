@@ -34,6 +34,11 @@ def add_where(parser: ArgumentParser, *, optional: bool = False) -> None:
         "commonest)",
     )
     parser.add_argument(
+        "--having",
+        metavar="LAYER",
+        help="only the models that have this layer, one that `ls` lists as in part of the models",
+    )
+    parser.add_argument(
         "--common-rows",
         action="store_true",
         help="compare layers that differ in their number of rows alone, such as vocabularies, in the rows that all "
@@ -75,6 +80,7 @@ def open_collection(options: Namespace) -> Collection:
         pickled=options.pickled,
         dialect=options.dialect or None,
         architecture=options.architecture,
+        having=options.having,
     )
 
 

@@ -58,10 +58,7 @@ def ls(options: Namespace) -> int:
         print("architectures here, one of which --architecture takes:")
         for group in groups:
             print(f"  {'shown' if collection.labels[0] in group.models else '     '}  {group.id}  {plain(str(group))}")
-    if collection.left_out:
-        print(f"left out ({len(collection.left_out)}):")
-    for item in collection.left_out:
-        print(f"  {plain(item.what)}: {plain(item.reason)}")
+    _print_others(collection)
     if options.report:
         for name, table in (("keys", keys(reports)), ("scales", scales(reports))):
             if table.height or name == "keys":
@@ -71,6 +68,19 @@ def ls(options: Namespace) -> int:
         for line in [*notes, *(f"{label}: not read: {why}" for label, why in problems.items())]:
             print(plain(line))
     return DONE
+
+
+def _print_others(collection: Collection) -> None:
+    """Prints the layers that part of the models have, and what was left out."""
+    if collection.partial:
+        print("layers of part of the models, one of which --having takes:")
+    for layer in collection.partial:
+        m, p = layer.key.shape
+        print(f"  {plain(layer.key.name)}  {m} x {p}  in {len(layer.models)} of {layer.of} models")
+    if collection.left_out:
+        print(f"left out ({len(collection.left_out)}):")
+    for item in collection.left_out:
+        print(f"  {plain(item.what)}: {plain(item.reason)}")
 
 
 def _reports(collection: Collection, options: Namespace) -> tuple[dict[str, LoaderReport], dict[str, str]]:
@@ -108,6 +118,10 @@ def _as_json(collection: Collection, shown: Sequence[LayerKey], known: set[str])
         "labels": list(collection.labels),
         "base": str(collection.base) if collection.base else None,
         "layers": [{"name": key.name, "shape": list(key.shape), "computed": key.name in known} for key in shown],
+        "partial": [
+            {"name": item.key.name, "shape": list(item.key.shape), "models": list(item.models)}
+            for item in collection.partial
+        ],
         "table": {name: list(column) for name, column in collection.table.items()},
         "left_out": [fields_of(item) for item in collection.left_out],
     }

@@ -24,6 +24,8 @@ HELP: Mapping[str, str] = {
     "bytes": "Bytes read for this layer of the chosen models, as stored; known from the headers.",
     "scree": "Share of the variance that each direction carries, strongest first; empty until the layer is read.",
     "rank": "Fewest directions that carry the chosen share of the variance of the chosen models.",
+    "models": "Number of models that have this layer in this shape.",
+    "of": "Number of models that could have it.",
     "what": "A model, a tensor, or a file.",
     "reason": "Why it is not compared.",
 }
@@ -42,6 +44,13 @@ def models(collection: Collection, members: Sequence[int] | None = None) -> pl.D
     own = {"model": [collection.labels[i] for i in rows]}
     content = {"commit": [ref.commit[:12] for ref in refs], "source": [ref.repo for ref in refs]}
     return pl.DataFrame({**content, **own, **columns}).select(*own, *(c for c in columns if c not in own), *content)
+
+
+def partial(collection: Collection) -> pl.DataFrame:
+    """One row a layer that part of the models have: name, shape, and how many have it."""
+    rows = [(item.key.name, *item.key.shape, len(item.models), item.of) for item in collection.partial]
+    columns = {"layer": pl.String, "outputs": pl.Int64, "inputs": pl.Int64, "models": pl.Int64, "of": pl.Int64}
+    return pl.DataFrame(rows, schema=columns, orient="row")
 
 
 def layers(

@@ -220,6 +220,18 @@ class LowRank:
     scale: float
 
 
+@dataclass(frozen=True, slots=True)
+class PartialLayer:
+    """A layer that part of the models have, at least two: `models` are their labels, of `of` models altogether."""
+
+    key: LayerKey
+    models: tuple[str, ...]
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.key.name}, in {len(self.models)} of {self.of} models"
+
+
 @dataclass(frozen=True)
 class Collection(Shown):
     """Models of one architecture and the layers they have in common.
@@ -227,7 +239,8 @@ class Collection(Shown):
     `table` maps a column (task, seed, author, ...) to one value a model, in the order of `refs`.
     `labels` are unique short names, in the same order. `fingerprint` digests the models' contents in order, so the same
     files in another folder are the same collection. `base_layers` names the layers the base has too,
-    `transposed` those that are stored as inputs x outputs, whose sides `in` and `out` are each other's.
+    `transposed` those that are stored as inputs x outputs, whose sides `in` and `out` are each other's. `partial` lists
+    layers that only part of the models have: they are compared in the collection of these models.
     """
 
     name: str
@@ -240,6 +253,7 @@ class Collection(Shown):
     base_layers: frozenset[str] = frozenset()
     left_out: tuple[LeftOut, ...] = ()
     transposed: frozenset[str] = frozenset()
+    partial: tuple[PartialLayer, ...] = ()
 
     def __post_init__(self) -> None:
         wrong = [name for name, column in self.table.items() if len(column) != len(self.refs)]
@@ -257,7 +271,7 @@ class Collection(Shown):
     def __reduce__(self) -> tuple[object, ...]:
         # A mapping proxy does not pickle, and a work item travels to other processes.
         plain = (self.name, self.refs, self.labels, self.layers, self.fingerprint, dict(self.table))
-        return Collection, (*plain, self.base, self.base_layers, self.left_out, self.transposed)
+        return Collection, (*plain, self.base, self.base_layers, self.left_out, self.transposed, self.partial)
 
     @cached_property
     def by_name(self) -> Mapping[str, LayerKey]:

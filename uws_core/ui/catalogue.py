@@ -2,7 +2,8 @@
 
 A folder is chosen by an id, never by a path in an address; which path an id stands for, and how it was chosen to be
 read, is kept in the store, so that a link works after a restart, and the path is checked against the roots every time
-it is used. Where models of several architectures lie at one place, the id of one of them follows after a slash.
+it is used. Where models of several architectures lie at one place, the id of one of them follows after a slash, and
+after another the name of a layer, where only the models that have it are meant.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from uws_core.store.attached import attach
 from uws_core.store.results import default_store
 from uws_core.store.results_file import ResultsFile, read_results_file
 from uws_core.ui import folders, saved_collections
-from uws_core.ui.selection import ARCHITECTURE, base_id
+from uws_core.ui.selection import base_id, id_parts
 from uws_core.zoo.demo import DEMOS, PREFIX
 
 FOLDER = "folder:"
@@ -71,7 +72,7 @@ class Catalogue:
 
     def open(self, collection: str) -> Opened:
         """The collection, or why it cannot be had."""
-        base, _, architecture = collection.partition(ARCHITECTURE)
+        base, architecture, having = id_parts(collection)
         if base.startswith(PREFIX):
             # Lets the store find the results that are shipped with a built-in collection, so that it is shown without
             # torch.
@@ -79,19 +80,20 @@ class Catalogue:
             results = None if known is None or known.results is None else _shipped(known.results)
             if results is not None:
                 attach(results, own_contents=True)
-            return _collected(base, "", USUAL, architecture)
+            return _collected(base, "", USUAL, architecture, having)
         place = self.place(base)
         if place is None:
             hint = "" if collection.startswith(saved_collections.SAVED) else "; open its folder again"
             name = collection.removeprefix(saved_collections.SAVED)
             return Opened(None, f"No collection is called {name} here{hint}")
         if collection.startswith(saved_collections.SAVED):
-            return _collected(str(place.path), str(place.path.stat().st_mtime_ns), place.choices, architecture)
+            stamp = str(place.path.stat().st_mtime_ns)
+            return _collected(str(place.path), stamp, place.choices, architecture, having)
         try:
             folder = folders.allowed(str(place.path))
         except UwsError as error:
             return Opened(None, str(error))
-        return _collected(str(folder), _stamp(str(folder)), place.choices, architecture)
+        return _collected(str(folder), _stamp(str(folder)), place.choices, architecture, having)
 
     def architectures(self, collection: str) -> tuple[Architecture, ...]:
         """The groups of models at a collection's place that share layers; none where there is one such group only."""
@@ -196,13 +198,13 @@ def read_again() -> None:
 
 
 @st.cache_resource(max_entries=16, show_spinner="Reading the models' headers")
-def _collected(where: str, stamp: str, choices: Choices, architecture: str) -> Opened:
+def _collected(where: str, stamp: str, choices: Choices, architecture: str, having: str) -> Opened:
     """What lies at a place; `stamp` is part of the key, so a changed folder is read again."""
     try:
         if where.startswith(PREFIX):
-            collection = collect(where, architecture=architecture or None)
+            collection = collect(where, architecture=architecture or None, having=having or None)
         else:
-            collection = _opened(Path(where), _roots(), choices, architecture)
+            collection = _opened(Path(where), _roots(), choices, architecture, having)
         return Opened(saved_collections.edited(collection))
     except UwsError as error:
         return Opened(None, str(error))
@@ -219,10 +221,13 @@ def _architectures(where: str, stamp: str, choices: Choices) -> tuple[Architectu
         return ()
 
 
-def _opened(path: Path, roots: tuple[Path, ...], choices: Choices, architecture: str = "") -> Collection:
+def _opened(
+    path: Path, roots: tuple[Path, ...], choices: Choices, architecture: str = "", having: str = ""
+) -> Collection:
     return collect(
         path,
         architecture=architecture or None,
+        having=having or None,
         roots=roots,
         common_rows=choices.common_rows,
         pickled=choices.pickled,

@@ -22,7 +22,7 @@ POOLS = ("sum", "mean", "each")
 AXES = {"models": "models", "out": "outputs", "in": "inputs"}
 CENTRES = ("mean", "zero", "base")
 NULLS = ("profile", "strength", "gaussian", "none")
-# Between the id of a place and that of an architecture in it.
+# Between the id of a place, that of an architecture in it, and a layer that part of its models have.
 ARCHITECTURE = "/"
 # Longer texts than any list of rows, and more values than any list of layers, are noise.
 MOST_CHARACTERS = 8_000
@@ -149,15 +149,31 @@ def base_id(collection: str) -> str:
     return collection.partition(ARCHITECTURE)[0]
 
 
+def id_parts(collection: str) -> tuple[str, str, str]:
+    """The ids of place and architecture, and the layer that the models have; empty where none is named."""
+    place, architecture, layer = (*collection.split(ARCHITECTURE, 2), "", "")[:3]
+    return place, architecture, layer
+
+
+def having_id(collection: str, layer: str) -> str:
+    """The id of the models of a place and architecture that have a layer; of all of them where `layer` is empty."""
+    place, architecture, _ = id_parts(collection)
+    parts = (place, architecture, layer) if layer else (place, architecture) if architecture else (place,)
+    return ARCHITECTURE.join(parts)
+
+
 def _collection(value: object, catalogue: Catalogue) -> str:
-    """The id when it is known, without its architecture when the place has none of that id; else the first of all."""
+    """The id when it is known, without an architecture or a layer that is not there; else the first of all."""
     known, last = catalogue.ids(), _last(value)
-    text = last if isinstance(last, str) else ""
-    base, _, architecture = text.partition(ARCHITECTURE)
+    base, architecture, layer = id_parts(last if isinstance(last, str) else "")
     if base not in known:
         return known[0] if known else ""
     there = catalogue.architectures(base) if architecture else ()
-    return text if any(item.id == architecture for item in there) else base
+    place = f"{base}{ARCHITECTURE}{architecture}" if any(item.id == architecture for item in there) else base
+    whole = catalogue.get(place) if layer else None
+    if whole is None or all(item.key.name != layer for item in whole.partial):
+        return place
+    return having_id(place, layer)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from uws_core.ui import grams, state, tokens
 from uws_core.ui.catalogue import catalogue
 from uws_core.ui.compute import device
 from uws_core.ui.page import plain
-from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
+from uws_core.ui.selection import ARCHITECTURE, Selection, base_id, having_id, id_parts
 
 
 def show() -> None:
@@ -29,7 +29,7 @@ def show() -> None:
         )
         if chosen != base_id(selection.collection):
             selection = state.change(collection=chosen)
-        selection = _architecture(selection)
+        selection = _having(_architecture(selection))
         collection = collections.get(selection.collection)
         if collection is not None:
             selection = _models_and_layers(selection, collection)
@@ -46,6 +46,9 @@ def show() -> None:
 def state_line(selection: Selection, collection: Collection) -> str:
     """How much of the collection is chosen, where numbers are computed, and how much is stored."""
     models = f"{len(selection.members_in(collection))} of {len(collection)} models"
+    *_, layer = id_parts(selection.collection)
+    if layer:
+        models = f"{models} that have {plain(layer)}"
     layers = f"{len(selection.layers_in(collection))} of {len(collection.layers)} layers"
     return ", ".join([models, layers, device(), _stored()])
 
@@ -66,6 +69,24 @@ def _architecture(selection: Selection) -> Selection:
         help="Models of several architectures lie here. Those of one can be compared with each other.",
     )
     return selection if picked == shown else state.change(collection=f"{here}{ARCHITECTURE}{picked}")
+
+
+def _having(selection: Selection) -> Selection:
+    """The choice of a layer that part of the models have, where there is one: then only these are compared."""
+    place, (*_, chosen) = having_id(selection.collection, ""), id_parts(selection.collection)
+    whole = catalogue().get(place)
+    if whole is None or not whole.partial:
+        return selection
+    titles = {"": f"any: all {len(whole)} models"}
+    titles |= {item.key.name: f"{item.key.short} ({len(item.models)} of {item.of})" for item in whole.partial}
+    picked = st.selectbox(
+        "Models with layer",
+        list(titles),
+        key=state.held(f"having.{place}", chosen),
+        format_func=lambda name: titles.get(name, name),
+        help="Some layers are in part of the models only. Choose one to compare it among the models that have it.",
+    )
+    return selection if picked == chosen else state.change(collection=having_id(place, picked))
 
 
 def _models_and_layers(selection: Selection, collection: Collection) -> Selection:

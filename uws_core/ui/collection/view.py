@@ -19,7 +19,7 @@ from uws_core.ui import folders, page, saved_collections, state, tokens
 from uws_core.ui.catalogue import catalogue, read_again
 from uws_core.ui.collection import controls, data, opening
 from uws_core.ui.pair import way
-from uws_core.ui.selection import ARCHITECTURE, Selection, base_id
+from uws_core.ui.selection import ARCHITECTURE, Selection, base_id, having_id, id_parts
 
 _PATH, _PROBLEM = "collection.path", "collection.problem"
 
@@ -124,6 +124,50 @@ def layers(selection: Selection, collection: Collection, query: Query) -> pl.Dat
         if selection.layers:
             st.button("Use all layers", on_click=state.set_selection, kwargs={"layers": ()}, key="use.all.layers")
     return frame
+
+
+def partial_layers(selection: Selection) -> None:
+    """The layers that part of the models have, folded; the models that have a picked one become the collection."""
+    place, (*_, chosen) = having_id(selection.collection, ""), id_parts(selection.collection)
+    whole = catalogue().get(place)
+    if whole is None or not whole.partial:
+        return
+    held = next((item for item in whole.partial if item.key.name == chosen), None)
+    if held is not None:
+        st.caption(f"{len(held.models)} of {held.of} models are compared: those that have {page.plain(chosen)}.")
+    with page.folded(
+        f"Layers that part of the models have ({len(whole.partial)})", icon="layers", key="partial"
+    ) as unfolded:
+        if not unfolded:
+            return
+        st.caption("Pick one to compare it among the models that have it.")
+        frame = frames.partial(whole)
+        event = st.dataframe(
+            frame,
+            key=f"collection.partial.{place}",
+            on_select="rerun",
+            selection_mode="single-row",
+            hide_index=True,
+            height=page.height(frame.height),
+            column_config=page.configs(frame, frames.HELP),
+            alt=f"Layers that part of the models of {whole.name} have",
+        )
+        names = [str(name) for name in frame["layer"].gather(event.selection.rows)]
+        with st.container(horizontal=True):
+            st.button(
+                "Compare the models that have it",
+                on_click=state.set_selection,
+                kwargs={"collection": having_id(place, names[0] if names else "")},
+                disabled=not names,
+                key="use.having",
+            )
+            if held is not None:
+                st.button(
+                    f"Back to all {len(whole)} models",
+                    on_click=state.set_selection,
+                    kwargs={"collection": place},
+                    key="use.all.having",
+                )
 
 
 def _open(text: str, taken: Choices) -> None:
