@@ -62,9 +62,9 @@ def test_two_rows_of_the_table_are_a_pair(server: Server, page: Page) -> None:
     expect(table).to_be_visible()
     settled(page)
     table.scroll_into_view_if_needed()
-    box = table.bounding_box()
-    assert box is not None
     for row in (1, 3):
+        box = still(page, table).bounding_box()
+        assert box is not None
         page.mouse.click(box["x"] + 15, box["y"] + 35 * row + 18)
         settled(page)
     expect(page).to_have_url(re.compile(r"pair=[\w-]+&pair=[\w-]+"))
