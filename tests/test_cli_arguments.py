@@ -4,6 +4,7 @@ import pytest
 from safetensors.torch import save_file
 
 from tests.written import model, pair, reason, written
+from uws_core.cli.main import main
 from uws_core.collection import collect
 from uws_core.errors import OutsideRoot
 from uws_core.nouns.models import ModelRef
@@ -116,3 +117,18 @@ class TestRoots:
         kept = collect(places, roots=[tmp_path / "in"])
         assert len(kept) == 2
         assert f"{name} lies outside the folders" in reason(kept.left_out, "m0/adapter_model")
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        (["nowhere"], "nowhere: no such file or folder here, and no model of the Hub either"),
+        (["finetunes:openai-community/gpt2"], "a query to the Hub is taken alone"),
+        (["demo:finetuned"], "demo:finetuned is a collection of its own; name it alone"),
+    ],
+)
+def test_a_place_beside_one_that_is_there_is_told_by_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], others: list[str], said: str
+) -> None:
+    assert main(["ls", str(tmp_path), *others]) == 1
+    assert said in capsys.readouterr().err

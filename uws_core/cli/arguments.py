@@ -157,12 +157,23 @@ def share(text: str) -> float:
 def _where(words: list[str]) -> str | list[str] | HubQuery:
     if len(words) == 1 and (words[0].startswith("demo:") or Path(words[0]).expanduser().exists()):
         return words[0]
-    if all(Path(word).expanduser().exists() for word in words):
+    strange = [word for word in words if not Path(word).expanduser().exists()]
+    if not strange:
         return words
+    alone = [word for word in words if word.startswith("demo:")]
+    if alone:
+        raise CollectionError(f"{alone[0]} is a collection of its own; name it alone, or choose among its models there")
+    mixed = len(strange) < len(words)
     try:
-        query = HubQuery.parse(" ".join(words))
+        query = HubQuery.parse(" ".join(strange))
     except ValueError as error:
+        if mixed:
+            raise CollectionError(
+                f"{', '.join(strange)}: no such file or folder here, and no model of the Hub either ({error})"
+            ) from error
         raise CollectionError(
             f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
         ) from error
-    return query if query.lists else list(query.names)
+    if mixed and query.lists:
+        raise CollectionError(f"{', '.join(strange)}: a query to the Hub is taken alone, without files of this machine")
+    return words if mixed else query if query.lists else list(query.names)
