@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,22 +13,29 @@ import streamlit as st
 from uws_core import run
 from uws_core.analysis import nulls
 from uws_core.analysis.spectrum import pooled, spectrum
+from uws_core.analysis.steps import reported
 from uws_core.answers import shared_directions
 from uws_core.answers.spectrum import answer
-from uws_core.errors import UwsError
+from uws_core.errors import StoreError, UwsError
 from uws_core.frames import spectrum as frames
+from uws_core.jobs import Report
 from uws_core.nouns.chance import NullBand
-from uws_core.nouns.gram import Axis
+from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.models import LeftOut, by_model
 from uws_core.nouns.query import Query
 from uws_core.nouns.spectrum import LayerSpectrum, Rank
-from uws_core.ui import grams
+from uws_core.store.codec import gram_key, sequence_from_bytes, to_bytes
+from uws_core.store.results import default_store
+from uws_core.ui import grams, tasks
+from uws_core.ui.catalogue import catalogue
 from uws_core.ui.spectrum import sides
 
 # One multiply-add of a drawn n x n matrix's decomposition; 200 draws at n = 40 take 25 ms.
 _SECONDS_PER_STEP = 2e-9
-# Noise that takes longer is left to be asked for one layer at a time.
+# Noise of several layers that takes longer is left to be asked for one layer at a time.
 MOST_NOISE_SECONDS = 10.0
+# A page waits so long for the noise of one layer; longer work is a job. What takes less is not kept in the store.
+INLINE_SECONDS, LEAST_STORED_SECONDS = 2.0, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +164,59 @@ def item(query: Query) -> LayerSpectrum:
     gram = every[0] if len(every) == 1 else run.whole_network(every)
     about, unit = query.about, query.unit
     layer_spectrum = spectrum(gram, members=query.members, about=about, unit=unit)
-    band = None
-    if query.null != "none" and layer_spectrum.total > 0:
-        band = nulls.null_band(
-            gram,
-            kind=query.null,
-            draws=query.draws,
-            seed=query.seed,
-            members=query.members,
-            about=about,
-            unit=unit,
-        )
+    band = _band(query, gram) if query.null != "none" and layer_spectrum.total > 0 else None
     left_out = grams.of_members(every, query.members)
     return LayerSpectrum(layer=gram.layer, spectrum=layer_spectrum, band=band, layers=len(every), left_out=left_out)
+
+
+def noise_task(query: Query) -> tasks.Task:
+    """Drawing the noise of one layer, or of all the query's layers as one, into the store."""
+    what = "one layer" if len(query.layers) == 1 else f"{len(query.layers)} layers as one"
+
+    def work(report: Report) -> None:
+        every = tuple(grams.of(query))
+        # Where it cannot be drawn the page says why.
+        with reported(report), suppress(UwsError):
+            _band(query, every[0] if len(every) == 1 else run.whole_network(every))
+
+    return tasks.Task(
+        key=tasks.key_of("noise", *_asked(query)),
+        title=f"Drawing noise for {what} of {len(query.members)} models",
+        seconds=noise_seconds(query),
+        bytes=0,
+        work=work,
+        inline=INLINE_SECONDS,
+    )
+
+
+def _band(query: Query, gram: Gram) -> NullBand:
+    """The noise of one Gram, from the store where it takes long."""
+    long = noise_seconds(query) >= LEAST_STORED_SECONDS
+    key = tasks.key_of("band", *_asked(query)) if long else ""
+    raw = default_store().get(key) if long else None
+    if raw is not None:
+        with suppress(StoreError, IndexError):
+            return sequence_from_bytes(NullBand, raw)[0]
+    band = nulls.null_band(
+        gram,
+        kind=query.null,
+        draws=query.draws,
+        seed=query.seed,
+        members=query.members,
+        about=query.about,
+        unit=query.unit,
+    )
+    if long:
+        with suppress(StoreError):
+            default_store().put(key, to_bytes((band,)))
+    return band
+
+
+def _asked(query: Query) -> tuple[object, ...]:
+    """What noise depends on: the query without its place, and the contents behind it, the base's among them."""
+    collection = catalogue().get(query.collection)
+    keys = () if collection is None else tuple(gram_key(collection, collection.by_name[n]) for n in query.layers)
+    return replace(query, collection="", share=0.9, k=16, group="", pool="sum"), keys
 
 
 def noise_seconds(query: Query) -> float:

@@ -20,7 +20,7 @@ from uws_core.frames.spectrum import HELP
 from uws_core.nouns.gram import Axis
 from uws_core.nouns.models import Collection
 from uws_core.nouns.query import Query
-from uws_core.ui import figures, state
+from uws_core.ui import figures, job_panel, state
 from uws_core.ui.page import Number
 from uws_core.ui.selection import Selection
 from uws_core.ui.spectrum import controls, data
@@ -181,9 +181,18 @@ def source(
 
 
 def noise_or_less(query: Query) -> tuple[Query, tuple[str, ...]]:
-    """The query, or without noise and with the reason when drawing it would take too long."""
+    """The query, or without noise and with the reason while it is drawn, or where that would take too long.
+
+    The noise of one spectrum is a job where it takes long; its panel is shown here.
+    """
     seconds = data.noise_seconds(query)
-    if query.null == "none" or seconds <= data.MOST_NOISE_SECONDS:
+    if query.null == "none" or query.axis != Axis.MODELS:
+        return query, ()
+    if len(query.layers) == 1 or query.pool == "sum":
+        if seconds <= data.INLINE_SECONDS or job_panel.task_panel(data.noise_task(query)):
+            return query, ()
+        return replace(query, null="none"), ("The curves stand without noise until it is drawn.",)
+    if seconds <= data.MOST_NOISE_SECONDS:
         return query, ()
     size = f"{len(query.layers)} layers of {len(query.members)} models"
     return replace(query, null="none"), (f"Noise for {size} takes about {seconds:.0f} s; choose one layer to see it.",)
