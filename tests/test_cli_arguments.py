@@ -123,6 +123,8 @@ class TestRoots:
     ("others", "said"),
     [
         (["nowhere"], "nowhere: no such file or folder here, and no model of the Hub either"),
+        (["tests/none"], "tests/none: no such file or folder here; expected a folder of models"),
+        (["owner/none.safetensors"], "owner/none.safetensors: no such file or folder here"),
         (["finetunes:openai-community/gpt2"], "a query to the Hub is taken alone"),
         (["demo:finetuned"], "demo:finetuned is a collection of its own; name it alone"),
     ],

@@ -16,6 +16,7 @@ from uws_core.nouns.hub import HubQuery
 from uws_core.nouns.loader import DIALECTS
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.run import chosen_layers
+from uws_core.sources.formats.pickled import PICKLED_SUFFIXES
 
 _WHERE = (
     "a folder of models, demo:NAME, several files or folders, models of the Hub (owner/name@revision), or a query to "
@@ -164,12 +165,16 @@ def _where(words: list[str]) -> str | list[str] | HubQuery:
     if alone:
         raise CollectionError(f"{alone[0]} is a collection of its own; name it alone, or choose among its models there")
     mixed = len(strange) < len(words)
+    absent = [word for word in strange if mixed and _is_file(word)]
+    if absent:
+        raise CollectionError(f"{', '.join(absent)}: no such file or folder here; expected {_WHERE}")
     try:
         query = HubQuery.parse(" ".join(strange))
     except ValueError as error:
         if mixed:
             raise CollectionError(
-                f"{', '.join(strange)}: no such file or folder here, and no model of the Hub either ({error})"
+                f"{', '.join(strange)}: no such file or folder here, and no model of the Hub either ({error}); "
+                f"expected {_WHERE}"
             ) from error
         raise CollectionError(
             f"{' '.join(words)!r} is no place on this machine, and no query either ({error}); expected {_WHERE}"
@@ -177,3 +182,9 @@ def _where(words: list[str]) -> str | list[str] | HubQuery:
     if mixed and query.lists:
         raise CollectionError(f"{', '.join(strange)}: a query to the Hub is taken alone, without files of this machine")
     return words if mixed else query if query.lists else list(query.names)
+
+
+def _is_file(word: str) -> bool:
+    """Whether a word that names nothing here reads as a file: by its ending, or since the folder before it is here."""
+    path = Path(word)
+    return path.suffix in (".safetensors", ".zip", *PICKLED_SUFFIXES) or (path.parent.name != "" and path.parent.exists())
