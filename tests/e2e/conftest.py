@@ -185,6 +185,25 @@ def still(page: Page, locator: Locator) -> Locator:
     raise AssertionError("it moved for 15 seconds")
 
 
+def choose_row(page: Page, table: Locator, row: int) -> None:
+    """Tick the box of a table's row, the first of which is 1.
+
+    A table is a canvas: a click that comes before it is drawn, or where a figure has just pushed it, meets nothing.
+    What a screen reader gets says whether it was met.
+    """
+    chosen = table.locator(f"tr[aria-rowindex='{row + 1}'][aria-selected=true]")
+    for _ in range(5):
+        # In the middle of the row of 35 pixels, wherever the window has to be moved to.
+        still(page, table).click(position={"x": 15, "y": 35 * row + 18})
+        settled(page)
+        try:
+            expect(chosen).to_be_attached(timeout=5_000)
+        except AssertionError:
+            continue
+        return
+    raise AssertionError(f"row {row} of the table is not chosen")
+
+
 def write_models(folder: Path, *, models: int, layers: int, side: int = 8) -> None:
     """Models with a shared direction, a file each."""
     folder.mkdir(parents=True)

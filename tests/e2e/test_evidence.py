@@ -9,12 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.conftest import Server, answer, figure, settled, still, write_models
+from tests.e2e.conftest import Server, answer, choose_row, figure, settled, write_models
 
 pytestmark = pytest.mark.e2e
-
-# Height of a row of the table and of its head, and the middle of the box that chooses a row.
-ROW, BOX = 35, 18
 
 
 def test_a_row_chooses_its_claim_and_the_report_opens_from_a_disk(server: Server, page: Page, tmp_path: Path) -> None:
@@ -27,7 +24,7 @@ def test_a_row_chooses_its_claim_and_the_report_opens_from_a_disk(server: Server
     page.get_by_test_id("stSidebarNav").get_by_text("Evidence").click()
     expect(answer(page)).to_contain_text("beyond chance")
     settled(page)
-    still(page, page.get_by_test_id("stDataFrame").first).click(position={"x": BOX, "y": ROW * 3 + ROW / 2})
+    choose_row(page, page.get_by_test_id("stDataFrame").first, 3)
     expect(page).to_have_url(re.compile("claim=It.concentrates.also"))
     expect(page.get_by_text("It concentrates also when every model counts the same: ").first).to_be_visible()
     expect(figure(page).locator(".main-svg").first).to_be_visible()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.conftest import Server, answer, choose, figure, settled, still, visitor, write_models
+from tests.e2e.conftest import Server, answer, choose, choose_row, figure, settled, visitor, write_models
 
 pytestmark = pytest.mark.e2e
 
@@ -103,7 +103,7 @@ def test_rows_of_the_table_become_the_choice(server: Server, page: Page) -> None
     settled(page)
     table = page.locator("[class*=st-key-collection-models]").get_by_test_id("stDataFrame")
     for row in (1, 2, 3):
-        still(page, table).click(position={"x": 15, "y": 35 * row + 18})
+        choose_row(page, table, row)
         expect(page.get_by_role("button", name=f"Use {row} picked model")).to_be_enabled()
     page.get_by_role("button", name="Use 3 picked models").click()
     expect(answer(page)).to_contain_text("3 chosen models")

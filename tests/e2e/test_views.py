@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from safetensors.torch import load_file, save_file
 
 import uws_core as uws
-from tests.e2e.conftest import Server, answer, choose, figure, settled, still
+from tests.e2e.conftest import Server, answer, choose, choose_row, figure, settled, still
 from tests.e2e.test_first_minute import saved
 
 pytestmark = pytest.mark.e2e
@@ -61,12 +61,8 @@ def test_two_rows_of_the_table_are_a_pair(server: Server, page: Page) -> None:
     table = page.get_by_test_id("stDataFrame").first
     expect(table).to_be_visible()
     settled(page)
-    table.scroll_into_view_if_needed()
     for row in (1, 3):
-        box = still(page, table).bounding_box()
-        assert box is not None
-        page.mouse.click(box["x"] + 15, box["y"] + 35 * row + 18)
-        settled(page)
+        choose_row(page, table, row)
     expect(page).to_have_url(re.compile(r"pair=[\w-]+&pair=[\w-]+"))
 
 

@@ -187,4 +187,5 @@ def _where(words: list[str]) -> str | list[str] | HubQuery:
 def _is_file(word: str) -> bool:
     """Whether a word that names nothing here reads as a file: by its ending, or since the folder before it is here."""
     path = Path(word)
-    return path.suffix in (".safetensors", ".zip", *PICKLED_SUFFIXES) or (path.parent.name != "" and path.parent.exists())
+    inside = path.parent.name != "" and path.parent.exists()
+    return inside or path.suffix in (".safetensors", ".zip", *PICKLED_SUFFIXES)
