@@ -223,6 +223,7 @@ def test_a_thousand_rows_are_pooled_into_means_of_blocks():
     values = table.radians[:, :, 0]
     plain = table_charts.heatmap(table, by_likeness(np.full((g, g), np.nan)))
     assert plain.data[0].z.shape == (367, 367)
+    assert plain.layout.xaxis.title.text.startswith("1100 rows on 367: a cell is the mean of up to 3 x 3 pairs")
     degrees = np.degrees(values.astype(np.float64))
     order = by_likeness(np.full((g, g), np.nan)).leaves[:6]
     block = degrees[np.ix_(order[:3], order[3:6])]

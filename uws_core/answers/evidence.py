@@ -53,9 +53,11 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
     if first.verdict is Verdict.UNKNOWN:
         return f"One cannot tell over {_layers(layers)}: {first.reason}."
     head = _verdict(verdicts, grouped_by)
+    tested = first.tested or layers
+    part = f"{first.discoveries} of " if first.discoveries else "any of " if tested > 1 else ""
     odd = verdicts["sound"] in (Verdict.WEAK, Verdict.CHANCE)
-    passed = f"in {first.discoveries or 'none'} of {_layers(first.tested)} of {models} models"
-    return f"{head} {passed}." + (" Check the models first: some look odd or are copies." if odd else "")
+    check = " Check the models first: some look odd or are copies." if odd else ""
+    return f"{head} in {part}{_layers(tested)} of {models} models.{check}"
 
 
 def why(finding: Finding) -> str:

@@ -68,7 +68,8 @@ def heatmap(
 ) -> go.Figure:
     """Every pair of the table as a cell, in the given order, with its tree above and chance on the colour bar.
 
-    `groups` (one a row of the table) becomes a strip of colours; `chosen` gets a frame. More than 512 rows are pooled.
+    `groups` (one a row of the table) becomes a strip of colours; `chosen` gets a frame. More than 512 rows are pooled,
+    which the title of the axis says.
     Up to 500 rows, every cell names its two rows and can be clicked; see `clicked`.
     """
     step = -(-len(order.leaves) // MOST_CELLS)
@@ -109,9 +110,13 @@ def heatmap(
     # Plotly measures every label for its overflow at each redraw: 13 of 42 ms at 40 names.
     overflow = {"ticklabeloverflow": "allow"}
     plain = {"showgrid": False, "ticks": "", "showline": False, "range": [-0.5, g - 0.5], **overflow, **ticks}
+    pooled = (
+        f"{len(order.leaves)} rows on {g}: a cell is the mean of up to {step} x {step} pairs; the export has them all"
+    )
     small = {"tickfont": {"size": 10}} if len(names) > MOST_GAPS else {}
     figure.update_layout(
         # Columns repeat the rows; where names are small, once is enough.
+        xaxis_title_text=pooled if step > 1 else None,
         xaxis={**plain, "tickangle": -90 if len(names) > 6 else 0, "showticklabels": len(names) <= MOST_GAPS},
         yaxis={**plain, **small, "range": [g - 0.5, -0.5], "domain": [0, 0.84], "showticklabels": g <= MOST_NAMES},
         yaxis2={"domain": [0.88, 1], "visible": False, "fixedrange": True},

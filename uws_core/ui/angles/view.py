@@ -12,7 +12,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.charts import angles as charts
-from uws_core.charts.angle_tables import LARGEST, MEAN, MOST_CELLS, MOST_TARGETS, OVERLAP, Measure, clicked, heatmap
+from uws_core.charts.angle_tables import LARGEST, MEAN, MOST_TARGETS, OVERLAP, Measure, clicked, heatmap
 from uws_core.charts.style import Theme
 from uws_core.errors import UwsError
 from uws_core.export import Provenance
@@ -113,9 +113,7 @@ def pairs_figure(
         on_select=partial(_choose, table.labels, tuple(order.leaves.tolist())),
     )
     tell_floor(table.floor)
-    if table.g > MOST_CELLS:
-        st.caption(f"{table.g} rows are pooled on screen; the export has every pair.")
-    elif table.g <= MOST_TARGETS:
+    if table.g <= MOST_TARGETS:
         st.caption("Click a cell to look at its pair.")
 
 
