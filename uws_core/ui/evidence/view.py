@@ -208,12 +208,13 @@ def place(query: EvidenceQuery, collection: Collection) -> str:
 
 def _columns() -> dict[str, ColumnConfig]:
     config, told = st.column_config, frames.HELP
+    # Everything up to the excess over chance fits into a window of 1280 pixels.
     return {
-        "title": config.TextColumn("Claim", width="large", help=told["title"]),
+        "title": config.TextColumn("Claim", width=300, help=told["title"]),
         "verdict": config.TextColumn("Verdict", help=told["verdict"]),
         "strip": config.ImageColumn(
             "Among chance",
-            width=130,
+            width=100,
             help="What chance gives in 95 % of the draws, grey, and what these models show, blue.",
         ),
         "passed": config.TextColumn("Passed", alignment="right", help=told["discoveries"]),
@@ -222,7 +223,7 @@ def _columns() -> dict[str, ColumnConfig]:
         "z": config.TextColumn("z", alignment="right", help=told["z"]),
         "p": config.TextColumn("p", alignment="right", help=told["p"]),
         "effect": config.ProgressColumn(
-            "Beyond chance", min_value=0.0, max_value=100.0, format="%.0f %%", help=told["effect"]
+            "Beyond", width=75, min_value=0.0, max_value=100.0, format="%.0f %%", help=told["effect"]
         ),
         "reason": config.TextColumn("Why", width="large", help=told["reason"]),
     }
