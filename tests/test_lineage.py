@@ -10,7 +10,7 @@ from tests.planted import families, gram_of, noise, side_gram_of, spiked
 from uws_core.analysis.attributes import explained, overlap, overlaps
 from uws_core.analysis.lineage import chance_cosine, lineage
 from uws_core.analysis.model_map import model_map, neighbours
-from uws_core.analysis.partitions import adjusted_rand, components, merge_cosines
+from uws_core.analysis.partitions import adjusted_rand, components, merge_cosines, stability
 from uws_core.errors import LayerError, NotEnoughModels
 from uws_core.nouns.gram import Axis, Gram
 from uws_core.nouns.lineage import LAYER, Lineage
@@ -63,6 +63,22 @@ def test_single_linkage_merges_are_where_components_change() -> None:
     for level, joined in zip(merge_cosines(cosines), range(8, 0, -1), strict=True):
         assert components(cosines, level - 1e-12).max() + 1 == joined
         assert components(cosines, level + 1e-12).max() + 1 == joined + 1
+
+
+@pytest.mark.parametrize("case", ["plain", "ties", "unknown"])
+def test_groups_at_every_threshold_are_those_of_all_cosines(case: str) -> None:
+    points = np.random.default_rng(3).normal(size=(30, 4))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    cosines = points @ points.T
+    if case == "ties":
+        cosines = np.round(cosines, 1)
+    elif case == "unknown":
+        cosines[4] = cosines[:, 4] = np.nan
+    shown = stability(cosines, 0.5, components(cosines, 0.5))
+    each = [components(cosines, threshold) for threshold in shown.thresholds]
+    assert shown.groups.tolist() == [groups.max() + 1 for groups in each]
+    assert shown.largest.tolist() == [(groups == 0).sum() for groups in each]
+    assert len(set(shown.groups.tolist())) > 5
 
 
 def test_without_a_threshold_loose_families_are_found_and_noise_stays_apart() -> None:

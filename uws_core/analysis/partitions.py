@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
 from uws_core.nouns.arrays import Floats
@@ -23,9 +24,7 @@ def components(cosines: Floats, threshold: float) -> Indices:
 
     Equal sizes keep the order of their first models; a model without a direction (NaN) stands alone.
     """
-    joined = np.nan_to_num(cosines, nan=-2.0) > threshold
-    _, found = connected_components(joined, directed=False)
-    return by_size(np.asarray(found, dtype=np.intp))
+    return _joined(np.nan_to_num(cosines, nan=-2.0) > threshold)
 
 
 def by_size(groups: Indices) -> Indices:
@@ -41,12 +40,7 @@ def merge_cosines(cosines: Floats) -> Floats:
 
     Models without a direction never join; each stands for a cosine of -1.
     """
-    if len(cosines) < 2:
-        return np.empty(0)
-    # Distances are shifted to stay above 0, which a sparse tree takes for a missing edge.
-    apart = 2.0 - np.nan_to_num(cosines, nan=-1.0)
-    edges = minimum_spanning_tree(np.triu(apart, 1)).data
-    return np.sort(2.0 - edges)[::-1]
+    return np.sort(_tree(cosines).data)[::-1]
 
 
 def widest_gap(cosines: Floats, *, chance: float) -> float:
@@ -65,11 +59,13 @@ def widest_gap(cosines: Floats, *, chance: float) -> float:
 
 def stability(cosines: Floats, threshold: float, groups: Indices) -> Stability:
     """The groups at `STEPS` thresholds from -1 or the lowest merge to 1, against those at the chosen one."""
-    merges = merge_cosines(cosines)
+    tree = _tree(cosines)
+    merges = tree.data
     below, above = merges[merges <= threshold], merges[merges > threshold]
     lowest = max(-1.0, float(merges.min(initial=0.0)) - 0.05)
     thresholds = np.linspace(min(lowest, threshold), 1.0, STEPS)
-    found = [components(cosines, at) for at in thresholds]
+    # The s - 1 edges of the tree join the same models as all s^2 cosines: 41 thresholds of 2,000 models took 6 s.
+    found = [_joined(_above(tree, at)) for at in thresholds]
     return Stability(
         thresholds=thresholds,
         groups=np.array([one.max(initial=-1) + 1 for one in found]),
@@ -78,6 +74,27 @@ def stability(cosines: Floats, threshold: float, groups: Indices) -> Stability:
         low=float(below.max(initial=-1.0)),
         high=float(above.min(initial=1.0)),
     )
+
+
+def _joined(edges: NDArray[np.bool_] | coo_array) -> Indices:
+    """The group (s,) of each model, the largest first, where `edges` (s, s) join."""
+    _, found = connected_components(edges, directed=False)
+    return by_size(np.asarray(found, dtype=np.intp))
+
+
+def _above(tree: coo_array, threshold: float) -> coo_array:
+    """The edges above a threshold; an entry that is stored as 0 would still join."""
+    kept = tree.data > threshold
+    rows, columns = tree.coords
+    return coo_array((kept[kept], (rows[kept], columns[kept])), shape=tree.shape)
+
+
+def _tree(cosines: Floats) -> coo_array:
+    """The s - 1 cosines of the tree of largest cosines, where they stand; -1 for a model without a direction."""
+    known = np.nan_to_num(cosines, nan=-1.0)
+    # Distances are shifted to stay above 0, which a sparse tree takes for a missing edge.
+    edges = minimum_spanning_tree(np.triu(2.0 - known, 1)).tocoo()
+    return coo_array((known[edges.coords], edges.coords), shape=known.shape)
 
 
 def adjusted_rand(left: Sequence[object] | Indices, right: Sequence[object] | Indices) -> float:
