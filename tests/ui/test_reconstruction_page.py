@@ -59,10 +59,10 @@ def test_what_is_chosen_is_answered(open_page: Open, change: dict[str, str | lis
 
 
 def test_siblings_are_found_again_and_whole_tasks_are_not(open_page: Open) -> None:
-    alone = number(shown(open_page, hold="model"), "Unseen models")
-    whole = number(shown(open_page), "Unseen models")
+    alone = number(shown(open_page, hold="model"), "Error, unseen")
+    whole = number(shown(open_page), "Error, unseen")
     assert alone < whole
-    assert number(shown(open_page), "In sample") < alone
+    assert number(shown(open_page), "Error, in sample") < alone
 
 
 def test_untrained_networks_share_nothing(open_page: Open) -> None:
@@ -72,8 +72,8 @@ def test_untrained_networks_share_nothing(open_page: Open) -> None:
 
 def test_a_planted_subspace_rebuilds_unseen_models(open_page: Open) -> None:
     app = shown(open_page, c="demo:planted", k="6")
-    assert number(app, "Unseen models") < 70
-    assert number(app, "Mean only") > 95
+    assert number(app, "Error, unseen") < 70
+    assert number(app, "Error, mean") > 95
 
 
 def test_one_group_among_the_chosen_falls_back_to_single_models(open_page: Open) -> None:
@@ -178,7 +178,7 @@ def test_more_directions_than_the_others_have_are_clipped_and_said(
 
 def test_the_own_svd_of_few_numbers_is_the_reference(open_page: Open) -> None:
     app = shown(open_page, k="1", relative="mean")
-    assert {each.label: each.value for each in app.metric}["Own SVD"].startswith("100")
+    assert {each.label: each.value for each in app.metric}["Error, own SVD"].startswith("100")
 
 
 @pytest.mark.parametrize("axis", ["in", "out", "models"])

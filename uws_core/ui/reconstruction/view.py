@@ -80,10 +80,10 @@ def numbers(rebuilt: Rebuilt, kept: Storage, k: int) -> list[Number]:
         mean_only = middle["mean_only"]
         rival = f"same profile: {percent(mean_only * (1 - captured))}" if isinstance(mean_only, float) else rival
     return [
-        Number("Unseen models", shown("subspace"), HELP["subspace"], rival),
-        Number("Mean only", shown("mean_only"), HELP["mean_only"], "no direction"),
-        Number("In sample", shown("in_sample"), HELP["in_sample"], "saw the model"),
-        Number("Own SVD", shown("own_svd"), HELP["own_svd"], "as many numbers"),
+        Number("Error, unseen", shown("subspace"), HELP["subspace"], rival),
+        Number("Error, mean", shown("mean_only"), HELP["mean_only"], "no direction"),
+        Number("Error, in sample", shown("in_sample"), HELP["in_sample"], "saw the model"),
+        Number("Error, own SVD", shown("own_svd"), HELP["own_svd"], "as many numbers"),
         Number(
             "Times smaller",
             f"{kept.ratio:.3g}",
