@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
 from tests.planted import spiked
-from uws_core.ui import saved_collections
+from uws_core.ui import grams, saved_collections
 
 # The harness asks every installed package for components each time an app is opened, 0.13 s of a visit of 0.2; none is
 # installed while tests run.
@@ -46,6 +47,19 @@ def _told(app: AppTest) -> list[dict[str, Any]]:
     return [json.loads(each.proto.bytes) for each in app.get("bidi_component") if each.proto.bytes]
 
 
+def after_work(app: AppTest, ready: Callable[[], bool], *, seconds: float = 180.0) -> None:
+    """Run a page anew until it is `ready`, each time once no job runs: looking on costs 0.3 s of a core a time."""
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, [each.value for each in (*app.subheader, *app.markdown, *app.caption)]
+        jobs = [job.key for job in grams.jobs().jobs() if job.status.active]
+        for key in jobs:
+            grams.jobs().wait(key, seconds=max(end - time.monotonic(), 0.0))
+        if not jobs:
+            time.sleep(0.05)
+        app.run()
+
+
 @pytest.fixture(scope="session")
 def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that page tests share, also those of other workers, so that each built-in collection is read once."""
@@ -54,8 +68,11 @@ def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
-    """Open a page by its word with address parameters, nothing on it folded; roots are this test's own folder."""
+def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Open a page by its word with address parameters, nothing on it folded; roots are this test's own folder.
+
+    Jobs that a page began and the test did not wait for end with it: two of a test took 20 s of a core from others.
+    """
     monkeypatch.setattr("uws_core.ui.page.is_open", lambda box: True)
     monkeypatch.setenv("UWS_CACHE", str(shared_results))
     monkeypatch.setenv("UWS_ROOTS", str(tmp_path))
@@ -72,7 +89,9 @@ def open_page(shared_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         # Straight there: the start page draws the spectrum first, a fifth of the time of all page tests.
         return (app.switch_page(f"pages/{page}.py") if page else app).run()
 
-    return opened
+    yield opened
+    for job in grams.jobs().jobs():
+        grams.jobs().cancel(job.key)
 
 
 @pytest.fixture

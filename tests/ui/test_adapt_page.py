@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.ui.conftest import Open, drawn
+from tests.ui.conftest import Open, after_work, drawn
 
 PATIENCE = 90.0
 
@@ -52,11 +52,7 @@ def test_a_training_shows_its_verdict_and_its_adapter(
         monkeypatch.setattr(f"uws_core.ui.adapt.{module}.RATES", (0.1,))
     app = open_page("adapt", c="demo:lora", task="inverted", directions="3", steps="10")
     app.button(key="adapt.train").click().run()
-    end = time.monotonic() + PATIENCE
-    while "a random basis on `inverted`" not in answer(app) or "So far" in answer(app):
-        assert time.monotonic() < end, told(app)
-        time.sleep(0.3)
-        app.run()
+    after_work(app, lambda: "a random basis on `inverted`" in answer(app) and "So far" not in answer(app))
     names = [trace["name"] for trace in drawn(app)[0]["data"]]
     assert any(name.startswith("head only") for name in names)
     assert {"shared", "random"} <= set(names)
@@ -80,10 +76,7 @@ def test_a_stopped_training_goes_on(open_page: Open, own_trainings: Path) -> Non
         assert time.monotonic() < end, told(app)
         time.sleep(0.1)
     stop[0].click().run()
-    while not [each for each in app.button if each.key == "adapt.train"]:
-        assert time.monotonic() < end, told(app)
-        time.sleep(0.2)
-        app.run()
+    after_work(app, lambda: any(each.key == "adapt.train" for each in app.button))
     assert app.button(key="adapt.train").label == "Go on"
 
 

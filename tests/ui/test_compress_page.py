@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import uws_core as uws
-from tests.ui.conftest import Open, drawn
+from tests.ui.conftest import Open, after_work, drawn
 
-PATIENCE = 60.0
 LAYERS = ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
 
 
@@ -22,10 +20,7 @@ def told(app: AppTest) -> str:
 
 def computed(app: AppTest) -> AppTest:
     """The page after its fits are done, inline or as a job."""
-    end = time.monotonic() + PATIENCE
-    while "one more model costs" not in told(app) and time.monotonic() < end:
-        time.sleep(0.5)
-        app.run()
+    after_work(app, lambda: "one more model costs" in told(app))
     return app
 
 
@@ -56,21 +51,14 @@ def test_the_folder_is_written_below_a_root_and_opens(open_page: Open, tmp_path:
     assert "outside the folders" in told(app)
     app.text_input(key="compress.folder").set_value("small").run()
     app.button(key="compress.write").click().run()
-    end = time.monotonic() + PATIENCE
-    while not (tmp_path / "small").is_dir() and time.monotonic() < end:
-        time.sleep(0.2)
+    after_work(app, lambda: "small is written" in told(app))
     opened = uws.open_compressed(tmp_path / "small")
     assert len(opened.members) == 40
     assert [plan.layer.name for plan in opened.plans] == LAYERS
-    while "small is written" not in told(app) and time.monotonic() < end:
-        time.sleep(0.2)
-        app.run()
     app.button(key="compress.open").click().run()
     app = computed(app)
     assert "40 models in 2 layers, revision 1, basis 1" in told(app)
     app.selectbox(key="rebuild.member").set_value("parity-0").run()
     app.button(key="rebuild.write").click().run()
-    while "parity-0 is rebuilt" not in told(app) and time.monotonic() < end:
-        time.sleep(0.2)
-        app.run()
+    after_work(app, lambda: "parity-0 is rebuilt" in told(app))
     assert (tmp_path / "small-rebuilt" / "parity-0" / "adapter_model.safetensors").is_file()

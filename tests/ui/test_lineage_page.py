@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +12,7 @@ from safetensors.numpy import save_file
 from streamlit.testing.v1 import AppTest
 
 from tests.planted import families
-from tests.ui.conftest import Open, drawn
+from tests.ui.conftest import Open, after_work, drawn
 from uws_core.export import Draw, Provenance
 from uws_core.ui import figures
 from uws_core.ui.catalogue import catalogue
@@ -183,11 +182,7 @@ def test_an_exact_test_says_who_is_a_relative(open_page: Open) -> None:
     app = open_page("lineage", c="demo:finetuned")
     assert "Testing whether 2 models were trained independently" in told(app)
     next(b for b in app.button if "independence" in str(b.key) and b.label == "Compute").click().run()
-    for _ in range(100):
-        if "Not trained independently" in told(app):
-            break
-        time.sleep(0.1)
-        app.run()
+    after_work(app, lambda: "Not trained independently" in told(app))
     assert "p = 0.001 with 999 permuted copies" in told(app)
     assert "64 hidden units of `blocks.0.mlp`. p cannot be below 1 / 1000" in told(app)
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from tests.ui.conftest import Open, drawn
+from tests.ui.conftest import Open, after_work, drawn
 from uws_core.zoo.demo import DATA
 
-PATIENCE = 60.0
 LAYERS = ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
 
 
@@ -101,10 +99,7 @@ def test_the_merge_is_written_below_a_root_and_opens_beside_its_members(
     assert "outside the folders" in told(app)
     next(each for each in app.text_input if each.label == "Folder to write").set_value("merged").run()
     app.button(key="merge.write").click().run()
-    end = time.monotonic() + PATIENCE
-    while "is written" not in told(app) and time.monotonic() < end:
-        time.sleep(0.3)
-        app.run()
+    after_work(app, lambda: "is written" in told(app))
     recipe = json.loads((tmp_path / "merged" / "merge.json").read_text())
     assert recipe["recipe"]["scale"] == 0.2
     assert len(recipe["members"]) == 10
@@ -125,10 +120,7 @@ def test_scores_decide_once_the_networks_were_tried(open_page: Open) -> None:
     app = open_page("merge", c="demo:finetuned", m=["prime-0", "rotated-0"], by="Task arithmetic")
     start = next(button for button in app.button if "merge scores" in str(button.key))
     start.click().run()
-    end = time.monotonic() + 3 * PATIENCE
-    while "each at its best scale" not in answer(app) and time.monotonic() < end:
-        time.sleep(0.5)
-        app.run()
+    after_work(app, lambda: "each at its best scale" in answer(app))
     assert "Task arithmetic keeps" in answer(app)
     table = next(frame.value for frame in app.dataframe if "score_kept" in frame.value.columns)
     best = {row.method: row for row in table.itertuples()}

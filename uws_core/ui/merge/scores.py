@@ -81,10 +81,10 @@ def _score(query: MergeQuery, collection: Collection, names: Sequence[str], repo
     from uws_core.use.merge_scores import ScoreQuestion, merge_scores
     from uws_core.zoo.halves import halves
 
-    found: list[MergeScore] = []
+    found: list[dict[str, object]] = []
 
     def noted(fraction: float, message: str) -> None:
-        default_store().put(_key(query, names), json.dumps([asdict(one) for one in found]).encode())
+        default_store().put(_key(query, names), json.dumps(found).encode())
         report(fraction, message)
 
     question = ScoreQuestion(
@@ -97,7 +97,7 @@ def _score(query: MergeQuery, collection: Collection, names: Sequence[str], repo
     )
     # A method's points come before its report.
     for point in merge_scores(collection, question, report=noted):
-        found.append(point)
+        found.append(asdict(point))
     noted(1.0, "")
 
 
