@@ -33,7 +33,7 @@ def test_the_pictures_of_the_readme(server: Server, page: Page, name: str) -> No
     page.goto(server.link(name, c="demo:finetuned", **PICTURES[name]))
     expect(answer(page)).to_be_visible()
     if name in DRAWN:
-        expect(page.locator(".hm").first).to_be_visible()
+        expect(page.locator(".uws-figure .main-svg").first).to_be_visible()
     settled(page)
     # The colours follow the theme one frame later, and the pictures in a table come one by one.
     page.wait_for_timeout(3000)

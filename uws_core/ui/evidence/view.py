@@ -210,7 +210,7 @@ def _columns() -> dict[str, ColumnConfig]:
     config, told = st.column_config, frames.HELP
     # Everything up to the excess over chance fits into a window of 1280 pixels.
     return {
-        "title": config.TextColumn("Claim", width=300, help=told["title"]),
+        "title": config.TextColumn("Claim", width=375, help=told["title"]),
         "verdict": config.TextColumn("Verdict", help=told["verdict"]),
         "strip": config.ImageColumn(
             "Among chance",
