@@ -6,13 +6,15 @@ waiting than it brings.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from uws_core.analysis.steps import step
 
@@ -27,10 +29,16 @@ class _OneCore:
         self.lock = Lock()
         self.users = 0
         self.cores = 1
-        self.limits: threadpool_limits | None = None
+        self.limits: Any = None
 
 
 _ONE_CORE = _OneCore()
+
+
+@lru_cache(maxsize=1)
+def _libraries(modules: int) -> Any:
+    """The libraries that are loaded with so many modules: a search takes 2 ms, more than many a piece of work."""
+    return ThreadpoolController()
 
 
 @contextmanager
@@ -42,10 +50,11 @@ def one_core_each() -> Iterator[int]:
     with _ONE_CORE.lock:
         _ONE_CORE.users += 1
         if _ONE_CORE.users == 1:
+            libraries = _libraries(len(sys.modules))
             _ONE_CORE.cores = max(
-                (one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"), default=1
+                (one["num_threads"] for one in libraries.info() if one["user_api"] == "blas"), default=1
             )
-            _ONE_CORE.limits = threadpool_limits(1, user_api="blas")
+            _ONE_CORE.limits = libraries.limit(limits=1, user_api="blas")
         cores = _ONE_CORE.cores
     try:
         yield cores
