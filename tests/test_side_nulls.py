@@ -43,7 +43,8 @@ def test_a_shared_input_side_stands_above_and_its_output_side_does_not():
 
 
 def test_false_alarms_are_at_their_rate():
-    # 2.5 % above the band nominally; 60 collections allow 0 to 6 (99.9 % of binomial draws). 80 draws find the same two.
+    # 2.5 % above the band nominally; 60 collections allow 0 to 6 (99.9 % of binomial draws).
+    # 80 draws find the same two.
     alarms = sum(
         haar_band(side_gram_of(array, axis=Axis.IN), factors_of(array), draws=40, seed=seed).above > 0
         for seed in range(60)

@@ -36,7 +36,7 @@ _ONE_CORE = _OneCore()
 
 
 @lru_cache(maxsize=1)
-def _libraries(modules: int) -> Any:
+def _libraries(modules: int) -> ThreadpoolController:
     """The libraries that are loaded with so many modules: a search takes 2 ms, more than many a piece of work."""
     return ThreadpoolController()
 
