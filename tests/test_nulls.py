@@ -12,7 +12,7 @@ from tests import noise_laws
 from tests.planted import gram_of, noise, side_gram_of, spiked
 from uws_core.analysis import laws
 from uws_core.analysis.noise import noise_norms, wishart, wishart_eigenvalues
-from uws_core.analysis.nulls import null_band, pooled_band
+from uws_core.analysis.nulls import null_band, pooled_band, share_band
 from uws_core.analysis.spectrum import spectrum
 from uws_core.errors import LayerError
 from uws_core.nouns.chance import discoveries, effective_rank, rank_at, scalar_of, top_share
@@ -25,7 +25,7 @@ def with_d(gram: Gram, d: int) -> Gram:
 
 
 def test_reference_numbers_of_noise() -> None:
-    band = null_band(with_d(gram_of(noise(100, 300, seed=0)), 768**2), kind="gaussian", draws=60)
+    band = share_band(with_d(gram_of(noise(100, 300, seed=0)), 768**2), kind="gaussian", draws=60)
     assert band.edge == pytest.approx(0.0103644, abs=1e-7)
     assert band.scalar(top_share(16), name="top 16").middle == pytest.approx(0.164732, abs=2e-4)
     assert noise_laws.marchenko_pastur_quantiles(99, 768**2)[:16].sum() == pytest.approx(0.164732, abs=2e-4)
@@ -106,7 +106,7 @@ def test_strength_draws_are_centred_and_scaled_like_what_is_seen(about: str, uni
     norms = np.geomspace(1, 4, 10)
     grams = [gram_of(noise(10, 400, seed=100 + i, norms=norms)) for i in range(400)]
     outright = [spectrum(gram, about=about, unit=unit).ratio for gram in grams]
-    middles = [null_band(gram, about=about, unit=unit, draws=60).middle[: len(outright[0])] for gram in grams[:80]]
+    middles = [share_band(gram, about=about, unit=unit, draws=60).middle[: len(outright[0])] for gram in grams[:80]]
     # Each band keeps its own collection's distances, so only their average is comparable: its standard error is about
     # 1 / sqrt(80) = 0.11 deviations, that of the median of 400 draws 1.25 / sqrt(400) = 0.06.
     deviation = np.maximum(np.std(outright, axis=0), 1e-9)
@@ -200,7 +200,7 @@ def false_alarms(*, collections: int, n: int, d: int, spread: float, **options: 
     for seed in range(collections):
         norms = np.exp(spread * np.random.default_rng(seed).standard_normal(n)) if spread else None
         gram = gram_of(noise(n, d, seed=10_000 + seed, norms=norms))
-        band = null_band(gram, draws=99, seed=seed, **options)  # type: ignore[arg-type]
+        band = share_band(gram, draws=99, seed=seed, **options)  # type: ignore[arg-type]
         hits["first"].append(float(band.p[0]) <= 0.05)
         hits["concentration"].append(band.concentration(0.9).p <= 0.05)
         hits["effective rank"].append(band.scalar(effective_rank, name="rank", fewer=True).p <= 0.05)
