@@ -303,7 +303,12 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path) -> None:
     assert names <= run.stored_grams(collection, store=Store(os.environ["UWS_CACHE"])).keys() < set(collection.by_name)
 
 
-def test_the_module_runs_as_a_program() -> None:
-    ended = subprocess.run([sys.executable, "-m", "uws_core", "--help"], cwd=ROOT, capture_output=True, text=True)
+def test_the_module_runs_as_a_program_and_loads_what_the_command_needs() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "uws_core", "--help"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0
     assert "Exit codes: 0 done" in ended.stdout
+    assert "train coefficients in a shared basis" in ended.stdout
+    loaded = {line.split("|")[-1].strip() for line in ended.stderr.splitlines()}
+    assert "uws_core.cli.main" in loaded
+    assert not {"torch", "scipy", "plotly"} & loaded

@@ -12,24 +12,33 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from importlib import import_module
 
-from uws_core.cli.adapt import add_adapt
-from uws_core.cli.app import add_app, run_app
-from uws_core.cli.compress import add_compress, add_join, add_rebuild
-from uws_core.cli.export import add_export
-from uws_core.cli.independence import add_independence
-from uws_core.cli.ls import add_ls
-from uws_core.cli.merge import add_merge
+from uws_core.cli.app import run_app
 from uws_core.cli.output import print_note
-from uws_core.cli.scan import add_scan
-from uws_core.cli.store import add_store
 from uws_core.errors import UwsError
+
+# Each command with the module of this room that has its `add_<command>`, and a line about it.
+_COMMANDS = {
+    "app": ("app", "start the dashboard in the browser (also: uws alone)"),
+    "ls": ("ls", "list models, layers, and what is left out"),
+    "scan": ("scan", "read the weights once, store the results, print spectra"),
+    "export": ("export", "write a table, a figure or a bundle to a file"),
+    "independence": ("independence", "exact test: were these networks trained independently?"),
+    "compress": ("compress", "one basis for many models: price, errors, rivals; write it"),
+    "rebuild": ("compress", "models of a compressed folder back as files"),
+    "join": ("compress", "one more model into a compressed folder"),
+    "merge": ("merge", "models into one: its distance to mean and members first, then write"),
+    "adapt": ("adapt", "train coefficients in a shared basis, beside a random one and LoRA"),
+    "store": ("store", "the results folder: stats, check, prune, copy, merge"),
+}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Returns the exit code of a command line; None takes this process's own words."""
+    words = sys.argv[1:] if words is None else words
     try:
-        options = parser().parse_args(words)
+        options = parser(words[0] if words else "").parse_args(words)
         return int(options.act(options))
     except UwsError as error:
         print_note(str(error))
@@ -46,20 +55,16 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
 
 
-def parser() -> ArgumentParser:
-    """Returns the parser of all commands."""
+def parser(only: str | None = None) -> ArgumentParser:
+    """Returns the parser of all commands; where `only` is given, the options of that one command.
+
+    Other commands are listed and their modules not loaded: all of them take 3 s of a core.
+    """
     top = ArgumentParser("uws", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     top.set_defaults(act=run_app, address="127.0.0.1", port=None, allowed_host=[], behind_proxy=False)
     commands = top.add_subparsers(metavar="COMMAND")
-    add_app(commands.add_parser("app", help="start the dashboard in the browser (also: uws alone)"))
-    add_ls(commands.add_parser("ls", help="list models, layers, and what is left out"))
-    add_scan(commands.add_parser("scan", help="read the weights once, store the results, print spectra"))
-    add_export(commands.add_parser("export", help="write a table, a figure or a bundle to a file"))
-    add_independence(commands.add_parser("independence", help="exact test: were these networks trained independently?"))
-    add_compress(commands.add_parser("compress", help="one basis for many models: price, errors, rivals; write it"))
-    add_rebuild(commands.add_parser("rebuild", help="models of a compressed folder back as files"))
-    add_join(commands.add_parser("join", help="one more model into a compressed folder"))
-    add_merge(commands.add_parser("merge", help="models into one: its distance to mean and members first, then write"))
-    add_adapt(commands.add_parser("adapt", help="train coefficients in a shared basis, beside a random one and LoRA"))
-    add_store(commands.add_parser("store", help="the results folder: stats, check, prune, copy, merge"))
+    for command, (module, line) in _COMMANDS.items():
+        added = commands.add_parser(command, help=line)
+        if only in (None, command):
+            getattr(import_module(f"uws_core.cli.{module}"), f"add_{command}")(added)
     return top
