@@ -73,7 +73,11 @@ def _angles(collection: Collection) -> Shown | None:
         page.answer(caption)
     with numbers:
         page.numbers(base.numbers(result) if isinstance(result, BaseResult) else view.numbers(result))
-    for note in (*result.notes, *([base.about_note(query)] if query.view == "base" else [])):
+    for note in (
+        *view.thinned(query, collection),
+        *result.notes,
+        *([base.about_note(query)] if query.view == "base" else []),
+    ):
         if note:
             st.caption(f":material/info: {note}.")
     _figures(result, query, collection, _source(result, query, collection, caption))

@@ -17,7 +17,7 @@ from uws_core.export import Provenance
 from uws_core.nouns.angles import BASE
 from uws_core.nouns.query import AnglesQuery
 from uws_core.ui import figures
-from uws_core.ui.angles import data, reads
+from uws_core.ui.angles import controls, data, reads
 from uws_core.ui.catalogue import catalogue
 
 LAYER = "blocks.1.attn.q.weight"
@@ -184,6 +184,16 @@ def test_the_centre_chosen_on_the_spectrum_page_stays_chosen_here(open_page: Ope
     assert answer(again) == answer(shown(open_page, about=about))
     app.switch_page("pages/spectrum.py").run()
     assert box(app, "Centre") == about
+
+
+def test_of_very_many_models_a_part_is_compared_and_the_page_says_so(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controls, "MOST_MODELS", 15)
+    app = shown(open_page)
+    assert "One in 3 of the 40 models is compared, 14 in all" in told(app)
+    assert {each.label: each.value for each in app.metric}["Pairs"] == str(14 * 13 // 2)
+    assert "One in" not in told(shown(open_page, view="groups", group="task"))
 
 
 def test_the_floor_is_printed_where_a_figure_shows_it(open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,22 +176,22 @@ class AngleTable(Shown):
         """The number of subspaces."""
         return len(self.labels)
 
-    @property
+    @cached_property
     def mean_degrees(self) -> Floats:
         """The mean angle of each pair in degrees (g, g); NaN where a pair has none."""
-        return _over_pairs(np.degrees(self.radians.astype(np.float64)))
+        return frozen(_over_pairs(np.degrees(self.radians.astype(np.float64))))
 
-    @property
+    @cached_property
     def largest_degrees(self) -> Floats:
         """The largest angle of each pair in degrees (g, g); NaN where a pair has none."""
         degrees = np.degrees(self.radians.astype(np.float64))
         largest = np.max(np.nan_to_num(degrees, nan=-1.0), axis=-1, initial=-1.0)
-        return np.where(largest < 0, np.nan, largest)
+        return frozen(np.where(largest < 0, np.nan, largest))
 
-    @property
+    @cached_property
     def overlap(self) -> Floats:
         """`mean cos^2` of each pair (g, g); NaN where a pair has no angle."""
-        return _over_pairs(np.cos(self.radians.astype(np.float64)) ** 2)
+        return frozen(_over_pairs(np.cos(self.radians.astype(np.float64)) ** 2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ MEASURES = ("mean", "largest", "overlap")
 ORDERS = ("likeness", "group", "list")
 # More directions than this of one side are all of them almost everywhere.
 MOST = 1024
+# Pairs of single models: 600 take 4 s of a core and 23 MB, 2,000 took 70 s and 256 MB at every change.
+MOST_MODELS = 600
 _PAIR = "angles.pair"
 
 
@@ -43,11 +45,11 @@ def angles(selection: Selection, collection: Collection) -> AnglesQuery:
         _measure()
         about = _options(selection, collection)
     state.change(k=k, about=about)
-    layers = selection.layers_in(collection)
+    layers, members = selection.layers_in(collection), selection.members_in(collection)
     return AnglesQuery(
         collection=selection.collection,
         fingerprint=collection.fingerprint,
-        members=selection.members_in(collection),
+        members=members[:: thinning(len(members))] if view == "models" else members,
         layers=layers if view == "layers" else (layer,),
         view=view,
         axis=axis,
@@ -55,6 +57,11 @@ def angles(selection: Selection, collection: Collection) -> AnglesQuery:
         group="" if view in ("models", "layers", "base") else selection.group,
         about=about,
     )
+
+
+def thinning(models: int) -> int:
+    """Every how many-th of so many models is compared with each other one, so that at most `MOST_MODELS` are."""
+    return max(1, -(-models // MOST_MODELS))
 
 
 def measure() -> str:

@@ -117,6 +117,18 @@ def pairs_figure(
         st.caption("Click a cell to look at its pair.")
 
 
+def thinned(query: AnglesQuery, collection: Collection) -> tuple[str, ...]:
+    """What is told where only a part of the chosen models is compared."""
+    chosen = len(state.current().members_in(collection))
+    if query.view != "models" or len(query.members) == chosen:
+        return ()
+    step = controls.thinning(chosen)
+    return (
+        f"One in {step} of the {chosen:,} models is compared, {len(query.members)} in all, as pairs grow with the "
+        "square: choose others in the sidebar, or compare groups",
+    )
+
+
 def order_of(result: AnglesResult, query: AnglesQuery, collection: Collection) -> Order:
     """The order of the rows that is asked for; without a group the order of the list."""
     table, groups = _table(result), _groups(query, collection)
