@@ -25,6 +25,15 @@ pytestmark = pytest.mark.usefixtures("results_folder")
 IMAGES = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
+# One member of each of the ten tasks, each with another seed than the one before.
+SOME = (0, 5, 10, 15, 16, 21, 26, 31, 32, 37)
+
+
+def of(collection: Collection) -> list[str]:
+    """The names of these members."""
+    return [collection.labels[number] for number in SOME]
+
+
 def products(folder: Path) -> dict[str, Tensor]:
     """Every layer of every member (n, m, p) from the two files of a folder, multiplied out plainly."""
     basis, members = load_file(folder / "basis.safetensors"), load_file(folder / "members.safetensors")
@@ -42,7 +51,7 @@ def test_peft_computes_every_rebuilt_adapter(tmp_path):
     adapters = uws.collect("demo:lora")
     folder = uws.compress(adapters, kept=12).write(tmp_path / "c")
     updates, base = products(folder), load_file(adapters.base.repo)
-    for number, rebuilt in enumerate(uws.rebuild(folder, tmp_path / "r")):
+    for number, rebuilt in zip(SOME, uws.rebuild(folder, tmp_path / "r", members=of(adapters)), strict=True):
         model = network(adapters, adapters.labels[number])
         own = load_file(Path(adapters.refs[number].repo) / "adapter_model.safetensors")
         expected = base | {name: base[name] + update[number] for name, update in updates.items()}
@@ -50,14 +59,13 @@ def test_peft_computes_every_rebuilt_adapter(tmp_path):
         with torch.no_grad():
             computed = PeftModel.from_pretrained(model, rebuilt)(IMAGES)
         torch.testing.assert_close(computed, vit.forward(expected, IMAGES), rtol=1e-4, atol=1e-5)
-    assert number == 39
 
 
 def test_torch_computes_every_rebuilt_network(tmp_path):
     networks = uws.collect("demo:finetuned")
     folder = uws.compress(networks, kept=4).write(tmp_path / "c")
     layers = products(folder)
-    for number, rebuilt in enumerate(uws.rebuild(folder, tmp_path / "r")):
+    for number, rebuilt in zip(SOME, uws.rebuild(folder, tmp_path / "r", members=of(networks)), strict=True):
         original = load_file(networks.refs[number].repo)
         expected = original | {name: layer[number].reshape(original[name].shape) for name, layer in layers.items()}
         computed = Vit(load_file(rebuilt / "model.safetensors"))(IMAGES)

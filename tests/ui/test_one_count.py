@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 import uws_core as uws
 from tests.nothing_shared import KINDS
-from tests.ui.conftest import Open, open_page, shared_results
+from tests.ui.conftest import Open
 from uws_core import run
 from uws_core.analysis.shared_directions import shared_directions
 from uws_core.cli.main import main
@@ -24,8 +24,6 @@ from uws_core.reporting.report_data import gather
 from uws_core.ui.catalogue import catalogue
 from uws_core.zoo.demo import DEMOS, PREFIX
 
-# The fixtures of the page tests.
-__all__ = ["open_page", "shared_results"]
 # Many directions, none, and faint ones; all others in `make soak`.
 QUICK = ("planted", "noise", "spike")
 every_collection = pytest.mark.parametrize(

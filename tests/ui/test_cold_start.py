@@ -87,9 +87,10 @@ def test_the_first_page_loads_no_torch():
 
 
 def test_every_page_of_a_new_server_opens_at_once(tmp_path: Path):
+    # Loading is what is looked at, not the numbers of forty models.
+    little = {"c": "demo:planted", "l": "blocks.0.attn.q.weight", "draws": "19"}
     with cold_server(tmp_path) as url, ThreadPoolExecutor(len(PAGES)) as visitors:
-        # Loading is what is looked at, not the numbers of forty models.
-        visits = list(visitors.map(lambda page: visit(url, page, c="demo:planted", draws="19"), PAGES))
+        visits = list(visitors.map(lambda page: visit(url, page, **little), PAGES))
     assert [problem for one in visits for problem in one.exceptions] == []
     assert [one.titles[-1].lower() for one in visits] == PAGES
     # The browser is asked for plotly's script before the page's own modules are loaded.
