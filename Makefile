@@ -9,19 +9,19 @@
 #
 # PYTHON=python3.12 make run    chooses the interpreter the first time
 # REQUIRE_BROWSER=1 make test   fails without a browser instead of skipping its tests
-# WORKERS=4 make test           tests side by side; by default one worker a core
+# WORKERS=4 make test           tests side by side; by default one worker more than cores, since browser tests wait
 
 PYTHON ?= python3
 VENV ?= .venv
-WORKERS ?= auto
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # The tests of a file stay with one worker: they share fixtures, a server, and what its caches hold of a collection.
-# In the order of the folders: browser tests are long and come first, so that no worker is left with one at the end.
+# Browser tests are long and begin early (tests/conftest.py), so that no worker is left with one at the end.
 SIDE_BY_SIDE := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder --ignore=tests/bench
 
-# Runs a command while mypy works, whose first run on a checkout takes 40 s of a core; its words come after the
+# Runs a command while mypy works, whose first run on a checkout takes 24 s of a core; its words come after the
 # command's, and either may fail the target.
 BESIDE_MYPY := @beside() { said=$$(mktemp); $(BIN)/mypy >"$$said" 2>&1 & types=$$!; "$$@"; status=$$?; \
 	wait $$types || status=1; cat "$$said"; rm -f "$$said"; return $$status; }; beside
