@@ -13,7 +13,8 @@ def main() -> None:
 
     page.head("About", "What makes these numbers, what is kept here, and what leaves this machine?", keeps=False)
     page.answer(
-        "Nothing leaves this machine but requests for public model files, and only when you name models on the Hub."
+        "Nothing leaves this machine but requests for model files, when you name models of the Hub, and jobs, when you "
+        "name a cluster."
     )
 
     left, right = st.columns(2, gap="large")

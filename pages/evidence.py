@@ -57,8 +57,9 @@ def main() -> None:
 
     for note in gauge_notes(collection.by_name[name] for name in query.layers):
         st.caption(note)
-    report.panel(network, collection)
-    link.offer("Preview their merge", selection.members, key="evidence.merge")
+    with st.container(horizontal=True, gap="small"):
+        report.panel(network, collection)
+        link.offer("Preview the merge of these models", selection.members, key="evidence.merge")
     view.claims_table(table, single.findings if single is not None else ())
     claim = controls.claim(tuple(table["claim"]))
     if single is not None:

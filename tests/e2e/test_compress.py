@@ -17,7 +17,7 @@ LAYERS = ["blocks.0.attn.q.weight", "blocks.1.attn.q.weight"]
 
 def test_a_budget_becomes_a_folder_a_collection_and_a_rebuilt_member(server: Server, page: Page) -> None:
     page.goto(server.link("compress", c="demo:lora", l=LAYERS))
-    expect(answer(page)).to_contain_text("Sharing does not pay: the worst model loses")
+    expect(answer(page)).to_contain_text("Sharing does not pay: the worst model is")
     page.get_by_role("radio", name="size").click()
     amount = page.get_by_role("spinbutton", name=re.compile("Size, % of now"))
     amount.fill("60")

@@ -26,7 +26,7 @@ def computed(app: AppTest) -> AppTest:
 
 def test_adapters_are_judged_against_their_own_svd(open_page: Open):
     app = computed(open_page("compress", c="demo:lora", l=LAYERS))
-    assert "Sharing does not pay: the worst model loses" in told(app)
+    assert "Sharing does not pay: the worst model is" in told(app)
     assert len(drawn(app)) == 4
 
 

@@ -35,7 +35,7 @@ def metrics(app: AppTest) -> dict[str, str]:
 
 def test_one_of_each_task_is_merged_and_the_verdict_is_against_the_mean(open_page: Open) -> None:
     app = open_page("merge", c="demo:finetuned", l=LAYERS)
-    assert answer(app).startswith("Not the mean: TIES at scale 1 lies ")
+    assert answer(app).startswith("Not the mean, too long at scale 1: TIES lies ")
     assert metrics(app)["Members"] == "10"
     # Every method that needs Gram matrices only, and the chosen one, on one axis.
     names = {trace["name"] for trace in drawn(app)[0]["data"]}
@@ -45,14 +45,14 @@ def test_one_of_each_task_is_merged_and_the_verdict_is_against_the_mean(open_pag
 def test_who_is_merged_and_how_is_kept_in_the_address(open_page: Open) -> None:
     app = open_page("merge", c="demo:lora", l=LAYERS, take="all 40 chosen", by="Karcher mean", lam="0.5")
     assert metrics(app)["Members"] == "40"
-    assert "Karcher mean at scale 0.5" in answer(app)
+    assert "too long at scale 0.5: Karcher mean" in answer(app)
     app.text_input(key="weights").set_value("1 2").run()
     assert "2 weights for 40 members" in told(app)
 
 
 def test_the_mean_at_scale_one_is_the_mean(open_page: Open) -> None:
     app = open_page("merge", c="demo:finetuned", l=LAYERS, by="Mean")
-    assert metrics(app)["To the mean"] == "0%"
+    assert metrics(app)["To the mean"] == "0 %"
     assert "of the weakest member's update; independent ones keep 10 %" in answer(app)
     app.slider(key="lam").set_value(0.0).run()
     assert "This is the base" in answer(app)

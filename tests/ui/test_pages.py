@@ -56,7 +56,7 @@ def test_every_page_opens_with_every_collection(open_page: Open, page: str, coll
 
 def test_an_address_that_names_nothing_known_says_so_until_another_collection_is_chosen(open_page: Open) -> None:
     app = open_page("collection", c="folder:gone")
-    assert "not known here: folder:gone. Shown instead: 40 fine" in app.warning[0].value.replace("\\", "")
+    assert "opened here: folder:gone. Shown instead: 40 fine" in app.warning[0].value.replace("\\", "")
     app.sidebar.selectbox[0].set_value("demo:noise").run()
     assert not app.warning
 

@@ -11,6 +11,8 @@ from uws_core.nouns.adapting import GradientShare, Judged, Row, pooled
 
 # Of layers without anything shared 5 % lie above the 95 % line by chance; a third is far from that.
 _CLEARLY = 1 / 3
+# Less than this times what the better of both rivals holds is no reason to train another way.
+_MORE = 1.5
 
 
 def answer(judged: Judged) -> str:
@@ -47,7 +49,8 @@ def before(shares: Sequence[GradientShare], task: str) -> str:
         f"base's own {share_text(base)}"
     )
     if above >= _CLEARLY * len(shares):
-        return f"Worth a try on `{task}`: {numbers}."
+        worth = "Worth a try" if shared >= _MORE * max(base, chance) else "Hardly worth a try"
+        return f"{worth} on `{task}`: {numbers}."
     return f"No reason to share on `{task}`: {numbers}."
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from uws_core.answers.wording import counted, share_text
 from uws_core.nouns.arrays import Floats
 from uws_core.nouns.cost import bytes_text
-from uws_core.nouns.storage import Compression, SizePoint
+from uws_core.nouns.storage import Compression, Rival, SizePoint
 
 # Below half a percentage point two errors are the same to a reader.
 _NOTICED = 0.005
@@ -19,14 +19,15 @@ _NOTICED = 0.005
 def answer(compression: Compression) -> str:
     """Returns the verdict in one sentence: sharing against each model's own SVD at the same bytes."""
     own = compression.rival("own SVD")
-    loss, same = share_text(compression.worst), share_text(own.worst)
+    loss = f"the worst model is {share_text(compression.worst)} off"
     if not math.isfinite(own.worst):
-        return f"Sharing reaches a size that single models cannot: the worst model loses {loss}."
+        return f"Sharing reaches a size that single models cannot: {loss}."
+    verdict = "Sharing pays" if compression.pays else "Sharing does not pay"
     if abs(compression.worst - own.worst) < _NOTICED:
-        return f"Sharing changes little: the worst model loses {loss}, with its own SVD at the same bytes {same}."
-    if compression.pays:
-        return f"Sharing pays: the worst model loses {loss}, with its own SVD at the same bytes {same}."
-    return f"Sharing does not pay: the worst model loses {loss}, with its own SVD at the same bytes {same}."
+        verdict = "Sharing changes little"
+    best = least(compression)
+    other = "" if best is None else f", by {best.name} {share_text(best.worst)}"
+    return f"{verdict}: {loss}, by its own SVD at the same bytes {share_text(own.worst)}{other}."
 
 
 def sizes(points: Sequence[SizePoint], original: int) -> str:
@@ -51,14 +52,13 @@ def sizes(points: Sequence[SizePoint], original: int) -> str:
     return f"Sharing beats each model's own SVD at {shown}, and not at the other sizes tried between {span}."
 
 
-def least(compression: Compression) -> str:
-    """Returns the way that loses least at the same bytes, where it is neither sharing nor the own SVD."""
+def least(compression: Compression) -> Rival | None:
+    """Returns the way whose worst model is least off at the same bytes; None where it is sharing or the own SVD."""
     known = [rival for rival in compression.rivals if math.isfinite(rival.worst) and rival.name != "own SVD"]
     best = min(known, key=lambda rival: rival.worst, default=None)
     if best is None or best.worst >= min(compression.worst, compression.rival("own SVD").worst) - _NOTICED:
-        return ""
-    name = best.name[:1].upper() + best.name[1:]
-    return f"{name} loses least at these bytes: {share_text(best.worst)} for its worst model."
+        return None
+    return best
 
 
 def held_out(errors: Floats, held_out_errors: Floats, column: str) -> str:

@@ -62,7 +62,13 @@ def answer_layers(pooled: Sequence[Pooled], *, models: int, layers: int, grouped
 
 def why(finding: Finding) -> str:
     """One claim in a sentence: title, verdict, and the deciding numbers."""
-    return f"{finding.about.title}: {finding.verdict.value}. {finding.reason[:1].upper()}{finding.reason[1:]}."
+    verdict = verdict_text(finding.verdict, finding.claim)
+    return f"{finding.about.title}: {verdict}. {finding.reason[:1].upper()}{finding.reason[1:]}."
+
+
+def verdict_text(verdict: Verdict, claim: str) -> str:
+    """The verdict on a claim in words: what is checked against no chance, or found nowhere, does not hold: no."""
+    return "no" if verdict is Verdict.CHANCE and claim in ("sound", "determined") else str(verdict)
 
 
 def number(value: float | None, claim: str) -> str:

@@ -117,6 +117,12 @@ def _by_distance(standing: Standing, siblings: float | None, by: str) -> str:
     if off < NEARLY:
         apart = "" if siblings is None else f", two models of one {by} {share_text(siblings)} from each other"
         return f"Nearly the mean: {name} at scale {scale:g} lies {share_text(off)} from a mean as long as it{apart}."
+    away = float(np.sqrt(np.nanmean(standing.distance_to_members[0, 0] ** 2)))
+    if away > 1 + EQUAL:
+        return (
+            f"Not the mean, too long at scale {scale:g}: {name} lies {share_text(away)} of an update from members, "
+            f"beyond their base, {share_text(off)} off the mean's direction."
+        )
     apart = (
         f"; {weakest} of the weakest update survives"
         if siblings is None

@@ -28,7 +28,7 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         textposition="outside",
         textangle=0,
         cliponaxis=False,
-        hovertemplate="%{y}: the worst model loses %{x:.1%}<extra></extra>",
+        hovertemplate="%{y}: the worst model is %{x:.1%} off<extra></extra>",
     )
     most = float(known["worst_error"].max() or 1.0)  # type: ignore[arg-type]
     # Room for the number behind the longest bar.
@@ -41,7 +41,7 @@ def rivals(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
 def curve(frame: pl.DataFrame, *, chosen: int, original: int, theme: Theme = LIGHT) -> go.Figure:
     """The worst model's error against the bytes of the folder, a line for each way; `chosen` and `original` marked."""
     drawn = figure(theme, height=360)
-    _against_bytes(drawn, frame, "worst_error", "the worst model loses", theme)
+    _against_bytes(drawn, frame, "worst_error", "the worst model is off by", theme)
     drawn.update_yaxes(title="error of the worst model, not squared", rangemode="tozero", tickformat=".0%")
     for size, name in ((chosen, "this plan"), (original, "the models as they are")):
         rule(drawn, {"color": theme.quiet, "width": 1, "dash": "longdash"}, x=size)

@@ -71,7 +71,8 @@ def verdicts(frame: pl.DataFrame, *, theme: Theme = LIGHT) -> go.Figure:
         values[cell], words[cell] = level[row["verdict"]], f"{row['verdict']}: {row['reason']}"
         marks[cell] = MARKS[Verdict(row["verdict"])]
     figure = style.figure(theme, height=150 + 28 * len(claims))
-    colours = (theme.series[0], theme.series[4], theme.band, "rgba(0,0,0,0)")
+    # Opaque ones: plotly chooses black or white marks by the colour without what lies behind it.
+    colours = (theme.series[0], theme.series[4], theme.grid, theme.page)
     figure.add_heatmap(
         z=values,
         x=layers,

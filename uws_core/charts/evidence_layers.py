@@ -14,11 +14,11 @@ from uws_core.charts.style import LIGHT, Theme
 from uws_core.nouns.claims import CLAIMS
 from uws_core.nouns.evidence import Verdict
 
-# Symbol, and index into the theme's colours; -2 is the ink.
+# Symbol, as near as plotly has it to the mark of the table, and index into the theme's colours; -2 is the ink.
 _SYMBOLS = {
     Verdict.HOLDS: ("circle", 0),
-    Verdict.WEAK: ("circle-open", 0),
-    Verdict.CHANCE: ("x", 5),
+    Verdict.WEAK: ("circle-open-dot", 0),
+    Verdict.CHANCE: ("circle-open", 5),
     Verdict.UNKNOWN: ("diamond-open", -2),
 }
 # More names overlap.

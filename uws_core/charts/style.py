@@ -34,7 +34,10 @@ PRINT_PIXELS = 7 / 72 * 96
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours and layout for one background: `series` starts with the accent, `ink` is text, `quiet` guide lines."""
+    """Colours and layout for one background: `series` starts with the accent, `ink` is text, `quiet` guide lines.
+
+    `page` is what lies behind a figure, which is transparent on a page.
+    """
 
     name: str
     series: tuple[str, ...]
@@ -42,11 +45,12 @@ class Theme:
     quiet: str
     grid: str
     band: str
+    page: str
     template: go.layout.Template
 
 
-def _theme(name: str, *, ink: str, quiet: str, grid: str, band: str, ground: str = "rgba(0,0,0,0)") -> Theme:
-    size = PRINT_PIXELS if name == "print" else 13
+def _theme(name: str, *, ink: str, quiet: str, grid: str, band: str, page: str) -> Theme:
+    size, ground = (PRINT_PIXELS, page) if name == "print" else (13, "rgba(0,0,0,0)")
     # Blue is too dark on a dark ground: there sky blue is the accent and takes the place of blue.
     swapped = {OKABE_ITO[0]: OKABE_ITO[4], OKABE_ITO[4]: OKABE_ITO[0]} if name == "dark" else {}
     # Yellow is faint on white, so the ink, the palette's eighth colour, goes before it.
@@ -78,12 +82,12 @@ def _theme(name: str, *, ink: str, quiet: str, grid: str, band: str, ground: str
             "legend": legend,
         }
     )
-    return Theme(name=name, series=series, ink=ink, quiet=quiet, grid=grid, band=band, template=template)
+    return Theme(name=name, series=series, ink=ink, quiet=quiet, grid=grid, band=band, page=page, template=template)
 
 
-LIGHT = _theme("light", ink="#1b2126", quiet="#7b858e", grid="#e8ecef", band="rgba(123,133,142,0.25)")
-DARK = _theme("dark", ink="#e7ebee", quiet="#8d979f", grid="#242b32", band="rgba(150,160,170,0.28)")
-PRINT = _theme("print", ink="#000000", quiet="#666666", grid="#e6e6e6", band="rgba(110,110,110,0.25)", ground="#ffffff")
+LIGHT = _theme("light", ink="#1b2126", quiet="#7b858e", grid="#e8ecef", band="rgba(123,133,142,0.25)", page="#ffffff")
+DARK = _theme("dark", ink="#e7ebee", quiet="#8d979f", grid="#242b32", band="rgba(150,160,170,0.28)", page="#101418")
+PRINT = _theme("print", ink="#000000", quiet="#666666", grid="#e6e6e6", band="rgba(110,110,110,0.25)", page="#ffffff")
 
 
 def figure(theme: Theme, *, height: int = 380) -> PlainFigure:

@@ -25,7 +25,7 @@ _BUDGET = "budget.mebibytes"
 
 def versions() -> pl.DataFrame:
     """One row a package that makes the numbers, and the version of the mathematics."""
-    versions = {"kept results (form)": str(MATH_VERSION), **export.versions()}
+    versions = {"form of stored results": str(MATH_VERSION), **export.versions()}
     return pl.DataFrame({"name": list(versions), "version": list(versions.values())})
 
 
@@ -54,7 +54,7 @@ def storage() -> dict[str, str]:
         return {"Store": str(error)}
     facts = {
         "Folder": str(stats.path),
-        "Results": f"{stats.entries}, {bytes_text(stats.bytes)} of at most {bytes_text(stats.limit)}",
+        "Results": f"{stats.entries} stored, {bytes_text(stats.bytes)} of at most {bytes_text(stats.limit)}",
     }
     return facts | ({"Repaired": store.notice} if store.notice else {})
 
@@ -70,19 +70,19 @@ def hub() -> dict[str, str]:
     try:
         slices = range_cache()
     except UwsError as error:
-        return facts | {"Kept bytes": str(error)}
+        return facts | {"Parts of files kept": str(error)}
     if slices is None:
-        return facts | {"Kept bytes": f"none, as {KEEP_VARIABLE} says"}
+        return facts | {"Parts of files kept": f"none, as {KEEP_VARIABLE} says"}
     kept = f"{bytes_text(slices.bytes_kept())} of at most {bytes_text(slices.limit)} in {slices.folder}"
-    return facts | {"Kept bytes": kept}
+    return facts | {"Parts of files kept": kept}
 
 
 def limits() -> dict[str, str]:
     """What this server allows itself."""
     return {
         "Folders that can be opened": ", ".join(str(root) for root in folders.roots()),
-        "Reading that starts at once": f"up to about {grams.INLINE_SECONDS:.0f} s",
-        "Reading that asks first": f"beyond about {grams.ASK_SECONDS:.0f} s",
+        "Reading that a page waits for": f"up to about {grams.INLINE_SECONDS:.0f} s; longer is done beside it",
+        "Reading that asks first": f"of more than about {grams.ASK_SECONDS:.0f} s",
         "Jobs at a time": "1 long and 1 short, the others wait in line",
     }
 

@@ -58,7 +58,8 @@ def head(title: str, question: str, *, keeps: bool = True) -> None:
 
 def opened(selection: Selection, title: str, question: str) -> Collection:
     """The head of a page about one collection, and the collection; the page ends here where it cannot be opened."""
-    head(title, question)
+    # On a phone the sidebar, which names it too, is folded away.
+    head(title, f"{question} {plain(catalogue().title(selection.collection))}.")
     entry = catalogue().open(selection.collection)
     if entry.collection is None:
         problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})

@@ -38,8 +38,9 @@ def show() -> None:
             st.fragment(_jobs, run_every=1.0)()
     if asked := state.lost():
         st.warning(
-            f"The address names a collection that is not known here: {plain(asked)}. Shown instead: "
-            f"{plain(collections.title(selection.collection))}. Open a folder of your own on the collection page."
+            f"This link names a collection that nobody has opened here: {plain(asked)}. Shown instead: "
+            f"{plain(collections.title(selection.collection))}. Open yours under Folder on the collection page, which "
+            "also says what cannot be read."
         )
 
 

@@ -216,7 +216,7 @@ def _fit(query: CompressQuery, collection: Collection, report: Report) -> None:
     figures = {
         "answer": answers.answer(draft),
         "price": answers.price(draft),
-        "sizes": " ".join(filter(None, (answers.sizes(curve, draft.original_bytes), answers.least(draft)))),
+        "sizes": answers.sizes(curve, draft.original_bytes),
         "held_out": "" if held_out is None else answers.held_out(draft.errors, held_out, query.held_out),
         "pays": draft.pays,
         "bytes": draft.bytes,

@@ -58,7 +58,7 @@ def write(query: CompressQuery, collection: Collection) -> None:
             key="compress.folder",
             help="Below the folder that the app was started in. A stopped writer goes on where it was.",
         )
-        pressed = st.button("Write", key="compress.write", type="primary")
+        pressed = st.button("Write", key="compress.write")
     try:
         job = data.write(query, collection, name) if pressed else jobs().get(data.write_key(query, name))
     except UwsError as error:

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 import polars as pl
 import streamlit as st
 
-from uws_core.answers.evidence import among, number, score, why
+from uws_core.answers.evidence import among, number, score, verdict_text, why
 from uws_core.charts import evidence as charts
 from uws_core.charts.chance_range import chance_range_url
 from uws_core.charts.evidence_layers import layers
@@ -61,7 +61,13 @@ def numbers(verdicts: Sequence[Verdict]) -> list[Number]:
 def claims_table(frame: pl.DataFrame, findings: Sequence[Finding] = ()) -> None:
     """One row a claim; choosing one shows it below. `frame` is of one layer's `findings`, or of many layers."""
     shown = frame.with_columns(
-        pl.Series("verdict", [f"{charts.MARKS[Verdict(one)]} {one}" for one in frame["verdict"]]),
+        pl.Series(
+            "verdict",
+            [
+                f"{charts.MARKS[Verdict(one)]} {verdict_text(Verdict(one), claim)}"
+                for one, claim in frame.select("verdict", "claim").iter_rows()
+            ],
+        ),
         *(
             pl.Series(name, [number(*cell) for cell in frame.select(name, "claim").iter_rows()])
             for name in ("value", "chance")

@@ -40,6 +40,7 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
     family = result.family
     frame = frames.groups(family)
     st.markdown("**Groups**")
+    one_each = "" if result.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone"
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         names = {number: _size(number, int(models)) for number, models in frame.select("group", "models").iter_rows()}
         group = st.selectbox("Group", list(names), format_func=lambda number: names[number], width=150, key="kin.group")
@@ -52,13 +53,13 @@ def groups(result: LineageResult, selection: Selection, collection: Collection) 
         _use(
             "Use one of each group",
             tokens.tokens_for(collection, [int(row) for row in family.one_each]),
-            why="" if result.divided else ONE_GROUP if family.sizes.size == 1 else "Every model is alone",
+            why=one_each,
             key="kin.each",
         )
         offer(
             "Merge one of each group",
             tokens.tokens_for(collection, [int(row) for row in family.one_each]),
-            why="" if family.sizes.size > 1 else ONE_GROUP,
+            why=one_each,
             key="kin.merge",
         )
         if selection.members:
@@ -79,7 +80,8 @@ def outliers(result: LineageResult) -> None:
     found, copies = frames.outliers(family), frames.duplicates(family)
     st.markdown("**Copies and outliers**")
     if found.is_empty() and copies.is_empty():
-        st.caption("None: no two models are nearly the same, and no model stands apart from the others.")
+        apart = "no model stands apart from the others" if family.sizes[0] > 1 else "all are without relatives alike"
+        st.caption(f"None: no two models are nearly the same, and {apart}.")
     for one in family.outliers[:_MOST_REASONS]:
         st.markdown(f"**{page.plain(one.model)}**, {one.kind}: {page.plain(one.reason)}")
     if found.height:
@@ -136,7 +138,7 @@ def attributes(result: LineageResult, source: Provenance) -> None:
         draw = partial(_explained, frame)
         figures.figure(title, draw, frame, named(source, "explained"), alt=f"Heatmap: {title}", key="explained")
     if result.family.sizes.size == 1:
-        st.caption(f"{ONE_GROUP}: there is no grouping for a column to explain.")
+        st.caption(f"{ONE_GROUP}, so no column can say who is in which.")
         return
     overlap = frames.overlaps(result.overlaps).with_columns(pl.col("note").fill_null(""))
     st.markdown("**Which column explains the groups**")

@@ -12,6 +12,7 @@ import polars as pl
 import streamlit as st
 
 from uws_core.answers.merge import NAMES
+from uws_core.answers.wording import share_text
 from uws_core.charts import merge
 from uws_core.charts.style import Theme
 from uws_core.export import Provenance
@@ -54,7 +55,7 @@ def numbers(query: MergeQuery, standing: Standing, preview: Preview) -> list[Num
     """The numbers beside the answer, each with its formula."""
     kept = standing.kept[0, 0]
     known = kept[np.isfinite(kept)]
-    least, rest = (f"{known.min():.0%}", f"most: {known.max():.0%}") if known.size else ("-", "")
+    least, rest = (share_text(known.min()), f"most: {share_text(known.max())}") if known.size else ("-", "")
     return [
         Number("Members", str(len(preview.labels)), "The models that become one.", f"{len(query.layers)} layers"),
         Number("To the mean", _percent(standing.distance_to_mean[0, 0]), frames.HELP["distance_to_mean"]),
@@ -207,7 +208,7 @@ def _nearest(standing: Standing) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.0%}" if np.isfinite(value) else "-"
+    return share_text(value) if np.isfinite(value) else "-"
 
 
 def _sweep(frame: pl.DataFrame, column: str, chosen: str, scale: float, theme: Theme) -> go.Figure:

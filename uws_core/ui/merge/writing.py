@@ -37,7 +37,7 @@ def panel(query: MergeQuery, collection: Collection, *, low_rank: bool) -> None:
             target = st.selectbox(
                 "For", TARGETS, key="merge.target", width=110, help="The program that must load the adapter."
             )
-        pressed = st.button("Write", key="merge.write", type="primary")
+        pressed = st.button("Write", key="merge.write")
     st.caption(_price(query, collection, low_rank))
     try:
         key = _key(query, name, str(dtype), str(target))
