@@ -1,7 +1,8 @@
 """Whole weights merged tensor by tensor: every rule works on slabs of rows, so that memory does not grow with a tensor.
 
-A tensor whose updates fit the budget is read once; a larger one once to merge, once more where a rule needs inner
-products first, and twice more where it trims. Updates are `W_i - base` in float32 (float64 where weights are).
+A tensor on disk is read in blocks that the cache holds, once to merge and once more for each look that a rule takes
+first. One that is trimmed, or that comes from the Hub, is held where its updates fit half of the budget, and read anew
+where not. Updates are `W_i - base` in float32 (float64 where weights are).
 """
 
 from __future__ import annotations
@@ -17,18 +18,21 @@ from torch import Tensor
 
 from uws_core.analysis.merge_methods import combine
 from uws_core.errors import BudgetError, LayerError
-from uws_core.nouns.cost import bytes_text
+from uws_core.nouns.cost import bytes_text, slab_rows
 from uws_core.nouns.merge_preview import MergeGrams
 from uws_core.nouns.merging import MergeMethod, MergeRecipe, Need
 from uws_core.nouns.models import Collection, LayerKey
 from uws_core.passes.open_models import open_models, product_dtype
-from uws_core.sources.base import Source
-from uws_core.sources.files.row_slabs import at_once, slabs
-from uws_core.use.merge.entries import Rule, chunks, entry_rule
+from uws_core.sources.base import Source, on_hub
+from uws_core.sources.files.buffers import buffer_of
+from uws_core.sources.files.row_slabs import SlabReader, at_once, slabs
+from uws_core.use.merge.entries import Rule, chunk_rows, chunks, entry_rule
 from uws_core.use.merge.factors import Factors, Thin, merged_factors
 from uws_core.use.merge.measures import Sums
 from uws_core.use.merge.order import Cut
 
+# Blocks of the cache's size that are read at once.
+_BLOCKS = 16
 # Rules that need no look at the updates first.
 _FIXED = (MergeMethod.MEAN, MergeMethod.LINEAR, MergeMethod.TASK_ARITHMETIC)
 
@@ -77,17 +81,51 @@ class TensorUpdates:
         self.n = len(sources) - with_base
         self.shape = key.shape
         self._kind = product_dtype("auto", sources, key)
+        # What is in a file can be read again in small parts; each part from the Hub would be a request.
+        self._on_disk = all(not on_hub(source.ref) and source.reader(key.name) is not None for source in sources)
 
     @cached_property
     def _held(self) -> Piece | None:
         """The whole tensor, where it fits half of the budget: pieces of it are worked on beside it."""
-        values = at_once(self._sources, self.key, dtype=self._kind, budget=self.budget // 2)
-        return None if values is None else self._about_base(values)
+        n, (m, p) = len(self._sources), self.shape
+        if not self._on_disk:
+            values = at_once(self._sources, self.key, dtype=self._kind, budget=self.budget // 2)
+            return None if values is None else self._about_base(values)
+        if n * m * p * self._kind.itemsize > self.budget // 2:
+            return None
+        # Block by block, so that a block is still in the cache when the base is taken off.
+        whole, start = buffer_of(self.n, m, p, self._kind), 0
+        base = buffer_of(1, m, p, self._kind)[0] if self._with_base else None
+        for piece in self._blocks():
+            stop = start + piece.updates.shape[1]
+            whole[:, start:stop] = piece.updates
+            if base is not None and piece.base is not None:
+                base[start:stop] = piece.base
+            start = stop
+        return Piece(whole, base)
 
     @property
     def in_memory(self) -> Tensor | None:
         """All of the updates, where they are in memory."""
         return None if self._held is None else self._held.updates
+
+    def _blocks(self) -> Iterator[Piece]:
+        """The updates with the base in blocks that the cache holds, each in the memory of the one before."""
+        n, (m, p) = len(self._sources), self.shape
+        most = slab_rows(n, self.key, item_bytes=self._kind.itemsize, budget=self.budget // 2)
+        height = min(chunk_rows(self.n, p), m, most)
+        kinds = {rows.dtype for source in self._sources if (rows := source.reader(self.key.name)) is not None}
+        # A read opens its file, which costs as much as converting a block: so many blocks are read at once.
+        stored = kinds.pop() if len(kinds) == 1 else self._kind
+        read = buffer_of(n, min(m, _BLOCKS * height, most), p, stored)
+        block = buffer_of(n, height, p, self._kind)
+        reader = SlabReader(self._sources, self.key, read)
+        for first in range(0, m, read.shape[1]):
+            stop = min(first + read.shape[1], m)
+            reader.read(first, stop)
+            for at in range(0, stop - first, height):
+                part = read[:, at : min(at + height, stop - first)]
+                yield self._about_base(block[:, : part.shape[1]].copy_(part))
 
     def pieces(self) -> Iterator[Piece]:
         """The updates with the base, in slabs of rows.
@@ -95,8 +133,13 @@ class TensorUpdates:
         Raises:
             LayerError: weights of a member are NaN or infinite.
         """
-        if self._held is not None:
-            yield self._held
+        # What nobody asked to hold is read in blocks.
+        held = self.__dict__.get("_held") if self._on_disk else self._held
+        if held is not None:
+            yield held
+            return
+        if self._on_disk:
+            yield from self._blocks()
             return
         for slab in slabs(self._sources, self.key, dtype=self._kind, budget=self.budget // 2):
             yield self._about_base(slab.values)
@@ -109,12 +152,10 @@ class TensorUpdates:
     def _about_base(self, values: Tensor) -> Piece:
         base = values[-1] if self._with_base else None
         updates = values[: self.n]
-        for values_of_member in updates:
-            if base is not None:
-                values_of_member -= base
-        # One sum a member says whether all of its entries are finite, at the speed of memory.
-        sums = torch.stack([member.sum() for member in updates])
-        if not bool(torch.isfinite(sums).all()):
+        if base is not None:
+            updates -= base
+        # One sum says whether all entries are finite, at the speed of memory.
+        if not bool(torch.isfinite(updates.sum())):
             wrong = [i for i, member in enumerate(updates) if not bool(torch.isfinite(member).all())]
             if wrong:
                 names = ", ".join(self._sources[i].ref.repo.rpartition("/")[2] for i in wrong[:3])

@@ -179,9 +179,14 @@ def selected_over(slabs: Callable[[], Iterable[Tensor]], dropped: Sequence[Seque
     return selection.cuts()
 
 
+def chunk_rows(n: int, p: int) -> int:
+    """Returns how many rows of updates (n, rows, p) the cache holds, one at least."""
+    return max(1, _CHUNK // max(n * p, 1))
+
+
 def chunks(values: Tensor) -> Iterator[Tensor]:
     """The rows of updates (n, rows, p) in pieces that the cache holds."""
-    height = max(1, _CHUNK // max(values.shape[0] * values.shape[2], 1))
+    height = chunk_rows(values.shape[0], values.shape[2])
     for start in range(0, values.shape[1], height):
         yield values[:, start : start + height]
 

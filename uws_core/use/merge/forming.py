@@ -106,8 +106,8 @@ class Formed:
         """Puts the pieces where they are waited for, until somebody stops it; what goes wrong goes the same way."""
         try:
             for piece in pieces:
-                # A copy: the slab that a piece may lie in is read into again.
-                self._put(piece.clone(), stop)
+                # A copy, of the written type: the slab that a piece may lie in is read into again.
+                self._put(piece.to(self.tensor.dtype, copy=True), stop)
                 if stop.is_set():
                     return
             self._put(None, stop)

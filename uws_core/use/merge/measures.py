@@ -36,11 +36,13 @@ class Sums:
             return
         flat, point = updates.reshape(self._n, -1), merged.reshape(-1)
         mean = flat.mean(0)
-        away = torch.cat([flat - mean, (point - mean)[None]])
+        away = flat.new_empty(self._n + 1, flat.shape[1])
+        torch.sub(flat, mean, out=away[:-1])
+        torch.sub(point, mean, out=away[-1])
         products = (away @ torch.stack([mean, away[-1]]).T).double().numpy()
         self._along += products[:, 0]
         self._across += products[:-1, 1]
-        self._away2 += away.square().sum(1).double().numpy()
+        self._away2 += torch.linalg.vector_norm(away, dim=1).double().square().numpy()
         self._mean2 += float(mean @ mean)
         self._measured += mean.numel()
 

@@ -17,6 +17,8 @@ from torch import Tensor
 _UPPER = 1 << 15
 # Arrays larger than this are cut by way of a sample of so many entries.
 _LARGE, _SAMPLE = 1 << 18, 1 << 14
+# Entries that are looked at together: what the cache of a core holds.
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +37,33 @@ def cuts_of(values: Tensor, dropped: Sequence[Sequence[int]]) -> list[list[Cut]]
     """Returns for each row of values (n, entries) in memory where its `dropped` smallest absolute values end."""
     found = []
     for row, counts in zip(values, dropped, strict=True):
-        sizes = np.abs(row.numpy().reshape(-1))
-        found.append([_cut(sizes, count) for count in counts])
+        found.append([_cut(row.numpy().reshape(-1), count) for count in counts])
     return found
 
 
-def _cut(sizes: NDArray[np.floating], count: int) -> Cut:
+def _cut(values: NDArray[np.floating], count: int) -> Cut:
     if count <= 0:
         return NOTHING
-    if count >= sizes.size:
+    if count >= values.size:
         return EVERYTHING
-    if sizes.size > _LARGE:
-        # Between two entries of a sample: three sweeps of the memory instead of a partition, a third of the time.
-        sample = np.sort(sizes[:: sizes.size // _SAMPLE])
-        middle, spread = count / sizes.size * sample.size, 6 * np.sqrt(sample.size)
+    if values.size > _LARGE:
+        # Between two entries of a sample: one sweep of the memory instead of a partition.
+        sample = np.sort(np.abs(values[:: values.size // _SAMPLE]))
+        middle, spread = count / values.size * sample.size, 6 * np.sqrt(sample.size)
         low = sample[max(int(middle - spread), 0)] if middle > spread else 0.0
         high = sample[int(middle + spread)] if middle + spread < sample.size else np.inf
-        below = int(np.count_nonzero(sizes < low))
-        near = sizes[(sizes >= low) & (sizes <= high)]
+        below, parts = 0, []
+        for start in range(0, values.size, _BLOCK):
+            sizes = np.abs(values[start : start + _BLOCK])
+            beyond = sizes >= low
+            below += sizes.size - int(np.count_nonzero(beyond))
+            beyond &= sizes <= high
+            parts.append(sizes[beyond])
+        near = np.concatenate(parts)
         # A sample that does not stand for the whole brackets nothing, and the whole is sorted.
         if below <= count < below + near.size:
             return _cut_near(near, count - below)
-    return _cut_near(sizes, count)
+    return _cut_near(np.abs(values), count)
 
 
 class Selection:
@@ -147,8 +154,16 @@ class Keeper:
 
     def kept(self, values: Tensor) -> Tensor:
         """Returns the next values with zeros in place of what is dropped."""
-        if self._ties or not 0 < self.cut.value < float("inf"):
+        if not 0 < self.cut.value < float("inf"):
             return values * self.above(values.abs())
+        if self._ties:
+            sizes = values.abs()
+            met = int(np.count_nonzero((sizes == self.cut.value).numpy()))
+            if met > self._ties:
+                return values * self.above(sizes)
+            # All ties among these are dropped: one sweep, as below.
+            self._ties -= met
+            return torch.nn.functional.hardshrink(values, self.cut.value)
         # One sweep; what equals the bound of this function is dropped, and here it stays.
         kind = np.float64 if values.dtype == torch.float64 else np.float32
         bound = np.nextafter(kind(self.cut.value), kind(0))
