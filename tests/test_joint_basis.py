@@ -66,6 +66,21 @@ def test_the_two_sided_basis_is_tensorlys_partial_tucker():
     assert float((basis.errors2 / basis.norms2).sum()) == pytest.approx(theirs, rel=1e-5)
 
 
+@pytest.mark.parametrize(("kind", "exact"), [(np.float64, 1e-9), (np.float32, 1e-5)])
+def test_the_steps_of_large_layers_end_where_full_decompositions_do(monkeypatch, kind: type, exact: float):
+    shared, own = updates(1, 40, 36, 3, 1), updates(30, 40, 36, 2, 2)
+    mixed = np.random.default_rng(3).standard_normal((3, 60))
+    up, down = shared.up @ mixed + 0.05 * own.up, mixed.T @ shared.down + 0.05 * own.down
+    stack = ThinUpdates(up.astype(kind), down.astype(kind), (2,) * 30)
+    whole = joint_basis.two_sided(stack, 3)
+    monkeypatch.setattr(joint_basis, "_SMALL_SIDE", 0)
+    steps = joint_basis.two_sided(stack, 3)
+    assert steps.errors2 / stack.norms2 == pytest.approx(whole.errors2 / stack.norms2, abs=exact)
+    # Updates that span fewer directions than asked give that many here too.
+    fewer = ThinUpdates((shared.up @ mixed).astype(kind), (mixed.T @ shared.down).astype(kind), (2,) * 30)
+    assert joint_basis.two_sided(fewer, 6).left.shape == (40, 3)
+
+
 def test_the_diagonal_basis_is_no_worse_than_tensorlys_parafac():
     stack = updates(6, 12, 11, 2)
     scaled = dense(stack) / np.sqrt(stack.norms2)[:, None, None]

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from uws_core.errors import BudgetError
-from uws_core.nouns.arrays import Floats
+from uws_core.nouns.arrays import Floats, Ints
 from uws_core.nouns.models import LayerKey
 from uws_core.nouns.storage import LayerPlan, Method
 
@@ -64,14 +63,17 @@ def spend(curves: Sequence[Curve], method: Method, *, budget: int, mean: bool = 
     totals = np.maximum(sum(curve.norms2 for curve in curves), 1e-300)
     prices = [_prices(curve, method, n, mean) for curve in curves]
     hulls = [
-        _steps(curve.errors2.tolist(), price, float(np.mean(curve.norms2 / totals)))
+        _steps(curve.errors2, price, float(np.mean(curve.norms2 / totals)))
         for curve, price in zip(curves, prices, strict=True)
     ]
     ks = [1] * len(curves)
     spent = sum(price[1] for price in prices)
     if spent > budget:
         raise BudgetError(f"One direction a layer takes {spent} numbers, the budget has {budget}; raise the budget")
-    for _, index, k in sorted((slope, index, k) for index, hull in enumerate(hulls) for slope, k in hull):
+    slopes, corners = (np.concatenate([hull[part] for hull in hulls]) for part in (0, 1))
+    indices = np.repeat(np.arange(len(hulls)), [hull[1].size for hull in hulls])
+    order = np.lexsort((corners, indices, slopes))
+    for index, k in zip(indices[order].tolist(), corners[order].tolist(), strict=True):
         more = prices[index][k] - prices[index][ks[index]]
         if k > ks[index] and spent + more <= budget:
             spent, ks[index] = spent + more, k
@@ -111,15 +113,19 @@ def _prices(curve: Curve, method: Method, n: int, mean: bool) -> list[int]:
     return prices
 
 
-def _steps(errors2: Sequence[float], prices: Sequence[int], share: float) -> list[tuple[float, int]]:
-    """The corners k of the lower convex hull of error against numbers, each with the slope that leads to it."""
+def _steps(errors2: Floats, prices: Sequence[int], share: float) -> tuple[Floats, Ints]:
+    """The slopes that lead to the corners of the lower convex hull of error against numbers, and the corners k.
 
-    def slope(start: int, stop: int) -> float:
-        return (errors2[stop] - errors2[start]) / max(prices[stop] - prices[start], 1)
+    A point on or above the line between its neighbours is no corner, whatever else goes, so all such go at once: two or
+    three rounds, where a stack that takes one point after the other takes 2 ms a layer of 1024.
+    """
+    paid, ks = np.asarray(prices, dtype=np.float64), np.arange(1, errors2.size)
 
-    hull: list[int] = []
-    for k in range(1, len(errors2)):
-        while len(hull) > 1 and slope(hull[-2], hull[-1]) >= slope(hull[-2], k):
-            hull.pop()
-        hull.append(k)
-    return [(share * slope(before, k), k) for before, k in pairwise(hull)]
+    def slope(start: Ints, stop: Ints) -> Floats:
+        return np.asarray((errors2[stop] - errors2[start]) / np.maximum(paid[stop] - paid[start], 1))
+
+    above = np.ones(1, dtype=bool)
+    while ks.size > 2 and above.any():
+        above = slope(ks[:-2], ks[1:-1]) >= slope(ks[:-2], ks[2:])
+        ks = ks[np.concatenate([[True], ~above, [True]])]
+    return share * slope(ks[:-1], ks[1:]), ks[1:]
