@@ -28,12 +28,8 @@ DEFINITIONS = {
 def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("compress")
-    page.head("Compress", "What does a smaller collection cost its worst model, and would its own SVD do better?")
-    entry = catalogue().open(selection.collection)
-    collection = entry.collection
-    if collection is None:
-        page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
-        return
+    question = "What does a smaller collection cost its worst model, and would its own SVD do better?"
+    collection = page.opened(selection, "Compress", question)
     view.members(catalogue().path(selection.collection))
     answer = st.container()
     query = controls.compress(selection, collection)

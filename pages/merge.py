@@ -13,7 +13,6 @@ from uws_core.answers.wording import counted
 from uws_core.errors import UwsError
 from uws_core.nouns.models import Collection
 from uws_core.ui import grams, job_panel, page, state, tasks
-from uws_core.ui.catalogue import catalogue
 from uws_core.ui.merge import controls, data, scores, view, writing
 from uws_core.ui.selection import Selection
 
@@ -21,13 +20,7 @@ from uws_core.ui.selection import Selection
 def main() -> None:
     """The page, from the address to the definitions."""
     selection = state.require("merge")
-    page.head("Merge", "Which of these can be merged, and is it more than the mean?")
-    entry = catalogue().open(selection.collection)
-    collection = entry.collection
-    if collection is None:
-        page.problem(entry.problem, way_out="Open the first built-in collection", set_selection={"collection": ""})
-        return
-
+    collection = page.opened(selection, "Merge", "Which of these can be merged, and is it more than the mean?")
     answer = st.container()
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         take, column = controls.take(selection, collection)

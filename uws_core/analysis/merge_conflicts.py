@@ -271,15 +271,15 @@ def _of_shapes(left_out: Sequence[LeftOut]) -> list[MergeWarning]:
     found = []
     words = Counter("vocabulary" if any(mark in item.what for mark in _VOCABULARY) else "shape" for item in several)
     for item in several[:1] if words else ():
-        text = f"{item.what} has another shape in some models and is not merged: {item.reason}. A merged network has "
-        text += "the base's, a merged adapter none."
+        text = f"{item.what} has another shape in some models and is not merged: {item.reason}. A merged network "
+        text += f"keeps the base's {item.what}, a merged adapter has none, so put the task's own there to use it."
         if words["vocabulary"]:
             text += " The vocabularies differ: bring the tokenizers to one first."
         found.append(
             MergeWarning(
                 "vocabulary" if words["vocabulary"] else "shapes",
                 text,
-                "Put a model's own in its place, or choose models of one shape",
+                "Or choose models of one shape",
             )
         )
     return found
