@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -373,6 +374,20 @@ def test_the_same_models_give_the_same_bytes(adapters, folder, tmp_path):
     for path in folder.rglob("*"):
         if path.is_file():
             assert path.read_bytes() == (again / path.relative_to(folder)).read_bytes(), path.name
+
+
+def test_a_full_disk_leaves_nothing_and_the_next_try_writes_the_same(four, folder, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, before[1]))
+    try:
+        with pytest.raises(ExportError, match=r"cannot be written \(.*too large.*nothing was left"):
+            four.write(tmp_path / "w")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    again = four.write(tmp_path / "w")
+    for path in folder.rglob("*.*"):
+        assert path.read_bytes() == (again / path.relative_to(folder)).read_bytes(), path.name
 
 
 def test_the_commands_compress_rebuild_and_join(adapters, tmp_path, capsys):
